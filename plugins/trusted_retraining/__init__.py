@@ -1,0 +1,1 @@
+"""The Airflow side: settings, DAG builder, operators, links."""

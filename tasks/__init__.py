@@ -1,0 +1,1 @@
+"""The pod side: every stage of a night, run as ``python -m tasks STAGE``. Never imports Airflow."""

@@ -1,0 +1,110 @@
+"""The command line of the stages."""
+
+import argparse
+import inspect
+import logging
+import os
+import signal
+import sys
+import traceback
+
+from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, RunDirectory, StageError
+from tasks.environment import Environment
+from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
+
+log = logging.getLogger("tasks")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage; return 0 when done, 64-78 for bad input or configuration, else a code to retry."""
+    logging.basicConfig(
+        level=os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"),
+        stream=sys.stdout,
+        format="%(message)s",
+    )
+    logging.getLogger("tasks").setLevel(logging.INFO)
+    # chatter of libraries that would bury the progress lines
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, _terminate)
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.action(options))
+    except StageError as error:
+        log.error("%s: %s", options.command, error)
+        return error.exit_code
+    except SpecError as error:
+        log.error("%s", error)
+        return EX_CONFIG
+    except Exception:
+        log.error("%s", traceback.format_exc())
+        return 1
+
+
+def _run_stage(options: argparse.Namespace) -> int:
+    from tasks.runner import run_stage
+    from tasks.stages import load_stage
+
+    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    manifest = run_stage(
+        load_stage(options.command),
+        pipeline=pipeline,
+        run=RunDirectory(options.run_uri),
+        environment=Environment.read(),
+        force=options.force,
+    )
+    how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
+    log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m tasks",
+        description="Runs one stage of a night. Exit codes: 0 done; 64-78 bad input or "
+        "configuration, not worth a retry; anything else may be retried.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for name in STAGES:
+        # the stage's module is imported only when it is the one asked for
+        command = commands.add_parser(name, add_help=False)
+        command.add_argument("--help", "-h", action=_StageHelp)
+        command.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+        command.add_argument("--spec", required=True, help="pipeline file, or its JSON")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
+        )
+        command.add_argument("--force", action="store_true", help="compute even if a result exists")
+        command.set_defaults(action=_run_stage)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exits with the sysexits code, so that a typo in a pod spec is not retried all night."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+class _StageHelp(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, **_: object) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show this text and leave")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from tasks.stages import load_stage
+
+        stage = load_stage(parser.prog.rsplit(" ", 1)[-1])
+        parser.description = inspect.getdoc(type(stage))
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        reads = ", ".join(stage.reads) or "the source"
+        writes = "\n".join(f"  {name:<24} {text}" for name, text in stage.produces.items())
+        parser.epilog = (
+            f"reads: {reads}\nwrites:\n{writes}\n  manifest.json            last: the commit"
+        )
+        parser.print_help()
+        parser.exit()
+
+
+def _terminate(signum: int, _: object) -> None:
+    """End like a killed process would, but let ``finally`` blocks and child processes be tidied."""
+    sys.exit(128 + signum)

@@ -1,0 +1,88 @@
+"""Digest of the source that a stage runs, so that a changed line of code makes its result stale."""
+
+import ast
+import hashlib
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+RESULT_LIBRARIES = (
+    "adversarial-robustness-toolbox",
+    "aif360",
+    "keras",
+    "lime",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+    "tensorflow",
+)
+"""Distributions whose version may change a result."""
+
+_PLUMBING = frozenset({"tasks", "tasks.stages", "tasks.tracking", "tasks.environment"})
+"""Modules that carry results but do not make them."""
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed version of each library that may change a result."""
+    versions = {}
+    for name in RESULT_LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def code_version(module: str) -> str:
+    """Hash a module of ``tasks`` with all modules of ``tasks`` that it imports, late ones too.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name, such as ``tasks.stages.train``.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    sources = _closure(module)
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        digest.update(f"{name}\n".encode() + sources[name].read_bytes())
+    digest.update(repr(sorted(library_versions().items())).encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(module: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        path = _source(name)
+        if path is None or name in found or name in _PLUMBING:
+            continue
+        found[name] = path
+        pending.extend(_imports(path))
+    return found
+
+
+def _source(name: str) -> Path | None:
+    try:
+        spec = find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(path: Path) -> list[str]:
+    """Return the imported names under ``tasks``; ``from a import b`` may mean module ``a.b``."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name == "tasks" or name.startswith("tasks.")]

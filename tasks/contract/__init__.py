@@ -1,0 +1,61 @@
+"""The stage contract: run directory, manifest, fingerprint, failure record and exit codes.
+
+A run is a folder of stage folders. A stage's ``manifest.json`` is written last and is its commit
+point: a stage without one never happened, and a reader looks only at files that a manifest names.
+Light on purpose (pydantic, fsspec, standard library), because the Airflow side imports it too.
+"""
+
+from tasks.contract.errors import (
+    CHECKS,
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_NOINPUT,
+    EX_USAGE,
+    STAGES,
+    BadConfig,
+    BadInput,
+    NoInput,
+    StageError,
+    is_bad_input,
+)
+from tasks.contract.hashing import (
+    describe_outputs,
+    fingerprint,
+    now,
+    outputs_digest,
+    sha256_file,
+    sha256_text,
+    tree_sha256,
+)
+from tasks.contract.records import Failure, Manifest, ModelIdentity, Output, RuleResult, Verdict
+from tasks.contract.run_directory import RunDirectory, run_uri, write_atomically
+
+__all__ = [
+    "CHECKS",
+    "EX_CONFIG",
+    "EX_DATAERR",
+    "EX_NOINPUT",
+    "EX_USAGE",
+    "STAGES",
+    "BadConfig",
+    "BadInput",
+    "Failure",
+    "Manifest",
+    "ModelIdentity",
+    "NoInput",
+    "Output",
+    "RuleResult",
+    "RunDirectory",
+    "StageError",
+    "Verdict",
+    "describe_outputs",
+    "fingerprint",
+    "is_bad_input",
+    "now",
+    "outputs_digest",
+    "run_uri",
+    "sha256_file",
+    "sha256_text",
+    "tree_sha256",
+    "write_atomically",
+]

@@ -1,0 +1,89 @@
+"""Fingerprints of what determines a result, and digests of what came out."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.contract.records import Output
+
+
+def fingerprint(*, stage: str, config: Any, inputs: dict[str, str], code: str, state: str) -> str:
+    """Hash everything that determines a stage's result.
+
+    Parameters
+    ----------
+    stage : str
+        Stage name.
+    config : object
+        JSON-able part of the pipeline that the stage reads.
+    inputs : dict of str to str
+        Digest of each stage read.
+    code : str
+        Code version of the modules used.
+    state : str
+        Anything outside the run that matters: the source's listing, the champion's digest.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    document = [stage, config, sorted(inputs.items()), code, state]
+    return sha256_text(json.dumps(document, sort_keys=True, default=str))
+
+
+def describe_outputs(folder: Path, *, skip: tuple[str, ...] = ()) -> list[Output]:
+    """List what a stage left in its folder: each file, and each top-level folder as one entry."""
+    outputs = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name in (*skip, "manifest.json", "failure.json") or entry.name.startswith("."):
+            continue
+        outputs.append(_describe_tree(entry) if entry.is_dir() else _describe_file(entry))
+    return outputs
+
+
+def outputs_digest(outputs: list[Output]) -> str:
+    """Hash outputs by path and content, not by place or time."""
+    return sha256_text("".join(f"{o.path} {o.sha256}\n" for o in sorted(outputs, key=_by_path)))
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tree_sha256(folder: Path) -> str:
+    """Return the digest of a folder: of its sorted ``path sha256`` lines."""
+    return _describe_tree(folder).sha256
+
+
+def now() -> str:
+    """Return the time in ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _by_path(output: Output) -> str:
+    return output.path
+
+
+def _describe_file(path: Path) -> Output:
+    return Output(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def _describe_tree(folder: Path) -> Output:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    lines = "".join(f"{p.relative_to(folder).as_posix()} {sha256_file(p)}\n" for p in files)
+    return Output(
+        path=f"{folder.name}/",
+        bytes=sum(p.stat().st_size for p in files),
+        sha256=sha256_text(lines),
+        files=len(files),
+    )

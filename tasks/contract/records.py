@@ -1,0 +1,169 @@
+"""What a run directory holds as JSON: manifests, failure records, the verdict."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Output(_Record):
+    """A committed file, or a folder of them.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the stage folder; a folder ends with ``/``.
+    bytes : int
+        Size; of a folder, of all files together.
+    sha256 : str
+        Digest of the file; of a folder, of its sorted ``path sha256`` lines.
+    files : int
+        1, or the number of files in the folder.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    files: int = 1
+
+
+class Manifest(_Record):
+    """What a stage did. Small: it travels as XCom.
+
+    Attributes
+    ----------
+    stage, fingerprint : str
+        Which stage, and the hash of everything that determines its result.
+    digest : str
+        Hash of the outputs; what the next stages' fingerprints are made of.
+    location : str
+        URI of the folder that holds the outputs; another run's when reused.
+    outputs : list of Output
+        All that the stage produced.
+    metrics : dict of str to float
+        Flat dotted names that begin with the stage: ``evaluate.accuracy``. A confidence interval is
+        ``NAME.low`` and ``NAME.high``.
+    notes : dict of str to str
+        Metric name to a sentence that explains its value (which group, which class).
+    warnings : list of str
+        For the report; they do not stop the night.
+    rows_in, rows_out : int or None
+        Rows read and left, where the stage works on rows.
+    seconds : float
+        Wall time of the computation; of the original one when reused.
+    started_at : str
+        ISO 8601, UTC.
+    code_version : str
+        Digest of the source of the modules that the stage uses.
+    reused_from : str or None
+        URI of the run that computed this result; None when computed here.
+    inputs : dict of str to str
+        Stage read to the digest it had.
+    """
+
+    stage: str
+    fingerprint: str
+    digest: str
+    location: str
+    outputs: list[Output] = []
+    metrics: dict[str, float] = {}
+    notes: dict[str, str] = {}
+    warnings: list[str] = []
+    rows_in: int | None = None
+    rows_out: int | None = None
+    seconds: float = 0.0
+    started_at: str = ""
+    code_version: str = ""
+    reused_from: str | None = None
+    inputs: dict[str, str] = {}
+
+    def output(self, path: str) -> Output:
+        """Return the entry of an output.
+
+        Raises
+        ------
+        KeyError
+            The manifest does not name it.
+        """
+        for entry in self.outputs:
+            if entry.path == path:
+                return entry
+        raise KeyError(f"{self.stage} committed no {path}")
+
+
+class Failure(_Record):
+    """Why a stage has no manifest; written by the stage or, if it was killed, by its operator."""
+
+    stage: str
+    exit_code: int
+    reason: str
+    seconds: float = 0.0
+    at: str = ""
+
+
+class RuleResult(_Record):
+    """A blessing rule and what became of it.
+
+    Attributes
+    ----------
+    metric : str
+        Dotted name.
+    value, low, high : float or None
+        The metric and its confidence interval; None when missing or not computed.
+    bound : str
+        What it must meet, as text: ``>= 0.7``, ``-0.1 .. 0.1``.
+    passed : bool
+    reason : str
+        One sentence for a person, with the group or class concerned.
+    """
+
+    metric: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: str
+    passed: bool
+    reason: str
+
+
+class ModelIdentity(_Record):
+    """The model that was judged.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    version : str or None
+        Version in the registry; None when it was not registered.
+    digest : str
+        SHA-256 of the model folder (``path sha256`` lines); empty when there is no model.
+    """
+
+    name: str
+    version: str | None = None
+    digest: str = ""
+
+
+class Verdict(_Record):
+    """Whether the model may serve, rule by rule. ``blessed`` is true only if every rule passed.
+
+    Attributes
+    ----------
+    blessed : bool
+    model : ModelIdentity
+    champion : ModelIdentity or None
+        Who served when the verdict was given.
+    rules : list of RuleResult
+    reasons : list of str
+        The sentences of everything that failed; empty when blessed.
+    at : str
+        ISO 8601, UTC.
+    """
+
+    blessed: bool
+    model: ModelIdentity
+    champion: ModelIdentity | None = None
+    rules: list[RuleResult] = []
+    reasons: list[str] = []
+    at: str = ""

@@ -1,0 +1,49 @@
+"""Settings that reach a stage from outside the pipeline file, read from the environment.
+
+The Airflow side sets them from its ``[trusted_retraining]`` section; a stage run by hand falls back
+on the defaults.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a stage must know about the place where it runs.
+
+    Attributes
+    ----------
+    mlflow_uri : str
+        MLflow tracking address; empty leaves tracking and registry out of a stage run by hand.
+    serving_root : Path
+        Folder of the served models on this machine, ``<root>/<model>/<version>/``.
+    serving_python : Path
+        Interpreter of the serving environment.
+    server_url : str
+        Address of a model server that runs already and is to switch; empty when there is none.
+    code_revision : str
+        Source revision for the lineage; empty when unknown.
+    """
+
+    mlflow_uri: str
+    serving_root: Path
+    serving_python: Path
+    server_url: str
+    code_revision: str
+
+    @classmethod
+    def read(cls) -> "Environment":
+        """Read ``TRUSTED_RETRAINING_*`` and ``MLFLOW_TRACKING_URI``."""
+        value = os.environ.get
+        state = Path(value("TRUSTED_RETRAINING_STATE", ".local")).absolute()
+        return cls(
+            mlflow_uri=value("MLFLOW_TRACKING_URI", ""),
+            serving_root=Path(value("TRUSTED_RETRAINING_SERVING_ROOT", state / "served")),
+            serving_python=Path(
+                value("TRUSTED_RETRAINING_SERVING_PYTHON", state / "serving-venv/bin/python")
+            ),
+            server_url=value("TRUSTED_RETRAINING_SERVER_URL", ""),
+            code_revision=value("TRUSTED_RETRAINING_CODE_REVISION", ""),
+        )

@@ -1,0 +1,171 @@
+"""Runs one stage under the contract: reuse or compute, commit by manifest, record a failure."""
+
+import json
+import logging
+import math
+import shutil
+import time
+from pathlib import Path
+
+from tasks import tracking
+from tasks.code_version import code_version
+from tasks.contract import (
+    Failure,
+    Manifest,
+    RunDirectory,
+    StageError,
+    describe_outputs,
+    fingerprint,
+    now,
+    outputs_digest,
+)
+from tasks.environment import Environment
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext
+
+log = logging.getLogger("tasks")
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    pipeline: Pipeline,
+    run: RunDirectory,
+    environment: Environment,
+    force: bool = False,
+) -> Manifest:
+    """Run a stage to its manifest, or take over an equal result of an earlier run.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    pipeline : Pipeline
+        The night's pipeline, overrides applied.
+    run : RunDirectory
+        Where inputs are read and outputs are written.
+    environment : Environment
+        Addresses and folders outside the run.
+    force : bool
+        Compute even if an equal result exists.
+
+    Returns
+    -------
+    Manifest
+        As committed.
+
+    Raises
+    ------
+    StageError
+        The stage cannot go on; a failure record has been written.
+    """
+    started = time.perf_counter()
+    document = json.loads(pipeline.to_json())
+    if run.read_json("pipeline.json") != document:
+        run.write_json("pipeline.json", document)
+    try:
+        manifest = _reuse_or_compute(stage, pipeline, run, environment, force)
+        tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
+    except Exception as error:
+        exit_code = error.exit_code if isinstance(error, StageError) else 1
+        reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+        seconds = round(time.perf_counter() - started, 3)
+        run.write_failure(
+            Failure(stage=stage.name, exit_code=exit_code, reason=reason, seconds=seconds, at=now())
+        )
+        raise
+    return manifest
+
+
+def _reuse_or_compute(
+    stage: Stage, pipeline: Pipeline, run: RunDirectory, environment: Environment, force: bool
+) -> Manifest:
+    context = StageContext(
+        pipeline=pipeline, run=run, out=Path(run.path) / stage.name, environment=environment
+    )
+    inputs = {name: context.input(name).manifest.digest for name in stage.reads}
+    for name in stage.optional_reads:
+        manifest = run.read_manifest(name)
+        if manifest is not None:
+            inputs[name] = manifest.digest
+    code = code_version(type(stage).__module__)
+
+    def key(state: str) -> str:
+        return fingerprint(
+            stage=stage.name, config=stage.config(pipeline), inputs=inputs, code=code, state=state
+        )
+
+    wanted = key(stage.state(context))
+    committed = run.read_manifest(stage.name)
+    if committed is not None and committed.fingerprint == wanted and stage.reusable:
+        # a retry after the commit: computed by this very run, so even force has been obeyed
+        log.info("%s: committed in this run already", stage.name)
+        return committed
+    if stage.reusable and not force:
+        reused = run.cached(wanted)
+        if reused is not None:
+            log.info("%s: reused from %s", stage.name, reused.location)
+            reused = reused.model_copy(
+                update={"fingerprint": wanted, "reused_from": reused.reused_from or _run_of(reused)}
+            )
+            run.write_manifest(reused)
+            return reused
+    manifest = _compute(stage, context, wanted, inputs, code)
+    if stage.reusable:
+        for state in [None, *stage.equivalent_states(context)]:
+            run.remember(wanted if state is None else key(state), manifest)
+    return manifest
+
+
+def _compute(
+    stage: Stage, context: StageContext, wanted: str, inputs: dict[str, str], code: str
+) -> Manifest:
+    started_at, started = now(), time.perf_counter()
+    context.run.retract(stage.name)
+    _clear(context.out, keep=stage.scratch)
+    outcome = stage.run(context)
+    for name in stage.scratch:
+        shutil.rmtree(context.out / name, ignore_errors=True)
+    outputs = describe_outputs(context.out)
+    manifest = Manifest(
+        stage=stage.name,
+        fingerprint=wanted,
+        digest=outputs_digest(outputs),
+        location=context.run.stage_uri(stage.name),
+        outputs=outputs,
+        metrics=_prefixed(stage.name, outcome),
+        notes={f"{stage.name}.{name}": note for name, note in outcome.notes.items()},
+        warnings=outcome.warnings,
+        rows_in=outcome.rows_in,
+        rows_out=outcome.rows_out,
+        seconds=round(time.perf_counter() - started, 3),
+        started_at=started_at,
+        code_version=code,
+        inputs=inputs,
+    )
+    context.run.write_manifest(manifest)
+    return manifest
+
+
+def _clear(folder: Path, *, keep: tuple[str, ...]) -> None:
+    """Remove what a killed attempt left, so that no half-written file is taken for an output."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _prefixed(stage: str, outcome: Outcome) -> dict[str, float]:
+    return {
+        f"{stage}.{name}": float(value)
+        for name, value in outcome.metrics.items()
+        if math.isfinite(value)
+    }
+
+
+def _run_of(manifest: Manifest) -> str:
+    return manifest.location.rsplit("/", 1)[0]

@@ -1,0 +1,47 @@
+"""The pipeline file as typed models: the one source for YAML validation, command line, trigger form
+and MLflow parameters."""
+
+from tasks.spec.base import Section, SpecError
+from tasks.spec.data import (
+    CsvImages,
+    Idx,
+    Label,
+    Source,
+    Split,
+    Synthetic,
+    Transform,
+    Validate,
+)
+from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
+from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
+from tasks.spec.training import Augmentation, Evaluate, Head, Train
+from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness
+
+__all__ = [
+    "Augmentation",
+    "Blessing",
+    "ChampionComparison",
+    "CsvImages",
+    "Deploy",
+    "Evaluate",
+    "Explain",
+    "Fairness",
+    "Head",
+    "Idx",
+    "Label",
+    "Pipeline",
+    "ProtectedAttribute",
+    "Robustness",
+    "Rule",
+    "Section",
+    "Source",
+    "SpecError",
+    "Split",
+    "Synthetic",
+    "Train",
+    "Transform",
+    "Validate",
+    "apply_overrides",
+    "load_pipeline",
+    "parse_overrides",
+]

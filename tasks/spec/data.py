@@ -1,0 +1,141 @@
+"""Sections that say where the images come from and how they become a labelled, split data set."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+from tasks.spec.expressions import check_function
+
+
+class CsvImages(Section):
+    """A metadata table and a folder of images, as CLAIMED's pipeline reads them."""
+
+    kind: Literal["csv_images"] = "csv_images"
+    """How the source is laid out."""
+    uri: str
+    """Folder, archive (.tar, .tar.gz, .tar.xz, .zip) or http(s) address of one."""
+    metadata: str = "metadata.csv"
+    """Path of the table inside the source."""
+    images: str = "images"
+    """Folder of the images inside the source."""
+    filename_column: str = "filename"
+    """Column of the table that names the image file."""
+    regions: str | None = None
+    """Path pattern of the masks that mark the relevant region of an image (white is relevant), with
+    ``{filename}`` and ``{stem}``: ``masks/{stem}.png``."""
+    max_quarantined: Fraction = 0.1
+    """Share of the images found that may fail verification before the night is stopped."""
+    max_missing: Fraction = 0.1
+    """Share of the rows whose image may be absent before the night is stopped."""
+
+
+class Idx(Section):
+    """The four IDX files of MNIST and Fashion-MNIST, gzipped or not."""
+
+    kind: Literal["idx"] = "idx"
+    """How the source is laid out."""
+    uri: str
+    """Folder, archive or http(s) folder address that holds the four files."""
+    class_names: list[str]
+    """Names of the classes, in the order of the label bytes."""
+    train_images: str = "train-images-idx3-ubyte.gz"
+    """Training images file."""
+    train_labels: str = "train-labels-idx1-ubyte.gz"
+    """Training labels file."""
+    test_images: str = "t10k-images-idx3-ubyte.gz"
+    """Test images file."""
+    test_labels: str = "t10k-labels-idx1-ubyte.gz"
+    """Test labels file."""
+
+
+class Synthetic(Section):
+    """Generated chest films in the ``csv_images`` layout, with planted truths for the checks."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    """How the source is laid out."""
+    variant: Literal["plain", "biased"] = "plain"
+    """``biased`` plants a group that the model serves worse and a marker that leaks the label."""
+    rows: Annotated[int, Field(ge=40)] = 900
+    """Rows of the metadata table."""
+    size: Annotated[int, Field(ge=32, le=1024)] = 96
+    """Side of the square images, in pixels."""
+    seed: int = 7
+    """Same seed, same bytes."""
+
+
+Source = Annotated[CsvImages | Idx | Synthetic, Field(discriminator="kind")]
+
+
+class Transform(Section):
+    """A function applied to a column of the metadata; parsed, never executed."""
+
+    column: str
+    """Column that is read."""
+    function: str
+    """``replace('/','_')``, ``lower()``, ``strip()``, ``map({...}, default=...)``,
+    ``regex(pattern, replacement)``, ``to_number()``, ``fill(value)`` or
+    ``bin([0, 40, 60], labels=[...])``."""
+    into: str | None = None
+    """Column that is written; the column itself when left out."""
+
+    @field_validator("function")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        check_function(text)
+        return text
+
+
+class Label(Section):
+    """What is to be learned."""
+
+    column: str
+    """Column that holds the class."""
+    classes: list[str] | None = None
+    """Class names in the order of the model's outputs; the data's own, sorted, when left out."""
+    positive: str | None = None
+    """Class that counts as the finding; the last one of two when left out."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Label":
+        if self.classes is not None:
+            if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+                raise ValueError(f"classes must be two or more different names, got {self.classes}")
+            if self.positive is not None and self.positive not in self.classes:
+                raise ValueError(f"positive {self.positive!r} is not one of classes {self.classes}")
+        return self
+
+
+class Split(Section):
+    """Which rows train and which test. By hash of the group, so that a patient never sits on both
+    sides and stays on its side as the data grows."""
+
+    group: str | None = None
+    """Column whose equal values stay together (patient, person); the image itself when left out."""
+    test: OpenFraction = 0.2
+    """Share of the groups that is held out for the test."""
+    column: str | None = None
+    """Column that already says ``train`` or ``test``; takes the place of the hash."""
+    salt: str = ""
+    """Changes which groups are held out."""
+    layout: Literal["links", "shards"] = "links"
+    """Folders per class as hard links to the ingested files, or packed into tar shards."""
+    shard_megabytes: PositiveInt = 256
+    """Size at which a shard is closed."""
+
+
+class Validate(Section):
+    """What the arranged data must be like before a GPU is spent on it."""
+
+    required_columns: list[str] = []
+    """Columns that must be there."""
+    min_rows: PositiveInt = 50
+    """Rows needed in all."""
+    min_per_class: PositiveInt = 10
+    """Rows needed in each class, in training and test together."""
+    min_test_per_class: PositiveInt = 5
+    """Rows needed in each class of the test set."""
+    max_class_share: Fraction = 0.95
+    """Share of one class above which a warning is given."""
+    leakage: Literal["error", "warn"] = "error"
+    """What the same group or the same content on both sides of the split means."""

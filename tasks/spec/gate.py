@@ -1,0 +1,83 @@
+"""Sections that decide whether a model may serve, and where."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.spec.base import Fraction, Name, PositiveInt, Section
+
+
+class Rule(Section):
+    """A bound on a metric. A metric that is missing or not a number fails."""
+
+    metric: str
+    """Dotted name of the metric, such as ``evaluate.balanced_accuracy``."""
+    min: float | None = None
+    """Least value that passes."""
+    max: float | None = None
+    """Largest value that passes."""
+    on: Literal["value", "interval"] = "value"
+    """Whether the value or its whole confidence interval must be within the bounds."""
+    why: str = ""
+    """What the rule is for, shown beside its verdict."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Rule":
+        if self.min is None and self.max is None:
+            raise ValueError(f"rule on {self.metric!r} needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"rule on {self.metric!r}: min {self.min} is above max {self.max}")
+        return self
+
+
+class ChampionComparison(Section):
+    """The challenger against the champion, on the same test rows."""
+
+    metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy"
+    """What is compared."""
+    margin: Fraction = 0.02
+    """How much worse the challenger may be."""
+
+
+COLLAPSE_RULES = (
+    Rule(
+        metric="evaluate.least_recall",
+        min=0.05,
+        why="a model that never finds one of its classes is of no use, whatever its accuracy",
+    ),
+    Rule(
+        metric="evaluate.balanced_accuracy_above_chance",
+        min=0.05,
+        why="guessing, or one answer for everything, must not pass",
+    ),
+)
+
+
+class Blessing(Section):
+    """The rules a model must meet before it may serve."""
+
+    rules: list[Rule] = []
+    """Rules of this pipeline; one on a metric of the default rules takes that one's place."""
+    default_rules: bool = True
+    """Also refuse collapsed models (least recall, balanced accuracy against chance)."""
+    champion: ChampionComparison | None = ChampionComparison()
+    """Comparison with the model that serves now; null leaves it out."""
+
+    def all_rules(self) -> list[Rule]:
+        """Return the rules in force: defaults that are not replaced, then the pipeline's own."""
+        own = {rule.metric for rule in self.rules}
+        defaults = [rule for rule in COLLAPSE_RULES if rule.metric not in own]
+        return [*(defaults if self.default_rules else []), *self.rules]
+
+
+class Deploy(Section):
+    """How the blessed model is put into service."""
+
+    model_name: Name | None = None
+    """Name of the registered and served model; the pipeline's name when left out."""
+    known_answers: Annotated[int, Field(ge=1, le=256)] = 8
+    """Test images whose served answers must equal the offline predictions before the switch."""
+    tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
+    """Largest difference of a probability between served and offline answer."""
+    startup_seconds: PositiveInt = 120
+    """Time the model server has to become ready."""

@@ -1,0 +1,178 @@
+"""The pipeline file as a whole, and the ways to read and override it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from tasks.spec.base import Name, PositiveInt, Section, SpecError
+from tasks.spec.data import Label, Source, Split, Transform, Validate
+from tasks.spec.expressions import check_predicate
+from tasks.spec.gate import Blessing, Deploy
+from tasks.spec.training import Evaluate, Train
+from tasks.spec.trust import Explain, Fairness, Robustness
+
+
+class Pipeline(Section):
+    """One pipeline file: one DAG, one model, one night."""
+
+    name: Name
+    """Name of the DAG, the MLflow experiment and, unless told otherwise, the served model."""
+    description: str = ""
+    """What the model is for; shown in the Airflow UI and in the report (Markdown)."""
+    tags: list[str] = []
+    """Tags in the Airflow UI."""
+    owner: str = "ml"
+    """Owner in the Airflow UI."""
+    schedule: str | None = "0 2 * * *"
+    """Cron expression in UTC; null runs on trigger only."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 2
+    """Retries of a stage that failed for another reason than bad input."""
+    retry_delay_seconds: PositiveInt = 60
+    """Wait before the first retry; it doubles each time."""
+    stage_timeout_minutes: PositiveInt = 240
+    """Time after which a stage is ended."""
+
+    source: Source
+    transform: list[Transform] = []
+    """Column functions, applied in order."""
+    filter: list[str] = []
+    """Predicates over ``metadata``; a row stays when every one holds."""
+    label: Label
+    split: Split = Split()
+    validation: Validate = Field(default=Validate(), alias="validate")
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    fairness: Fairness = Fairness()
+    explain: Explain = Explain()
+    robustness: Robustness = Robustness()
+    blessing: Blessing = Blessing()
+    deploy: Deploy = Deploy()
+
+    @field_validator("filter")
+    @classmethod
+    def _safe(cls, predicates: list[str]) -> list[str]:
+        for predicate in predicates:
+            check_predicate(predicate)
+        return predicates
+
+    @model_validator(mode="after")
+    def _favourable_is_a_class(self) -> "Pipeline":
+        favourable, classes = self.fairness.favourable, self.label.classes
+        if favourable != "correct" and classes is not None and favourable not in classes:
+            raise ValueError(
+                f"fairness.favourable {favourable!r} is neither 'correct' nor one of {classes}"
+            )
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name under which the model is registered and served."""
+        return self.deploy.model_name or self.name
+
+    def to_json(self) -> str:
+        """Return the pipeline as JSON that :func:`load_pipeline` reads back unchanged."""
+        return self.model_dump_json(by_alias=True)
+
+
+def load_pipeline(spec: str | Path) -> Pipeline:
+    """Read a pipeline from a YAML or JSON file, or from JSON text.
+
+    Parameters
+    ----------
+    spec : str or Path
+        Path of the file, or the JSON text itself (it starts with ``{``).
+
+    Raises
+    ------
+    SpecError
+        Names the file, the field, the value given and what is allowed.
+    """
+    text = str(spec)
+    origin = "the given JSON"
+    if not text.lstrip().startswith("{"):
+        path = Path(text)
+        origin = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{origin}: is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{origin}: must be a mapping of sections, got {type(document).__name__}")
+    return _validated(document, origin)
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``["train.epochs=15", ...]`` into ``{"train.epochs": 15, ...}``; values are YAML.
+
+    Raises
+    ------
+    SpecError
+        An assignment lacks its ``=`` or its value is not YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        field, equals, value = assignment.partition("=")
+        if not equals or not field:
+            raise SpecError(f"{assignment!r} is not field=value, such as train.epochs=15")
+        try:
+            overrides[field] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{field}: {value!r} is not a YAML value") from error
+    return overrides
+
+
+def apply_overrides(pipeline: Pipeline, overrides: dict[str, Any]) -> Pipeline:
+    """Return the pipeline with dotted fields replaced, validated anew.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Stays as it is.
+    overrides : dict
+        Dotted field name to value: ``{"train.epochs": 15}``.
+
+    Raises
+    ------
+    SpecError
+        A field does not exist, or a value is not allowed.
+    """
+    document = pipeline.model_dump(mode="json", by_alias=True)
+    for field, value in overrides.items():
+        *sections, leaf = field.split(".")
+        target: Any = document
+        for section in sections:
+            target = target.get(section) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or leaf not in target:
+            known = ", ".join(sorted(target)) if isinstance(target, dict) else "no section"
+            raise SpecError(f"{field}: no such field; there is {known}")
+        target[leaf] = value
+    return _validated(document, f"{pipeline.name} with {', '.join(overrides) or 'no'} override")
+
+
+def _validated(document: dict[str, Any], origin: str) -> Pipeline:
+    try:
+        return Pipeline.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(_explain(error, origin)) from error
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors()[:5]:
+        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        message = problem["msg"].removeprefix("Value error, ")
+        given = (
+            "" if problem["type"] in ("missing", "model_type") else f", got {problem['input']!r}"
+        )
+        if problem["type"] == "extra_forbidden":
+            message, given = "no such field", ""
+        lines.append(f"{origin}: {field}: {message}{given[:200]}")
+    if error.error_count() > 5:
+        lines.append(f"... and {error.error_count() - 5} more")
+    return "\n".join(lines)

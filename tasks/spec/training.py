@@ -1,0 +1,101 @@
+"""Sections that say how the model is trained and evaluated."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+
+
+class Head(Section):
+    """Layers between the pooled features and the softmax."""
+
+    dense: list[PositiveInt] = [512, 512]
+    """Units of each dense layer (ReLU)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout rate after each of them."""
+
+
+class Augmentation(Section):
+    """Random changes of the training images; 0 is off."""
+
+    flip: bool = False
+    """Mirror left and right."""
+    rotation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest turn, as a fraction of a full one."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest zoom, as a fraction of the side."""
+    translation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest shift, as a fraction of the side."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of contrast, as a fraction."""
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest change of brightness, as a fraction of the pixel range."""
+
+
+class Train(Section):
+    """The model and how it is fitted."""
+
+    architecture: str = "mobilenet_v2"
+    """``mobilenet_v2``, ``cnn`` (three convolution blocks 32-64-64), ``dense`` (128 units), any
+    function of ``keras.applications`` by its name, or ``package.module:function`` that takes
+    ``(input_shape, classes, train)`` and returns an uncompiled Keras model that reads pixels 0..255
+    and ends in a softmax."""
+    alpha: Annotated[float, Field(gt=0, le=2)] = 0.35
+    """Width multiplier of MobileNetV2."""
+    image_size: tuple[PositiveInt, PositiveInt] = (96, 96)
+    """Height and width that the model sees, in pixels."""
+    channels: Literal[1, 3] = 3
+    """Grey or colour input; ImageNet architectures want 3."""
+    weights: str = "none"
+    """``imagenet`` (fetched by Keras), ``none`` (random) or path or URI of a weights file."""
+    frozen: Literal["all", "none"] | PositiveInt = "none"
+    """Layers of the backbone that keep their weights: all, none, or the first so many."""
+    head: Head = Head()
+    """Layers on top of an ImageNet architecture."""
+    augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """Keras optimizer."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Step size; the optimizer's own default when left out."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Passes over the training images."""
+    batch_size: PositiveInt = 32
+    """Images a step."""
+    validation_split: OpenFraction = 0.1
+    """Share of the training groups that is watched, not learned from."""
+    class_weights: Literal["balanced", "none"] = "none"
+    """``balanced`` weighs a class by the inverse of its frequency."""
+    early_stopping: PositiveInt | None = None
+    """Epochs without a better validation loss until training stops and the best weights return."""
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
+    """float16 arithmetic; ``auto`` turns it on where a GPU is found."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _looks_like_a_name(cls, text: str) -> str:
+        head, _, function = text.partition(":")
+        names = head.split(".") + ([function] if ":" in text else [])
+        if not all(part.isidentifier() for part in names):
+            raise ValueError(
+                f"{text!r} is neither a name of keras.applications nor package.module:function"
+            )
+        return text
+
+
+class Evaluate(Section):
+    """How the model is measured on the test rows."""
+
+    batch_size: PositiveInt = 256
+    """Images a step."""
+    mistakes: Annotated[int, Field(ge=0, le=100)] = 12
+    """Worst mistakes shown as a picture."""
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Resamples of the confidence intervals; 0 leaves them out."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence of the intervals."""
+    overfit_gap: Fraction = 0.1
+    """Gap between logged and inference-mode training accuracy above which a warning is given."""

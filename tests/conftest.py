@@ -1,0 +1,17 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data sets; its tests are skipped where there is none."""
+    folder = Path(os.environ.get("TRUSTED_RETRAINING_DATA", REPOSITORY.parent / "shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data sets are absent: {folder} (set TRUSTED_RETRAINING_DATA)")
+    return folder.resolve()
