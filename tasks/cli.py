@@ -57,6 +57,22 @@ def _run_stage(options: argparse.Namespace) -> int:
     return 0
 
 
+def _summarize(options: argparse.Namespace) -> int:
+    from tasks.reporting.summary import read_summary, write_summary
+    from tasks.reporting.table import render_table
+
+    run = RunDirectory(options.run_uri)
+    summary = read_summary(run)
+    write_summary(summary, run=run, environment=Environment.read())
+    for line in render_table(summary, run=run, colour=_colour_wanted()).splitlines():
+        log.info("%s", line)
+    return 0
+
+
+def _colour_wanted() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m tasks",
@@ -75,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--force", action="store_true", help="compute even if a result exists")
         command.set_defaults(action=_run_stage)
+    summary = commands.add_parser("summary", help="write and print what became of a run")
+    summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    summary.set_defaults(action=_summarize)
     return parser
 
 

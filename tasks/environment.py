@@ -25,6 +25,8 @@ class Environment:
         Address of a model server that runs already and is to switch; empty when there is none.
     code_revision : str
         Source revision for the lineage; empty when unknown.
+    state_dir : Path
+        Folder of this machine's state; holds ``last-run.json``.
     """
 
     mlflow_uri: str
@@ -32,6 +34,7 @@ class Environment:
     serving_python: Path
     server_url: str
     code_revision: str
+    state_dir: Path = Path(".local")
 
     @classmethod
     def read(cls) -> "Environment":
@@ -46,4 +49,5 @@ class Environment:
             ),
             server_url=value("TRUSTED_RETRAINING_SERVER_URL", ""),
             code_revision=value("TRUSTED_RETRAINING_CODE_REVISION", ""),
+            state_dir=state,
         )

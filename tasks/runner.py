@@ -63,9 +63,13 @@ def run_stage(
     document = json.loads(pipeline.to_json())
     if run.read_json("pipeline.json") != document:
         run.write_json("pipeline.json", document)
+    context = StageContext(
+        pipeline=pipeline, run=run, out=Path(run.path) / stage.name, environment=environment
+    )
     try:
-        manifest = _reuse_or_compute(stage, pipeline, run, environment, force)
+        manifest = _reuse_or_compute(stage, context, force)
         tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
+        stage.after_commit(context)
     except Exception as error:
         exit_code = error.exit_code if isinstance(error, StageError) else 1
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
@@ -77,12 +81,8 @@ def run_stage(
     return manifest
 
 
-def _reuse_or_compute(
-    stage: Stage, pipeline: Pipeline, run: RunDirectory, environment: Environment, force: bool
-) -> Manifest:
-    context = StageContext(
-        pipeline=pipeline, run=run, out=Path(run.path) / stage.name, environment=environment
-    )
+def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manifest:
+    pipeline, run = context.pipeline, context.run
     inputs = {name: context.input(name).manifest.digest for name in stage.reads}
     for name in stage.optional_reads:
         manifest = run.read_manifest(name)

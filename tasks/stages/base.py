@@ -132,3 +132,7 @@ class Stage(abc.ABC):
     def equivalent_states(self, context: StageContext) -> list[str]:
         """Return further states under which this very result may be reused by a later night."""
         return []
+
+    def after_commit(self, context: StageContext) -> None:
+        """Do what needs this stage's own manifest to stand; not part of the commit."""
+        return None
