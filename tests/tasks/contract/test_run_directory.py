@@ -1,0 +1,130 @@
+"""The run directory: commit points, cache and verdict."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import (
+    Failure,
+    Manifest,
+    RunDirectory,
+    describe_outputs,
+    outputs_digest,
+    run_uri,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(run_uri(str(tmp_path), "films", "manual__2026-01-31T02:00:00+00:00"))
+
+
+def commit(run: RunDirectory, stage: str, files: dict[str, str]) -> Manifest:
+    folder = Path(run.path) / stage
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    outputs = describe_outputs(folder)
+    manifest = Manifest(
+        stage=stage,
+        fingerprint="f" * 64,
+        digest=outputs_digest(outputs),
+        location=run.stage_uri(stage),
+        outputs=outputs,
+    )
+    run.write_manifest(manifest)
+    return manifest
+
+
+def test_a_run_id_of_airflow_becomes_a_safe_folder_name(run: RunDirectory) -> None:
+    assert run.run_id == "manual__2026-01-31T02_00_00_00_00"
+    assert run.uri.startswith("file://")
+
+
+def test_a_stage_without_a_manifest_never_happened(run: RunDirectory) -> None:
+    (Path(run.path) / "ingest").mkdir(parents=True)
+    (Path(run.path) / "ingest/metadata.parquet").write_text("half")
+    assert run.read_manifest("ingest") is None
+
+
+def test_a_committed_stage_is_read_back(run: RunDirectory) -> None:
+    manifest = commit(run, "filter", {"metadata.parquet": "rows", "images/a.png": "a"})
+    assert run.read_manifest("filter") == manifest
+    assert manifest.output("images/").files == 1
+    with pytest.raises(KeyError, match=r"filter committed no steps\.json"):
+        manifest.output("steps.json")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"stage": "filter"}'])
+def test_a_damaged_manifest_counts_as_none(run: RunDirectory, damage: str) -> None:
+    commit(run, "filter", {"a": "1"})
+    (Path(run.path) / "filter/manifest.json").write_text(damage)
+    assert run.read_manifest("filter") is None
+
+
+def test_a_commit_clears_the_record_of_the_failed_attempt_before(run: RunDirectory) -> None:
+    run.write_failure(Failure(stage="filter", exit_code=1, reason="killed"))
+    assert run.read_failure("filter") is not None
+    commit(run, "filter", {"a": "1"})
+    assert run.read_failure("filter") is None
+
+
+def test_an_earlier_result_is_found_by_its_fingerprint(run: RunDirectory) -> None:
+    manifest = commit(run, "filter", {"a": "1"})
+    run.remember("f" * 64, manifest)
+    later = RunDirectory(f"{run.pipeline_path}/runs/later")
+    assert later.cached("f" * 64) == manifest
+    assert later.cached("0" * 64) is None
+
+
+def test_an_earlier_result_whose_files_are_gone_is_not_reused(run: RunDirectory) -> None:
+    run.remember("f" * 64, commit(run, "filter", {"a": "1"}))
+    (Path(run.path) / "filter/a").unlink()
+    assert run.cached("f" * 64) is None
+
+
+def test_an_earlier_result_that_was_computed_anew_since_is_not_reused(run: RunDirectory) -> None:
+    run.remember("f" * 64, commit(run, "filter", {"a": "1"}))
+    commit(run, "filter", {"a": "2"})
+    assert run.cached("f" * 64) is None
+
+
+def test_the_digest_depends_on_names_and_content_only(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "folder").mkdir(parents=True)
+        (tmp_path / name / "folder/b").write_text("b")
+        (tmp_path / name / "a").write_text("a")
+    one, two = (outputs_digest(describe_outputs(tmp_path / name)) for name in ("one", "two"))
+    assert one == two
+    (tmp_path / "two/folder/b").rename(tmp_path / "two/folder/c")
+    assert outputs_digest(describe_outputs(tmp_path / "two")) != one
+
+
+VERDICT = {"blessed": True, "model": {"name": "films", "version": "1", "digest": "d"}}
+
+
+def test_a_committed_verdict_is_read(run: RunDirectory) -> None:
+    commit(run, "bless", {"verdict.json": json.dumps(VERDICT)})
+    verdict = run.read_verdict()
+    assert verdict is not None
+    assert verdict.blessed
+
+
+@pytest.mark.parametrize("text", ["", "{}", json.dumps(VERDICT | {"blessed": "perhaps"})])
+def test_a_verdict_that_says_nothing_clear_is_none(run: RunDirectory, text: str) -> None:
+    commit(run, "bless", {"verdict.json": text})
+    assert run.read_verdict() is None
+
+
+def test_a_verdict_changed_after_its_commit_is_none(run: RunDirectory) -> None:
+    refused = json.dumps(VERDICT | {"blessed": False})
+    commit(run, "bless", {"verdict.json": refused})
+    (Path(run.path) / "bless/verdict.json").write_text(json.dumps(VERDICT))
+    assert run.read_verdict() is None
+
+
+def test_a_verdict_without_a_manifest_is_none(run: RunDirectory) -> None:
+    (Path(run.path) / "bless").mkdir(parents=True)
+    (Path(run.path) / "bless/verdict.json").write_text(json.dumps(VERDICT))
+    assert run.read_verdict() is None

@@ -1,0 +1,86 @@
+"""Reading pipeline files and overriding their fields."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.spec import Pipeline, SpecError, apply_overrides, load_pipeline, parse_overrides
+
+MINIMAL = {"name": "films", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
+PIPELINES = sorted((Path(__file__).parents[3] / "dags/pipelines").glob("*.yaml"))
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline.model_validate(MINIMAL)
+
+
+def test_json_text_is_read_back_unchanged(pipeline: Pipeline) -> None:
+    assert load_pipeline(pipeline.to_json()) == pipeline
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_every_shipped_pipeline_is_valid_and_named_like_its_file(path: Path) -> None:
+    assert load_pipeline(path).name == path.stem
+
+
+def test_an_unknown_field_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "films.yaml"
+    path.write_text("name: films\nsource: {kind: synthetic}\nlabel: {column: a}\ntrian: {}\n")
+    with pytest.raises(SpecError, match=r"films\.yaml: trian: no such field"):
+        load_pipeline(path)
+
+
+def test_a_wrong_value_is_shown_with_what_is_allowed(pipeline: Pipeline) -> None:
+    with pytest.raises(SpecError, match=r"train\.optimizer.*'adam', 'adamw', 'sgd'.*got 'adma'"):
+        apply_overrides(pipeline, {"train.optimizer": "adma"})
+
+
+def test_overrides_reach_nested_fields_and_leave_the_original(pipeline: Pipeline) -> None:
+    changed = apply_overrides(
+        pipeline, parse_overrides(["train.head.dropout=0.2", "split.group=patientid"])
+    )
+    assert (changed.train.head.dropout, changed.split.group) == (0.2, "patientid")
+    assert pipeline.train.head.dropout == 0.5
+
+
+def test_a_field_with_an_alias_is_overridden_by_its_name_in_the_file(pipeline: Pipeline) -> None:
+    assert apply_overrides(pipeline, {"validate.min_rows": 7}).validation.min_rows == 7
+
+
+def test_a_misspelt_override_lists_the_fields_there_are(pipeline: Pipeline) -> None:
+    with pytest.raises(SpecError, match=r"train\.epoch: no such field; there is .*epochs"):
+        apply_overrides(pipeline, {"train.epoch": 3})
+
+
+@pytest.mark.parametrize("assignment", ["train.epochs", "=3", "train.epochs=[1"])
+def test_an_assignment_that_is_none_is_refused(assignment: str) -> None:
+    with pytest.raises(SpecError):
+        parse_overrides([assignment])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "films.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"films\.yaml"):
+        load_pipeline(path)
+
+
+def test_a_favourable_outcome_must_be_a_class(pipeline: Pipeline) -> None:
+    with pytest.raises(SpecError, match=r"fairness\.favourable 'covdi'"):
+        apply_overrides(
+            pipeline, {"label.classes": ["covid", "other"], "fairness.favourable": "covdi"}
+        )
+
+
+def test_own_rules_replace_default_rules_on_the_same_metric(pipeline: Pipeline) -> None:
+    own = [{"metric": "evaluate.least_recall", "min": 0.4}]
+    rules = apply_overrides(pipeline, {"blessing.rules": own}).blessing.all_rules()
+    assert [rule.min for rule in rules if rule.metric == "evaluate.least_recall"] == [0.4]
+    assert any(rule.metric == "evaluate.balanced_accuracy_above_chance" for rule in rules)
+
+
+def test_a_rule_without_a_bound_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(SpecError, match="needs min, max or both"):
+        apply_overrides(pipeline, {"blessing.rules": [{"metric": "evaluate.accuracy"}]})

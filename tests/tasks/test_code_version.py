@@ -1,0 +1,47 @@
+"""The code version follows the modules that a stage uses."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks import code_version as module
+from tasks.code_version import code_version, library_versions
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Some modules below ``tasks`` that a test may change."""
+    import tasks
+
+    (tmp_path / "leaf.py").write_text("VALUE = 1\n")
+    (tmp_path / "stranger.py").write_text("VALUE = 1\n")
+    (tmp_path / "top.py").write_text("def work():\n    from tasks.leaf import VALUE\n")
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    yield tmp_path
+    for name in ("leaf", "stranger", "top"):
+        sys.modules.pop(f"tasks.{name}", None)
+
+
+def test_a_changed_late_import_changes_the_version(package: Path) -> None:
+    before = code_version("tasks.top")
+    (package / "leaf.py").write_text("VALUE = 2\n")
+    assert code_version("tasks.top") != before
+
+
+def test_a_module_that_is_not_imported_does_not(package: Path) -> None:
+    before = code_version("tasks.top")
+    (package / "stranger.py").write_text("VALUE = 2\n")
+    assert code_version("tasks.top") == before
+
+
+def test_a_library_update_changes_the_version(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code_version("tasks.top")
+    monkeypatch.setattr(module, "library_versions", lambda: {"numpy": "0"})
+    assert code_version("tasks.top") != before
+
+
+def test_versions_name_every_library_that_makes_results() -> None:
+    assert library_versions()["numpy"].count(".") == 2

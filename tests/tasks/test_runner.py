@@ -1,0 +1,165 @@
+"""The runner: reuse, retries, failures, and what a kill leaves behind."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.contract import BadInput, Manifest, NoInput, RunDirectory
+from tasks.environment import Environment
+from tasks.runner import run_stage
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext
+
+
+class Count(Stage):
+    """Counts how often it is computed."""
+
+    name = "transform"
+    scratch = ("checkpoints",)
+
+    def __init__(self) -> None:
+        self.computed = 0
+        self.world = "a"
+        self.error: Exception | None = None
+
+    def config(self, pipeline: Pipeline) -> Any:
+        return pipeline.train.epochs
+
+    def state(self, context: StageContext) -> str:
+        return self.world
+
+    def equivalent_states(self, context: StageContext) -> list[str]:
+        return ["promoted"]
+
+    def run(self, context: StageContext) -> Outcome:
+        self.computed += 1
+        self.kept = (context.out / "checkpoints").exists()
+        (context.out / "left.txt").write_text("x")
+        if self.error is not None:
+            raise self.error
+        (context.out / "result.txt").write_text(self.world)
+        return Outcome(metrics={"rows": 3, "odd": math.nan}, notes={"rows": "three"})
+
+
+class Later(Count):
+    """Reads what ``Count`` wrote."""
+
+    name = "filter"
+    reads = ("transform",)
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Any:
+    def run(stage: Stage, run_id: str = "one", *, epochs: int = 1, force: bool = False) -> Manifest:
+        pipeline = Pipeline.model_validate(
+            {
+                "name": "films",
+                "source": {"kind": "synthetic"},
+                "label": {"column": "finding"},
+                "train": {"epochs": epochs},
+            }
+        )
+        return run_stage(
+            stage,
+            pipeline=pipeline,
+            run=RunDirectory(str(tmp_path / "films/runs" / run_id)),
+            environment=Environment.read(),
+            force=force,
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_manifest_names_outputs_and_finite_metrics(night: Any) -> None:
+    manifest = night(Count())
+    assert [output.path for output in manifest.outputs] == ["left.txt", "result.txt"]
+    assert manifest.metrics == {"transform.rows": 3.0}
+    assert manifest.notes == {"transform.rows": "three"}
+
+
+def test_a_retry_in_the_same_run_is_not_computed_again_even_when_forced(night: Any) -> None:
+    stage = Count()
+    night(stage)
+    night(stage, force=True)
+    assert stage.computed == 1
+
+
+def test_the_next_night_takes_over_an_equal_result(night: Any) -> None:
+    stage = Count()
+    first = night(stage)
+    second = night(stage, "two")
+    third = night(stage, "three")
+    assert stage.computed == 1
+    assert second.location == first.location
+    assert second.reused_from == third.reused_from == first.location.rsplit("/", 1)[0]
+
+
+@pytest.mark.parametrize("change", ["config", "state", "force"])
+def test_a_change_is_computed(night: Any, change: str) -> None:
+    stage = Count()
+    night(stage)
+    if change == "state":
+        stage.world = "b"
+    night(stage, "two", epochs=2 if change == "config" else 1, force=change == "force")
+    assert stage.computed == 2
+
+
+def test_a_result_is_found_under_its_equivalent_state(night: Any) -> None:
+    stage = Count()
+    night(stage)
+    stage.world = "promoted"
+    assert night(stage, "two").reused_from is not None
+    assert stage.computed == 1
+
+
+def test_a_changed_input_makes_the_next_stage_stale_and_an_equal_one_does_not(night: Any) -> None:
+    first, second = Count(), Later()
+    night(first)
+    night(second)
+    night(first, "two", force=True)
+    night(second, "two")
+    assert (first.computed, second.computed) == (2, 1)
+    first.world = "b"
+    night(first, "three")
+    night(second, "three")
+    assert second.computed == 2
+
+
+def test_a_failure_is_recorded_with_its_exit_code_and_cleared_by_success(
+    night: Any, tmp_path: Path
+) -> None:
+    stage = Count()
+    stage.error = BadInput("metadata.csv: row 3: age 'x' is not a number")
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    with pytest.raises(BadInput):
+        night(stage)
+    failure = run.read_failure("transform")
+    assert failure is not None
+    assert (failure.exit_code, failure.reason) == (65, str(stage.error))
+    assert run.read_manifest("transform") is None
+    stage.error = None
+    night(stage)
+    assert run.read_failure("transform") is None
+
+
+def test_a_retry_keeps_checkpoints_and_clears_other_leftovers(night: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "films/runs/one/transform"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "half-written.txt").write_text("x")
+    stage = Count()
+    manifest = night(stage)
+    assert stage.kept
+    assert not (folder / "checkpoints").exists()
+    assert [output.path for output in manifest.outputs] == ["left.txt", "result.txt"]
+
+
+def test_a_stage_whose_input_is_missing_says_which_to_run_first(night: Any) -> None:
+    with pytest.raises(NoInput, match="run stage 'transform' first"):
+        night(Later())
