@@ -27,6 +27,9 @@ class Environment:
         Source revision for the lineage; empty when unknown.
     state_dir : Path
         Folder of this machine's state; holds ``last-run.json``.
+    mlflow_artifacts : str
+        Where new MLflow experiments keep their files; empty leaves it to the tracking server, or
+        puts them beside an SQLite store.
     """
 
     mlflow_uri: str
@@ -35,6 +38,7 @@ class Environment:
     server_url: str
     code_revision: str
     state_dir: Path = Path(".local")
+    mlflow_artifacts: str = ""
 
     @classmethod
     def read(cls) -> "Environment":
@@ -50,4 +54,5 @@ class Environment:
             server_url=value("TRUSTED_RETRAINING_SERVER_URL", ""),
             code_revision=value("TRUSTED_RETRAINING_CODE_REVISION", ""),
             state_dir=state,
+            mlflow_artifacts=value("TRUSTED_RETRAINING_MLFLOW_ARTIFACTS", ""),
         )

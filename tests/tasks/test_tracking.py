@@ -1,0 +1,273 @@
+"""One MLflow run per night, on a real SQLite store."""
+
+import json
+import multiprocessing
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import tracking
+from tasks.contract import (
+    Failure,
+    Manifest,
+    ModelIdentity,
+    RunDirectory,
+    StageError,
+    Verdict,
+    describe_outputs,
+    now,
+    outputs_digest,
+)
+from tasks.environment import Environment
+from tasks.spec import Pipeline
+
+PIPELINE = Pipeline.model_validate(
+    {
+        "name": "night",
+        "source": {"kind": "synthetic"},
+        "label": {"column": "finding"},
+        "transform": [{"column": "finding", "function": "replace('/','_')"}],
+        "train": {"epochs": 3},
+    }
+)
+
+
+def environment_at(folder: Path) -> Environment:
+    return Environment(
+        mlflow_uri=f"sqlite:///{folder}/mlflow.db",
+        serving_root=folder / "served",
+        serving_python=folder / "python",
+        server_url="",
+        code_revision="abc123",
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return environment_at(tmp_path_factory.mktemp("mlflow"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(str(tmp_path / "night" / "runs" / "it's_one"))
+    directory.write_json("pipeline.json", json.loads(PIPELINE.to_json()))
+    return directory
+
+
+def commit(run: RunDirectory, stage: str, files: dict[str, str], **fields: Any) -> Manifest:
+    folder = Path(run.path) / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    outputs = describe_outputs(folder)
+    manifest = Manifest(
+        stage=stage,
+        fingerprint=f"fingerprint-of-{stage}",
+        digest=outputs_digest(outputs),
+        location=run.stage_uri(stage),
+        outputs=outputs,
+        started_at=now(),
+        **fields,
+    )
+    run.write_manifest(manifest)
+    return manifest
+
+
+def logged(store: Environment, run: RunDirectory, manifest: Manifest) -> Any:
+    tracking.log_stage(manifest, pipeline=PIPELINE, run=run, environment=store)
+    return the_only_run(store, run)
+
+
+def the_only_run(store: Environment, run: RunDirectory) -> Any:
+    with tracking.mlflow_client(store) as client:
+        experiment = client.get_experiment_by_name("night")
+        found = [
+            each
+            for each in client.search_runs([experiment.experiment_id])
+            if each.data.tags[tracking.RUN_URI_TAG] == run.uri
+        ]
+    assert len(found) == 1
+    return found[0]
+
+
+def artifacts(store: Environment, run_id: str, folder: str) -> set[str]:
+    with tracking.mlflow_client(store) as client:
+        return {Path(each.path).name for each in client.list_artifacts(run_id, folder)}
+
+
+def test_a_stage_is_logged_with_its_metrics_and_the_flattened_pipeline(
+    store: Environment, run: RunDirectory
+) -> None:
+    manifest = commit(
+        run,
+        "ingest",
+        {"summary.json": "{}", "images/a.png": "pixels", "metadata.parquet": "rows"},
+        metrics={"ingest.images": 40.0},
+        rows_in=42,
+        code_version="c0de",
+        warnings=["2 files are truncated"],
+    )
+    found = logged(store, run, manifest)
+    assert found.data.params["train.epochs"] == "3"
+    assert json.loads(found.data.params["transform"])[0]["column"] == "finding"
+    assert found.data.metrics["ingest.images"] == 40
+    assert found.data.metrics["ingest.rows_in"] == 42
+    assert found.data.tags["code.ingest"] == "c0de"
+    assert found.data.tags["warnings.ingest"] == "2 files are truncated"
+    assert found.data.tags["mlflow.source.git.commit"] == "abc123"
+    assert found.info.status == "RUNNING"
+    assert artifacts(store, found.info.run_id, "ingest") == {"summary.json", "manifest.json"}
+    assert run.read_json("mlflow.json")["run_id"] == found.info.run_id
+
+
+def test_files_are_kept_beside_the_store_wherever_the_stage_was_started(
+    store: Environment, run: RunDirectory
+) -> None:
+    found = logged(store, run, commit(run, "ingest", {"summary.json": "{}"}))
+    beside = Path(store.mlflow_uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
+    assert Path(found.info.artifact_uri.removeprefix("file://")).is_relative_to(beside)
+
+
+def test_logging_a_result_twice_changes_nothing(store: Environment, run: RunDirectory) -> None:
+    manifest = commit(
+        run,
+        "train",
+        {"history.csv": "epoch,loss,seconds\n1,0.9,2\n2,0.5,2\n"},
+        metrics={"train.epochs": 2.0},
+    )
+    logged(store, run, manifest)
+    found = logged(store, run, manifest)
+    with tracking.mlflow_client(store) as client:
+        client.delete_tag(found.info.run_id, "logged.train")  # as if killed before the last step
+        found = logged(store, run, manifest)
+        history = client.get_metric_history(found.info.run_id, "train.epoch.loss")
+        assert [(each.step, each.value) for each in history] == [(1, 0.9), (2, 0.5)]
+        assert len(client.get_metric_history(found.info.run_id, "train.epochs")) == 1
+
+
+def test_the_arranged_images_are_the_data_set_of_the_run(
+    store: Environment, run: RunDirectory
+) -> None:
+    manifest = commit(
+        run, "arrange", {"classes.json": "{}"}, rows_out=37, metrics={"arrange.train": 30.0}
+    )
+    found = logged(store, run, manifest)
+    (entry,) = found.inputs.dataset_inputs
+    assert entry.dataset.name == "night"
+    assert manifest.digest.startswith(entry.dataset.digest)
+    assert json.loads(entry.dataset.profile) == {"num_rows": 37, "train": 30.0}
+    assert entry.tags[0].value == "training"
+
+
+def test_many_metrics_and_odd_class_names_are_logged(store: Environment, run: RunDirectory) -> None:
+    names = [f"evaluate.recall.Größe, (x)/../{i}" for i in range(1500)]
+    manifest = commit(run, "evaluate", {"a.png": ""}, metrics=dict.fromkeys(names, 0.5))
+    found = logged(store, run, manifest)
+    assert sum(name.startswith("evaluate.recall.") for name in found.data.metrics) == 1500
+
+
+def test_a_night_with_a_verdict_is_finished_and_tagged(
+    store: Environment, run: RunDirectory
+) -> None:
+    verdict = Verdict(
+        blessed=False,
+        model=ModelIdentity(name="night", version="3", digest="d1"),
+        reasons=["worse for F"],
+    )
+    logged(store, run, commit(run, "bless", {"verdict.json": verdict.model_dump_json()}))
+    logged(store, run, commit(run, "reject", {"rejection.json": "{}"}))
+    found = logged(store, run, commit(run, "report", {"report.html": "<html>"}))
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["blessed"] == "false"
+    assert found.data.tags["verdict.reasons"] == "worse for F"
+    assert "report.html" in artifacts(store, found.info.run_id, "report")
+
+
+def test_a_night_whose_stage_failed_is_failed_with_the_reason(
+    store: Environment, run: RunDirectory
+) -> None:
+    logged(store, run, commit(run, "ingest", {"summary.json": "{}"}))
+    run.write_failure(Failure(stage="train", exit_code=137, reason="killed", at=now()))
+    found = logged(store, run, commit(run, "report", {"report.html": "<html>"}))
+    assert found.info.status == "FAILED"
+    assert found.data.tags["failed.train"] == "exit 137: killed"
+
+
+def test_a_stage_that_succeeds_later_reopens_the_run_and_loses_its_failure(
+    store: Environment, run: RunDirectory
+) -> None:
+    run.write_failure(Failure(stage="train", exit_code=1, reason="full disk", at=now()))
+    logged(store, run, commit(run, "report", {"report.html": "<html>"}))
+    found = logged(store, run, commit(run, "train", {"training.json": "{}"}))
+    assert found.info.status == "RUNNING"
+    assert "failed.train" not in found.data.tags
+
+
+def _find(store: Environment, uri: str, results: Any) -> None:
+    results.put(
+        tracking.find_or_create_run(pipeline=PIPELINE, run=RunDirectory(uri), environment=store)
+    )
+
+
+def test_stages_that_start_at_once_share_one_run(store: Environment, run: RunDirectory) -> None:
+    # the store exists, as it does when the first parallel stages start
+    logged(store, RunDirectory(f"{run.path}_before"), commit(run, "ingest", {}))
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    processes = [
+        context.Process(target=_find, args=(store, run.uri, results), daemon=True) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    ids = {results.get(timeout=120) for _ in processes}
+    for process in processes:
+        process.join()
+    assert ids == {the_only_run(store, run).info.run_id}
+
+
+def test_without_an_address_nothing_is_logged(tmp_path: Path, run: RunDirectory) -> None:
+    nowhere = Environment(
+        mlflow_uri="",
+        serving_root=tmp_path,
+        serving_python=tmp_path,
+        server_url="",
+        code_revision="",
+    )
+    manifest = commit(run, "ingest", {})
+    tracking.log_stage(manifest, pipeline=PIPELINE, run=run, environment=nowhere)
+    assert run.read_json("mlflow.json") is None
+
+
+def test_an_unreachable_mlflow_is_a_retryable_error_of_one_line(
+    tmp_path: Path, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = Environment(
+        mlflow_uri="http://user:secret@127.0.0.1:9",
+        serving_root=tmp_path,
+        serving_python=tmp_path,
+        server_url="",
+        code_revision="",
+    )
+    with pytest.raises(StageError) as caught:
+        tracking.log_stage(commit(run, "ingest", {}), pipeline=PIPELINE, run=run, environment=away)
+    assert caught.value.exit_code == 1
+    assert "127.0.0.1:9" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_damaged_store_is_a_retryable_error(tmp_path: Path, run: RunDirectory) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be read as one" * 20)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(tmp_path / "mlflow.db").execute("select 1 from runs")
+    with pytest.raises(StageError, match="MLflow at sqlite"):
+        tracking.log_stage(
+            commit(run, "ingest", {}),
+            pipeline=PIPELINE,
+            run=run,
+            environment=environment_at(tmp_path),
+        )
