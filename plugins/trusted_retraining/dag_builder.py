@@ -1,0 +1,144 @@
+"""From a pipeline to its DAG."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable
+
+from tasks.contract import CHECKS
+from tasks.spec import Pipeline
+from trusted_retraining.operators.gate import BlessingGate
+from trusted_retraining.operators.local import LocalStageOperator
+from trusted_retraining.operators.outcome import OutcomeOperator
+from trusted_retraining.params import trigger_form
+from trusted_retraining.settings import Settings
+
+GPU_POOL = "gpu"
+GPU_STAGES = ("train", "evaluate", "explain", "robustness")
+"""Stages that run the model: their number at a time is that of the GPUs."""
+
+PREPARATION = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate")
+"""Stages in a row, before the checks."""
+
+OPERATORS = {"local": LocalStageOperator}
+"""The operator of a stage, by runtime."""
+
+# fixed: a start date that moves makes schedules unpredictable
+START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
+LONGEST_RETRY_DELAY = timedelta(hours=1)
+
+STAGE_TEXTS = {
+    "ingest": "fetch metadata and images, verify every image, set aside what is broken",
+    "transform": "column functions on the metadata",
+    "filter": "keep the rows for which every predicate holds",
+    "arrange": "folders per class, split by hash of the group",
+    "validate": "schema, counts, duplicates, leakage across the split",
+    "train": "fit the model",
+    "evaluate": "challenger and champion on the same test rows",
+    "fairness": "group metrics per protected attribute",
+    "explain": "where the model looks",
+    "robustness": "accuracy under attack",
+    "bless": "the rules; also runs after a crash, and then refuses",
+    "blessing_gate": "follows the verdict; anything missing is a refusal",
+    "deploy": "known answers first, then the alias champion",
+    "reject": "the champion stays, and why",
+    "report": "one page for people",
+    "outcome": "fails the run if any stage failed",
+}
+
+
+def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
+    """Return the DAG of one night of a pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        As in its file.
+    settings : Settings
+        The installation's settings; the runtime decides about the operator class.
+    """
+    with DAG(
+        dag_id=pipeline.name,
+        description=_first_line(pipeline.description),
+        doc_md=_doc(pipeline),
+        schedule=_timetable(pipeline),
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        params=trigger_form(pipeline),
+        tags=sorted({"trusted-retraining", *pipeline.tags}),
+        default_args=_default_arguments(pipeline),
+    ) as dag:
+        _build_tasks(pipeline, settings)
+    return dag
+
+
+def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
+    def stage(name: str, **more: Any) -> BaseOperator:
+        return OPERATORS[settings.runtime](
+            task_id=name,
+            stage=name,
+            pipeline=pipeline,
+            settings=settings,
+            doc_md=STAGE_TEXTS[name],
+            pool=GPU_POOL if name in GPU_STAGES else None,
+            **more,
+        )
+
+    row = [stage(name) for name in PREPARATION]
+    for earlier, later in pairwise(row):
+        earlier >> later
+    checks = [stage(name) for name in CHECKS]
+    # all_done: a crashed check must end in a refusal that says so, not in silence
+    bless = stage("bless", trigger_rule="all_done")
+    gate = BlessingGate(
+        task_id="blessing_gate",
+        settings=settings,
+        trigger_rule="all_done",
+        doc_md=STAGE_TEXTS["blessing_gate"],
+    )
+    deploy, reject = stage("deploy"), stage("reject")
+    # one of the two is always skipped, and the other may have failed: the report tells of it
+    report = stage("report", trigger_rule="all_done")
+    outcome = OutcomeOperator(
+        task_id="outcome",
+        settings=settings,
+        trigger_rule="all_done",
+        retries=0,
+        doc_md=STAGE_TEXTS["outcome"],
+    )
+    row[-1] >> checks >> bless >> gate >> [deploy, reject] >> report >> outcome
+
+
+def _default_arguments(pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "owner": pipeline.owner,
+        "retries": pipeline.retries,
+        "retry_delay": timedelta(seconds=pipeline.retry_delay_seconds),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": LONGEST_RETRY_DELAY,
+        "execution_timeout": timedelta(minutes=pipeline.stage_timeout_minutes),
+    }
+
+
+def _timetable(pipeline: Pipeline) -> CronTriggerTimetable | None:
+    if pipeline.schedule is None:
+        return None
+    # a pipeline that is new waits for its hour; by default Airflow would start the night that has
+    # just gone by
+    return CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
+
+
+def _first_line(text: str) -> str | None:
+    return text.strip().partition("\n")[0].partition(". ")[0] or None
+
+
+def _doc(pipeline: Pipeline) -> str:
+    stages = "\n".join(f"| `{name}` | {text} |" for name, text in STAGE_TEXTS.items())
+    return (
+        f"### {pipeline.name}\n\n{pipeline.description.strip()}\n\n"
+        f"| Stage | What it does |\n| --- | --- |\n{stages}\n\n"
+        f"Settings: `{pipeline.name}.yaml` in the folder of pipeline files; *Trigger* changes any "
+        "of them for one night. What the stages read and write, and what the rules mean: `docs/`.\n"
+    )

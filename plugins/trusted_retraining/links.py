@@ -1,0 +1,51 @@
+"""Buttons on a task's page that lead to the night's MLflow run and to its trust report."""
+
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+
+from tasks.contract import RunDirectory, run_uri
+from trusted_retraining.settings import Settings
+
+
+class MlflowRunLink(BaseOperatorLink):
+    """The MLflow run of this DAG run."""
+
+    name = "MLflow run"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address; empty as long as no stage has been logged."""
+        return mlflow_run_address(ti_key.dag_id, ti_key.run_id)
+
+
+class TrustReportLink(BaseOperatorLink):
+    """The night's report, among the artifacts of its MLflow run."""
+
+    name = "Trust report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address; empty as long as there is no report."""
+        settings = Settings.read()
+        run = RunDirectory(run_uri(settings.storage_root, ti_key.dag_id, ti_key.run_id))
+        address = mlflow_run_address(ti_key.dag_id, ti_key.run_id)
+        if not address or run.read_manifest("report") is None:
+            return ""
+        return f"{address}/artifacts/report/report.html"
+
+
+def mlflow_run_address(pipeline: str, run_id: str) -> str:
+    """Return where the MLflow UI shows a night; empty when nothing has been logged.
+
+    Parameters
+    ----------
+    pipeline : str
+        Pipeline name, which is also the DAG's.
+    run_id : str
+        Airflow's run id.
+    """
+    settings = Settings.read()
+    note = RunDirectory(run_uri(settings.storage_root, pipeline, run_id)).read_json("mlflow.json")
+    if not settings.mlflow_ui or not isinstance(note, dict):
+        return ""
+    experiment, run = note.get("experiment_id"), note.get("run_id")
+    return f"{settings.mlflow_ui}/#/experiments/{experiment}/runs/{run}" if run else ""

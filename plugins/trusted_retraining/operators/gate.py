@@ -1,0 +1,62 @@
+"""The branch between deploy and reject."""
+
+from typing import Any
+
+from airflow.sdk import BaseBranchOperator
+
+from tasks.contract import RunDirectory, Verdict, run_uri
+from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.settings import Settings
+
+
+class BlessingGate(BaseBranchOperator):
+    """Follow the verdict. Fails closed: whatever is missing or unreadable is a refusal.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the runs are.
+    blessed, refused : str
+        Task that follows a model which may, or may not, serve.
+    **kwargs
+        Passed to Airflow's ``BaseBranchOperator``.
+    """
+
+    operator_extra_links = (MlflowRunLink(), TrustReportLink())
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        blessed: str = "deploy",
+        refused: str = "reject",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self.blessed = blessed
+        self.refused = refused
+
+    def choose_branch(self, context: Any) -> str:
+        """Return the task to go on with."""
+        uri = run_uri(self.settings.storage_root, context["dag"].dag_id, context["run_id"])
+        verdict = self._read_verdict(uri)
+        if verdict is None:
+            self.log.warning("refused: there is no readable verdict in %s", uri)
+            return self.refused
+        for rule in verdict.rules:
+            mark = "passed" if rule.passed else "FAILED"
+            self.log.info("%s: %s %s: %s", mark, rule.metric, rule.bound, rule.reason)
+        if verdict.blessed and not verdict.reasons and all(rule.passed for rule in verdict.rules):
+            self.log.info("blessed: %s", verdict.model.name)
+            return self.blessed
+        self.log.info("refused: %s", "; ".join(verdict.reasons) or "not blessed")
+        return self.refused
+
+    def _read_verdict(self, uri: str) -> Verdict | None:
+        try:
+            return RunDirectory(uri).read_verdict()
+        except Exception:
+            # storage out of reach, an unknown scheme: no verdict, so no deployment
+            self.log.exception("the verdict could not be read")
+            return None

@@ -1,0 +1,50 @@
+"""The last task of a night, which gives the DAG run its state."""
+
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from tasks.contract import RunDirectory, run_uri
+from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.settings import Settings
+
+
+class OutcomeOperator(BaseOperator):
+    """Fail the DAG run if one of its tasks failed, although the later ones came to a verdict.
+
+    Without it a crashed check would end in a refusal and a report, and the run would look green. A
+    model that was refused because it did not meet a rule is a success: the night has a verdict.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the runs are.
+    **kwargs
+        Passed to Airflow's ``BaseOperator``.
+    """
+
+    operator_extra_links = (MlflowRunLink(), TrustReportLink())
+
+    def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+
+    def execute(self, context: Any) -> None:
+        """Read the states of the run's tasks; fail if one of them failed."""
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        failed = sorted(name for name, state in states.items() if state == "failed")
+        kept_from = sorted(name for name, state in states.items() if state == "upstream_failed")
+        if not failed and not kept_from:
+            self.log.info("the night ended with a verdict")
+            return
+        run = RunDirectory(run_uri(self.settings.storage_root, ti.dag_id, ti.run_id))
+        reasons = []
+        for name in failed:
+            failure = run.read_failure(name)
+            reasons.append(f"{name} ({failure.reason})" if failure else name)
+        message = f"failed: {'; '.join(reasons) or 'unknown'}"
+        if kept_from:
+            message += f"; not run because of that: {', '.join(kept_from)}"
+        raise AirflowFailException(message)

@@ -1,0 +1,122 @@
+"""What every operator of a stage shares, whatever runs it."""
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from tasks.contract import Failure, RunDirectory, is_bad_input, now, run_uri
+from tasks.spec import Pipeline, SpecError, apply_overrides
+from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.params import FORCE, changed_fields
+from trusted_retraining.settings import Settings
+
+
+class StageMixin:
+    """Knows the stage: its command, its environment, its result and its errors.
+
+    A runtime's class puts it before Airflow's operator and runs what it says.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    pipeline : Pipeline
+        The pipeline as in its file.
+    settings : Settings
+        The installation's settings.
+    """
+
+    stage: str
+    pipeline: Pipeline
+    settings: Settings
+
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(), TrustReportLink())
+
+    def run_directory(self, context: Mapping[str, Any]) -> RunDirectory:
+        """Return the folder of this DAG run."""
+        root = self.settings.storage_root
+        return RunDirectory(run_uri(root, self.pipeline.name, context["run_id"]))
+
+    def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that this DAG run changes."""
+        return changed_fields(self.pipeline, context["params"])
+
+    def stage_arguments(self, context: Mapping[str, Any]) -> list[str]:
+        """Return the arguments after ``python -m tasks``.
+
+        Raises
+        ------
+        AirflowFailException
+            An override names no field, or its value is not allowed.
+        """
+        try:
+            tonight = apply_overrides(self.pipeline, self.overrides(context))
+        except SpecError as error:
+            raise AirflowFailException(str(error)) from error
+        arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
+        arguments += ["--spec", tonight.to_json()]
+        return [*arguments, "--force"] if context["params"].get(FORCE) else arguments
+
+    def by_hand(self, context: Mapping[str, Any]) -> str:
+        """Return a short command line with which a person runs this very stage again."""
+        path = self.settings.pipelines / f"{self.pipeline.name}.yaml"
+        words = ["python", "-m", "tasks", self.stage]
+        words += ["--run-uri", self.run_directory(context).uri, "--spec", str(path)]
+        for field, value in self.overrides(context).items():
+            words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
+        return shlex.join(words)
+
+    def result(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the committed manifest, as it is handed on as XCom.
+
+        Raises
+        ------
+        AirflowException
+            The stage said that it was done but has committed nothing.
+        """
+        run = self.run_directory(context)
+        manifest = run.read_manifest(self.stage)
+        if manifest is None:
+            raise AirflowException(f"{self.stage}: ended well, but left no manifest in {run.uri}")
+        return manifest.model_dump(mode="json")
+
+    def fail(
+        self, context: Mapping[str, Any], *, exit_code: int, before: Failure | None, seconds: float
+    ) -> AirflowException:
+        """Return the error for a stage that ended with an exit code other than 0.
+
+        Parameters
+        ----------
+        context : Mapping
+            Airflow's task context.
+        exit_code : int
+            64 to 78 fails the task at once; anything else may be retried.
+        before : Failure or None
+            The failure record as it was before this attempt: one that is still there means that the
+            process died without a word, and the record is written here.
+        seconds : float
+            How long the attempt took.
+        """
+        run = self.run_directory(context)
+        failure = run.read_failure(self.stage)
+        if failure is None or failure == before:
+            failure = Failure(
+                stage=self.stage,
+                exit_code=exit_code,
+                reason=_died(exit_code),
+                seconds=round(seconds, 3),
+                at=now(),
+            )
+            run.write_failure(failure)
+        kind = AirflowFailException if is_bad_input(exit_code) else AirflowException
+        return kind(f"{self.stage}: {failure.reason} (exit code {exit_code})")
+
+
+def _died(exit_code: int) -> str:
+    if exit_code > 128:
+        return f"ended by signal {exit_code - 128} before it could say why"
+    return "ended without saying why; see the task log"
