@@ -93,7 +93,6 @@ def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
     # closed networks: no usage statistics, no progress bars in a log of lines
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -101,7 +100,7 @@ def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
     uri = environment.mlflow_uri
     try:
         yield patiently(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
-    except (MlflowException, OSError) as error:
+    except _mlflow_errors() as error:
         password = urlsplit(uri).password
         text = str(error).replace(f":{password}@", ":***@") if password else str(error)
         first = (text.strip() or type(error).__name__).splitlines()[0][:300]
@@ -269,16 +268,15 @@ def _close(client: "MlflowClient", mlflow_run: "Run", run: RunDirectory) -> None
 
 
 def patiently(call: Callable[[], T], *, attempts: int = 4) -> T:
-    """Call again after a short wait: SQLite is busy at times, a server restarts.
+    """Call MLflow again after a short wait: SQLite is busy at times, a server restarts.
 
     Only for calls that may be repeated without harm.
     """
-    from mlflow.exceptions import MlflowException
-
+    errors = _mlflow_errors()
     for attempt in range(attempts):
         try:
             return call()
-        except (MlflowException, OSError) as error:
+        except errors as error:
             refused = getattr(error, "error_code", "") in (
                 "INVALID_PARAMETER_VALUE",
                 "RESOURCE_DOES_NOT_EXIST",
@@ -289,6 +287,14 @@ def patiently(call: Callable[[], T], *, attempts: int = 4) -> T:
                 raise
             time.sleep(0.25 * 3**attempt)
     raise AssertionError("unreachable")
+
+
+def _mlflow_errors() -> tuple[type[Exception], ...]:
+    """Return what MLflow's calls raise; a damaged SQLite file shows as SQLAlchemy's own error."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, OSError, SQLAlchemyError
 
 
 def _without_password(uri: str) -> str:

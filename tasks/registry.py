@@ -1,0 +1,330 @@
+"""Registered models: versions with their digest and verdict, and the aliases that decide who serves.
+
+A version holds the very files that were evaluated: its SavedModel's tree digest is tagged, checked
+after registering, and one digest is registered once however often it is asked for.
+"""
+
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from tasks.contract import StageError, tree_sha256
+from tasks.environment import Environment
+from tasks.tracking import mlflow_client, patiently
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger("tasks")
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+"""Aliases: the version that serves, and the one judged last."""
+
+_PYFUNC_SOURCE = Path(__file__).parent / "serving" / "pyfunc_model.py"
+_REQUIREMENTS = ("mlflow", "pandas", "tensorflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredModel:
+    """A registered version.
+
+    Attributes
+    ----------
+    name, version : str
+        Registered model and its version.
+    digest : str
+        Tree digest of its SavedModel, as tagged.
+    model_dir : Path
+        Its SavedModel folder on this machine.
+    run_id : str
+        MLflow run that registered it.
+    tags : dict of str to str
+        Tags of the version.
+    """
+
+    name: str
+    version: str
+    digest: str
+    model_dir: Path
+    run_id: str
+    tags: dict[str, str]
+
+
+def champion(environment: Environment, model_name: str) -> RegisteredModel | None:
+    """Return the version with the alias ``champion``, its files on this machine.
+
+    Parameters
+    ----------
+    environment : Environment
+        Without an ``mlflow_uri`` there is no registry, and no champion.
+    model_name : str
+        Registered model.
+
+    Returns
+    -------
+    RegisteredModel or None
+        None when nothing has earned the alias yet.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached, or the champion's files are gone.
+    """
+    version = _by_alias(environment, model_name, CHAMPION)
+    return None if version is None else _with_files(environment, version)
+
+
+def champion_identity(environment: Environment, model_name: str) -> tuple[str, str] | None:
+    """Return version and digest of the champion without fetching its files.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    version = _by_alias(environment, model_name, CHAMPION)
+    return None if version is None else (str(version.version), version.tags.get("digest", ""))
+
+
+def find_by_digest(environment: Environment, model_name: str, digest: str) -> str | None:
+    """Return the oldest version registered for a digest; None when there is none.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    with mlflow_client(environment) as client:
+        return _find_by_digest(client, model_name, digest)
+
+
+def register(
+    environment: Environment,
+    *,
+    model_name: str,
+    model_dir: Path,
+    digest: str,
+    run_id: str,
+    example: bytes,
+    tags: dict[str, str],
+) -> str:
+    """Register a SavedModel under a name, once per digest.
+
+    Parameters
+    ----------
+    environment : Environment
+        Where the registry is.
+    model_name : str
+        Registered model; made if it does not exist.
+    model_dir : Path
+        SavedModel folder.
+    digest : str
+        Its tree digest.
+    run_id : str
+        MLflow run it belongs to.
+    example : bytes
+        An encoded image, the input example.
+    tags : dict of str to str
+        Tags of the version; ``digest`` is added.
+
+    Returns
+    -------
+    str
+        The version; an existing one when the digest is registered already.
+
+    Raises
+    ------
+    StageError
+        The files are not those of the digest, before or after; or MLflow cannot be reached.
+    """
+    if tree_sha256(model_dir) != digest:
+        raise StageError(f"{model_dir} has changed since it was trained: digest is not {digest}")
+    with mlflow_client(environment) as client:
+        version = _find_by_digest(client, model_name, digest)
+        if version is None:
+            _ensure_model(client, model_name)
+            model_id, source = _log_model(
+                client, model_name, model_dir, digest=digest, run_id=run_id, example=example
+            )
+            created = client.create_model_version(
+                model_name,
+                source,
+                run_id,
+                # in the creating call itself: a retry after a kill finds the version by its digest
+                tags={**tags, "digest": digest},
+                model_id=model_id,
+            )
+            version = str(created.version)
+            log.info("registered %s version %s", model_name, version)
+        stored = _with_files(environment, client.get_model_version(model_name, version))
+    if tree_sha256(stored.model_dir) != digest:
+        raise StageError(
+            f"registered model {model_name} version {version}: its files at {stored.model_dir} are "
+            f"not those that were evaluated (digest {digest[:12]}); delete the version"
+        )
+    return version
+
+
+def set_alias(environment: Environment, model_name: str, alias: str, version: str) -> None:
+    """Point an alias at a version, in one step.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached, or there is no such version.
+    """
+    with mlflow_client(environment) as client:
+        patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
+
+
+def drop_alias(environment: Environment, model_name: str, alias: str) -> None:
+    """Remove an alias; nothing happens when it is not there.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    with mlflow_client(environment) as client:
+        patiently(lambda: client.delete_registered_model_alias(model_name, alias))
+
+
+def tag(environment: Environment, model_name: str, version: str, tags: dict[str, str]) -> None:
+    """Set tags of a version.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached, or there is no such version.
+    """
+    with mlflow_client(environment) as client:
+        for key, value in tags.items():
+            patiently(
+                lambda key=key, value=value: client.set_model_version_tag(  # type: ignore[misc]
+                    model_name, version, key, value
+                )
+            )
+
+
+def _by_alias(environment: Environment, model_name: str, alias: str) -> "ModelVersion | None":
+    if not environment.mlflow_uri:
+        return None
+    from mlflow.exceptions import MlflowException
+
+    with mlflow_client(environment) as client:
+        try:
+            return patiently(lambda: client.get_model_version_by_alias(model_name, alias))
+        except MlflowException as error:
+            # INVALID_PARAMETER_VALUE: the model exists, the alias does not
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+
+def _find_by_digest(client: "MlflowClient", model_name: str, digest: str) -> str | None:
+    found = patiently(
+        lambda: client.search_model_versions(
+            f"name = '{model_name}' and tags.digest = '{digest}'", max_results=100
+        )
+    )
+    return min((str(each.version) for each in found), key=int, default=None)
+
+
+def _ensure_model(client: "MlflowClient", model_name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log_model(
+    client: "MlflowClient",
+    model_name: str,
+    model_dir: Path,
+    *,
+    digest: str,
+    run_id: str,
+    example: bytes,
+) -> tuple[str, str]:
+    """Log the model into its run; return its id and where its files are."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    experiment_id = client.get_run(run_id).info.experiment_id
+    for left in client.search_logged_models([experiment_id], f"tags.digest = '{digest}'"):
+        if left.status != LoggedModelStatus.READY:
+            # a killed attempt's
+            client.delete_logged_model(left.model_id)
+    logged = client.create_logged_model(
+        experiment_id, name=model_name, source_run_id=run_id, tags={"digest": digest}
+    )
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        # MLflow asks for type hints in place of the explicit signature
+        warnings.filterwarnings("ignore", message=".*Add type hints", category=UserWarning)
+        folder = Path(scratch) / "model"
+        mlflow.pyfunc.save_model(
+            folder,
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id
+            ),
+            python_model=str(_PYFUNC_SOURCE),
+            artifacts={"saved_model": str(model_dir)},
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("binary", "image_bytes")]),
+                outputs=Schema([ColSpec("string", "class_name"), ColSpec("double", "probability")]),
+            ),
+            input_example=pd.DataFrame({"image_bytes": [example]}),
+            # without a list MLflow spends half a minute to find one out
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
+        )
+        client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id), str(logged.artifact_location)
+
+
+def _with_files(environment: Environment, version: "ModelVersion") -> RegisteredModel:
+    return RegisteredModel(
+        name=version.name,
+        version=str(version.version),
+        digest=version.tags.get("digest", ""),
+        model_dir=_model_dir(environment, version),
+        run_id=version.run_id or "",
+        tags=dict(version.tags),
+    )
+
+
+def _model_dir(environment: Environment, version: "ModelVersion") -> Path:
+    with mlflow_client(environment) as client:
+        source = client.get_model_version_download_uri(version.name, str(version.version))
+        parts = urlsplit(source)
+        if parts.scheme in ("", "file"):
+            folder = Path(unquote(parts.path)) / "artifacts"
+        else:
+            from mlflow.artifacts import download_artifacts
+
+            folder = Path(
+                download_artifacts(
+                    artifact_uri=f"{source.rstrip('/')}/artifacts",
+                    tracking_uri=environment.mlflow_uri,
+                )
+            )
+    models = [each.parent for each in folder.glob("*/saved_model.pb")]
+    if len(models) != 1:
+        raise StageError(
+            f"registered model {version.name} version {version.version}: no SavedModel below "
+            f"{folder}; restore its files or delete the version"
+        )
+    return models[0]

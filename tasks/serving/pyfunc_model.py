@@ -1,0 +1,53 @@
+"""The registered model as MLflow loads it: ``mlflow.pyfunc.load_model(...).predict(image_bytes)``.
+
+MLflow copies this file into the model ("models from code"), so it stands alone: it imports nothing
+of this package, and TensorFlow only when the model is loaded.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class ImageClassifier(PythonModel):  # type: ignore[misc]
+    """Classifies encoded images (PNG, JPEG, BMP, GIF).
+
+    The input is a frame with the column ``image_bytes``; the output has a row per image: its
+    ``class_name``, that class's ``probability``, and a column ``probability.<class>`` per class.
+    """
+
+    def load_context(self, context: Any) -> None:
+        import tensorflow as tf
+
+        folder = Path(context.artifacts["saved_model"])
+        self._classes: list[str] = json.loads((folder / "model.json").read_text())["classes"]
+        self._model = tf.saved_model.load(str(folder))
+
+    # no annotation of the input: MLflow would take it for a schema and replace the explicit one
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        import tensorflow as tf
+
+        if isinstance(model_input, pd.DataFrame):
+            images = model_input["image_bytes"].tolist()
+        else:
+            images = [model_input] if isinstance(model_input, bytes) else list(model_input)
+        answer = self._model.signatures["serving_default"](image_bytes=tf.constant(images))
+        probabilities = answer["probabilities"].numpy()
+        best = probabilities.argmax(axis=1)
+        return pd.DataFrame(
+            {
+                "class_name": [self._classes[index] for index in best],
+                "probability": probabilities.max(axis=1).astype(float),
+                **{
+                    f"probability.{name}": probabilities[:, index].astype(float)
+                    for index, name in enumerate(self._classes)
+                },
+            }
+        )
+
+
+set_model(ImageClassifier())
