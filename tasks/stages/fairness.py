@@ -1,0 +1,164 @@
+"""Whether the model serves the groups of a protected attribute alike."""
+
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from tasks.contract import BadConfig, BadInput
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.data import Arranged
+    from tasks.trust.fairness import AttributeReport
+
+log = logging.getLogger("tasks")
+
+
+class FairnessStage(Stage):
+    """Compare how the groups of each protected attribute are served (AIF360).
+
+    For each attribute: statistical parity difference, disparate impact, equal opportunity
+    difference, average odds difference, Theil index, error rates of every group and their largest
+    differences, with bootstrap intervals. The favourable outcome is a class, or "classified
+    correctly": then it is due to everybody, equal opportunity difference is the difference of
+    accuracy, and average odds difference does not exist. Groups under ``min_group`` test rows and
+    blanks are listed, not judged.
+    """
+
+    name = "fairness"
+    reads = ("arrange", "evaluate")
+    produces = {
+        "fairness.json": "metrics and error rates of every group of every attribute",
+        "fairness_<attribute>.png": "error rates of the groups with their intervals",
+    }
+
+    def config(self, pipeline: Pipeline) -> Any:
+        """Return the section and the intervals' settings."""
+        return {"fairness": pipeline.fairness.model_dump(mode="json"), **_intervals(pipeline)}
+
+    def run(self, context: StageContext) -> Outcome:
+        """Judge each protected attribute on the test predictions."""
+        from tasks.data import Arranged
+        from tasks.trust.predictions import join_predictions
+
+        arranged = Arranged(context.input("arrange"))
+        rows = join_predictions(
+            arranged.table("test"), context.input("evaluate").path("predictions.parquet")
+        )
+        outcome = Outcome(rows_in=len(rows))
+        attributes = context.pipeline.fairness.protected
+        if not attributes:
+            outcome.warnings.append(
+                "fairness: no protected attribute is declared, so nothing was compared"
+            )
+        documents = []
+        for attribute in attributes:
+            _require_column(rows, attribute.attribute)
+            report = _examine(context.pipeline, arranged, rows, attribute)
+            documents.append(_write(context, report, outcome))
+        document = {
+            "favourable": context.pipeline.fairness.favourable,
+            "positive": arranged.positive,
+            "min_group": context.pipeline.fairness.min_group,
+            "rows": len(rows),
+            **_intervals(context.pipeline),
+            "attributes": documents,
+        }
+        (context.out / "fairness.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        return outcome
+
+
+def _intervals(pipeline: Pipeline) -> dict[str, Any]:
+    # one setting for the intervals of all measures on the test rows
+    return {
+        "bootstrap": pipeline.evaluate.bootstrap,
+        "confidence": pipeline.evaluate.confidence,
+    }
+
+
+def _require_column(rows: "pd.DataFrame", column: str) -> None:
+    if column not in rows.columns:
+        raise BadInput(
+            f"fairness.protected: column {column!r} is not in the arranged data; "
+            f"there are {', '.join(sorted(rows.columns))}"
+        )
+
+
+def _examine(
+    pipeline: Pipeline, arranged: "Arranged", rows: "pd.DataFrame", attribute: Any
+) -> "AttributeReport":
+    from tasks.trust.fairness import examine
+    from tasks.trust.groups import Outcomes
+
+    favourable, classes = pipeline.fairness.favourable, arranged.classes
+    if favourable != "correct" and favourable not in classes:
+        raise BadConfig(
+            f"fairness.favourable {favourable!r} is neither 'correct' nor one of the classes "
+            f"{', '.join(classes)}"
+        )
+    # the rates of a finding are of interest whatever the favourable outcome: a finding that is
+    # missed in one group more often than in another is the harm
+    positive = arranged.positive or (None if favourable == "correct" else favourable)
+    outcomes = Outcomes.of(
+        true_index=rows["class_index"].to_numpy(),
+        predicted_index=rows["predicted_index"].to_numpy(),
+        favourable=None if favourable == "correct" else classes.index(favourable),
+        positive=None if positive is None else classes.index(positive),
+    )
+    return examine(
+        rows[attribute.attribute],
+        outcomes,
+        attribute=attribute,
+        favourable=favourable,
+        positive=positive,
+        min_group=pipeline.fairness.min_group,
+        draws=pipeline.evaluate.bootstrap,
+        confidence=pipeline.evaluate.confidence,
+    )
+
+
+def _write(context: StageContext, report: "AttributeReport", outcome: Outcome) -> dict[str, Any]:
+    """Add a report to the outcome, draw it, and return it as JSON-able data."""
+    from tasks.figures import save_figure
+    from tasks.trust.fairness import group_table
+    from tasks.trust.fairness_figure import draw_groups
+
+    attribute = report.attribute
+    for name, found in report.metrics.items():
+        metric = f"{attribute}.{name}"
+        outcome.metrics[metric] = found.value
+        outcome.notes[metric] = found.note
+        if found.low is not None and found.high is not None:
+            outcome.metrics[f"{metric}.low"] = found.low
+            outcome.metrics[f"{metric}.high"] = found.high
+    outcome.warnings.extend(report.warnings)
+    confidence = context.pipeline.evaluate.confidence
+    table = group_table(report, confidence=confidence)
+    picture = f"fairness_{re.sub(r'[^A-Za-z0-9_-]+', '_', attribute)}.png"
+    figure = draw_groups(
+        table,
+        attribute=attribute,
+        favourable=context.pipeline.fairness.favourable,
+        positive=report.positive,
+        confidence=confidence,
+    )
+    save_figure(figure, context.out / picture)
+    gap = report.metrics.get("accuracy_gap")
+    log.info("fairness: %s: %s", attribute, gap.note if gap else "no two groups to compare")
+    return {
+        "attribute": attribute,
+        "picture": picture,
+        "positive": report.positive,
+        "privileged": [group.name for group in report.groups if group.role == "privileged"],
+        "unprivileged": [group.name for group in report.groups if group.role == "unprivileged"],
+        "metrics": {name: vars(found) for name, found in report.metrics.items()},
+        "groups": table,
+        "warnings": report.warnings,
+    }
+
+
+STAGE = FairnessStage()

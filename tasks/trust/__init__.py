@@ -1,0 +1,1 @@
+"""Checks that others leave out: fairness across groups, explanations, adversarial robustness."""
