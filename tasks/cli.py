@@ -63,8 +63,10 @@ def _summarize(options: argparse.Namespace) -> int:
 
     run = RunDirectory(options.run_uri)
     summary = read_summary(run)
-    write_summary(summary, run=run, environment=Environment.read())
-    for line in render_table(summary, run=run, colour=_colour_wanted()).splitlines():
+    environment = Environment.read()
+    write_summary(summary, run=run, environment=environment)
+    table = render_table(summary, run=run, environment=environment, colour=_colour_wanted())
+    for line in table.splitlines():
         log.info("%s", line)
     return 0
 

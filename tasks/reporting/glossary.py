@@ -1,0 +1,166 @@
+"""What each metric means, which value is fair or good, and where its formula is from."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Term:
+    """A metric in words.
+
+    Attributes
+    ----------
+    title : str
+        Its name in the field.
+    ideal : str
+        The value that is fair or good, with the range.
+    meaning : str
+        One or two sentences for an auditor.
+    """
+
+    title: str
+    ideal: str
+    meaning: str
+
+
+_AIF360 = "Bellamy et al. 2018, AI Fairness 360"
+
+TERMS: dict[str, Term] = {
+    "accuracy": Term("Accuracy", "1, in 0 to 1", "Share of test images that are classified right."),
+    "balanced_accuracy": Term(
+        "Balanced accuracy",
+        "1; chance is 1 / classes",
+        "Mean of the recalls of all classes, so that a rare class weighs as much as a common one.",
+    ),
+    "balanced_accuracy_above_chance": Term(
+        "Balanced accuracy above chance",
+        "1; 0 is guessing",
+        "Balanced accuracy rescaled so that 0 is what guessing, or one answer for everything, gets:"
+        " (b - 1/K) / (1 - 1/K) for K classes.",
+    ),
+    "least_recall": Term(
+        "Least recall",
+        "1, in 0 to 1",
+        "Recall of the class that is found worst. Near 0, the model has given up on a class.",
+    ),
+    "roc_auc": Term(
+        "ROC AUC",
+        "1; 0.5 is guessing",
+        "Chance that a random positive image is scored above a random negative one (one class"
+        " against the rest, averaged, when there are more than two).",
+    ),
+    "recall": Term(
+        "Recall", "1, in 0 to 1", "Share of the images of a class that the model puts in it."
+    ),
+    "precision": Term(
+        "Precision", "1, in 0 to 1", "Share of the images put in a class that belong to it."
+    ),
+    "f1": Term("F1", "1, in 0 to 1", "Harmonic mean of precision and recall."),
+    "rows": Term("Test rows", "", "Images that the figures are computed on."),
+    "champion.accuracy": Term(
+        "Champion's accuracy", "", "Accuracy on the same test images of the model that serves now."
+    ),
+    "champion.balanced_accuracy": Term(
+        "Champion's balanced accuracy",
+        "",
+        "Balanced accuracy on the same test images of the model that serves now.",
+    ),
+    "accuracy_logged": Term(
+        "Accuracy, logged while training",
+        "1, in 0 to 1",
+        "As Keras reports it for the last epoch, with dropout and batch statistics in effect.",
+    ),
+    "accuracy_inference": Term(
+        "Accuracy, in inference mode",
+        "1, near the logged one",
+        "On the training images with the model as it will serve. Far from the logged figure, the"
+        " model that was trained is not the one that answers.",
+    ),
+    "val_accuracy": Term(
+        "Validation accuracy", "1, in 0 to 1", "On the part held out of training."
+    ),
+    "epochs": Term("Epochs", "", "Passes over the training images that were made."),
+    "images_per_second": Term("Images a second", "", "Speed of training."),
+    "statistical_parity_difference": Term(
+        "Statistical parity difference",
+        "0, in -1 to 1; within ±0.1 is usually called fair",
+        "Share of the unprivileged group with the favourable outcome less that of the privileged"
+        f" group. Below 0, the unprivileged group fares worse ({_AIF360}).",
+    ),
+    "disparate_impact": Term(
+        "Disparate impact",
+        "1, from 0 up; 0.8 to 1.25 is usually called fair",
+        "The same two shares as a ratio. 0.8 is the four-fifths rule of the United States' EEOC"
+        " (Feldman et al. 2015).",
+    ),
+    "equal_opportunity_difference": Term(
+        "Equal opportunity difference",
+        "0, in -1 to 1; within ±0.1 is usually called fair",
+        "Difference of the true positive rates, unprivileged less privileged: whether those who"
+        " have the finding are found as often (Hardt et al. 2016).",
+    ),
+    "average_odds_difference": Term(
+        "Average odds difference",
+        "0, in -1 to 1; within ±0.1 is usually called fair",
+        "Mean of the differences in true positive and false positive rates, unprivileged less"
+        f" privileged (Hardt et al. 2016; {_AIF360}).",
+    ),
+    "theil_index": Term(
+        "Theil index",
+        "0, from 0 up",
+        "Inequality of the benefit over all individuals, a generalised entropy with alpha = 1;"
+        " the benefit of a person is prediction - truth + 1 (Speicher et al. 2018).",
+    ),
+    "accuracy_gap": Term(
+        "Accuracy gap", "0, in 0 to 1", "Largest difference in accuracy between any two groups."
+    ),
+    "true_positive_rate_gap": Term(
+        "True positive rate gap",
+        "0, in 0 to 1",
+        "Largest difference between any two groups in the share of findings that are found.",
+    ),
+    "false_positive_rate_gap": Term(
+        "False positive rate gap",
+        "0, in 0 to 1",
+        "Largest difference between any two groups in the share of false alarms.",
+    ),
+    "mass_inside_region": Term(
+        "Explanation mass inside the region",
+        "1, and well above the region's share of the area",
+        "Share of the positive LIME weight that falls on the relevant region (Ribeiro et al. 2016)."
+        " No higher than the region's share of the area, the model looks elsewhere.",
+    ),
+    "region_area": Term(
+        "Region's share of the area",
+        "",
+        "Mean share of the image that the relevant region covers: what explanations spread at"
+        " random would reach.",
+    ),
+    "clean_accuracy": Term(
+        "Accuracy without attack", "1, in 0 to 1", "On the images that are then attacked."
+    ),
+    "accuracy_at": Term(
+        "Accuracy under attack",
+        "the accuracy without attack",
+        "On images whose pixels were each changed by at most this share of the pixel range, so as"
+        " to mislead the model. FGSM takes one step (Goodfellow et al. 2015), PGD several (Madry et"
+        " al. 2018).",
+    ),
+}
+
+
+def find_term(name: str) -> Term | None:
+    """Return the term of a metric, looked up by its name without the stage, then by its last part.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``balanced_accuracy``, ``recall.pneumonia`` or ``sex.disparate_impact``.
+    """
+    attack = re.search(r"accuracy_at_[\d.e-]+$", name)
+    if attack:
+        return TERMS["accuracy_at"]
+    for candidate in (name, name.rpartition(".")[2], name.partition(".")[0]):
+        if candidate in TERMS:
+            return TERMS[candidate]
+    return None

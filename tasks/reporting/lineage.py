@@ -1,0 +1,177 @@
+"""Where a model comes from: source, data, code, packages, seeds and settings."""
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasks.code_version import library_versions
+from tasks.reporting import wording
+from tasks.reporting.facts import RunFacts
+from tasks.reporting.view import Cell, Section, Table, number_cell
+from tasks.spec import SpecError, load_pipeline
+
+_MORE_PACKAGES = ("trusted-retraining", "mlflow", "pydantic", "fsspec", "pyarrow")
+
+_MISSING = object()
+
+
+def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | None) -> Section:
+    """Return what an auditor needs to make the same model again.
+
+    Parameters
+    ----------
+    run : RunFacts
+        The run.
+    code_revision : str
+        Source revision; empty when unknown.
+    pipeline_file : Path or None
+        The pipeline file that the night was started from, to tell the overrides.
+    """
+    pipeline = run.pipeline
+    source = pipeline.get("source") if isinstance(pipeline.get("source"), dict) else {}
+    section = Section(
+        key="lineage",
+        title="Lineage",
+        lead="The same source, settings and code give the same digests.",
+    )
+    section.facts = [
+        ("Source", ", ".join(f"{key} {value}" for key, value in (source or {}).items())),
+        ("Data fingerprint", _digest(run, "ingest")),
+        ("Arranged data", _digest(run, "arrange")),
+        ("Model digest", run.verdict.model.digest if run.verdict else ""),
+        ("Code revision", code_revision or "unknown"),
+        ("Seeds", ", ".join(f"{field} = {value}" for field, value in _seeds(pipeline))),
+        ("MLflow run", run.mlflow_run_id or "not tracked"),
+        ("Run folder", run.run.uri),
+    ]
+    section.facts = [(label, text or "unknown") for label, text in section.facts]
+    section.tables = [
+        table
+        for table in (
+            _overrides_table(pipeline, pipeline_file),
+            _digests_table(run),
+            _packages_table(),
+            _settings_table(pipeline),
+        )
+        if table is not None
+    ]
+    return section
+
+
+def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of every field; lists are values."""
+    if isinstance(document, dict) and document:
+        for key, value in document.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, document
+
+
+def overrides(pipeline: dict[str, Any], pipeline_file: Path) -> list[tuple[str, Any, Any]] | None:
+    """Return the fields that the night changed, as (field, in the file, as run).
+
+    Parameters
+    ----------
+    pipeline : dict
+        The pipeline as run.
+    pipeline_file : Path
+        The file to compare with.
+
+    Returns
+    -------
+    list of tuple or None
+        None when the file cannot be read.
+    """
+    try:
+        written = load_pipeline(pipeline_file).model_dump(mode="json", by_alias=True)
+    except SpecError:
+        return None
+    before, after = dict(flatten(written)), dict(flatten(pipeline))
+    return [
+        (field, before.get(field, _MISSING), after.get(field, _MISSING))
+        for field in sorted(before.keys() | after.keys())
+        if before.get(field, _MISSING) != after.get(field, _MISSING)
+    ]
+
+
+def _overrides_table(pipeline: dict[str, Any], pipeline_file: Path | None) -> Table | None:
+    changed = overrides(pipeline, pipeline_file) if pipeline_file and pipeline else None
+    if changed is None:
+        return None
+    rows = [
+        [Cell(field, "code"), Cell(_show(old)), Cell(_show(new))] for field, old, new in changed
+    ]
+    nothing = [[Cell("none: the night ran the file as it is", "quiet"), Cell(""), Cell("")]]
+    return Table(
+        title="Overrides of the pipeline file",
+        headings=["Field", "In the file", "As run"],
+        rows=rows or nothing,
+    )
+
+
+def _digests_table(run: RunFacts) -> Table | None:
+    rows = [
+        [
+            Cell(name),
+            Cell(stage.manifest.digest[:16], "code"),
+            Cell(stage.manifest.fingerprint[:16], "code"),
+            Cell(stage.manifest.code_version, "code"),
+            number_cell(wording.size(sum(output.bytes for output in stage.manifest.outputs))),
+        ]
+        for name, stage in run.stages.items()
+        if stage.manifest
+    ]
+    if not rows:
+        return None
+    return Table(
+        title="Digests by stage (first 16 digits)",
+        headings=["Stage", "Result", "Fingerprint", "Code", "Size"],
+        rows=rows,
+    )
+
+
+def _packages_table() -> Table:
+    versions = {"python": platform.python_version(), **library_versions()}
+    for name in _MORE_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Table(
+        title="Packages",
+        headings=["Package", "Version"],
+        rows=[[Cell(name), Cell(version, "code")] for name, version in sorted(versions.items())],
+        folded=True,
+    )
+
+
+def _settings_table(pipeline: dict[str, Any]) -> Table | None:
+    rows = [[Cell(field, "code"), Cell(_show(value))] for field, value in flatten(pipeline)]
+    if not rows:
+        return None
+    return Table(title="Every setting, as run", headings=["Field", "Value"], rows=rows, folded=True)
+
+
+def _seeds(pipeline: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for field, value in flatten(pipeline):
+        if field.rpartition(".")[2] == "seed" or field == "split.salt":
+            yield field, repr(value) if value == "" else value
+
+
+def _digest(run: RunFacts, stage: str) -> str:
+    manifest = run.stages[stage].manifest
+    return manifest.digest if manifest else run.stages[stage].absence
+
+
+def _show(value: Any) -> str:
+    return "not set" if value is None or value is _MISSING else str(value)
+
+
+def shipped_pipeline_file(name: str) -> Path | None:
+    """Return the pipeline file of that name in the checkout that this code runs from, if any."""
+    if not name.isidentifier():
+        return None
+    path = Path(__file__).parents[2] / "dags" / "pipelines" / f"{name}.yaml"
+    return path if path.is_file() else None

@@ -1,0 +1,62 @@
+"""Tables of metrics with their meaning, the same way in every section."""
+
+from tasks.reporting import wording
+from tasks.reporting.facts import StageFacts
+from tasks.reporting.glossary import find_term
+from tasks.reporting.view import Cell, Table, number_cell
+
+
+def metric_table(stage: StageFacts, names: list[str], *, title: str = "") -> Table | None:
+    """Return a table of the named metrics that the stage has; None when it has none of them.
+
+    Parameters
+    ----------
+    stage : StageFacts
+        Where the values, intervals and notes are from.
+    names : list of str
+        Metric names without the stage; one with ``.low`` and ``.high`` beside it has an interval.
+    title : str
+        Heading of the table.
+    """
+    metrics, notes = stage.metrics, stage.notes
+    rows = []
+    for name in names:
+        if name not in metrics:
+            continue
+        term = find_term(name)
+        around = wording.interval(metrics.get(f"{name}.low"), metrics.get(f"{name}.high"))
+        rows.append(
+            [
+                Cell(term.title if term else name.replace("_", " "), hint=f"{stage.name}.{name}"),
+                number_cell(wording.number(metrics[name], name=name), around),
+                Cell(term.ideal if term else ""),
+                Cell(term.meaning if term else "", hint=notes.get(name, "")),
+            ]
+        )
+    if not rows:
+        return None
+    return Table(title=title, headings=["Metric", "Value", "Ideal", "What it says"], rows=rows)
+
+
+def other_metrics(stage: StageFacts, shown: set[str]) -> Table | None:
+    """Return a folded table of every metric that no other table shows: nothing is hidden."""
+    bounds = (".low", ".high")
+    names = [
+        name
+        for name in stage.metrics
+        if name not in shown
+        and not (name.endswith(bounds) and name.rpartition(".")[0] in stage.metrics)
+    ]
+    if not names:
+        return None
+    rows = [
+        [
+            Cell(f"{stage.name}.{name}", "code"),
+            number_cell(wording.number(stage.metrics[name], name=name)),
+            Cell(stage.notes.get(name, "")),
+        ]
+        for name in names
+    ]
+    return Table(
+        title="All other figures", headings=["Metric", "Value", "Note"], rows=rows, folded=True
+    )

@@ -1,0 +1,180 @@
+"""Sections on the model: how it was trained, and what it does on the test images."""
+
+import csv
+import io
+import re
+
+from tasks.reporting import wording
+from tasks.reporting.facts import RunFacts, StageFacts
+from tasks.reporting.metric_tables import metric_table, other_metrics
+from tasks.reporting.view import Cell, Figure, Section, Table, number_cell
+
+_CAPTIONS = {
+    "curves.png": (
+        "Loss and accuracy by epoch",
+        "A validation curve that parts from the training curve is overfitting.",
+    ),
+    "confusion_matrix.png": (
+        "Confusion matrix",
+        "Rows are the true classes, columns the predicted ones; right answers on the diagonal.",
+    ),
+    "mistakes.png": (
+        "Worst mistakes",
+        "Test images that were misclassified with the greatest confidence.",
+    ),
+}
+
+_SETTINGS = (
+    "architecture",
+    "alpha",
+    "image_size",
+    "channels",
+    "weights",
+    "frozen",
+    "head",
+    "optimizer",
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "validation_split",
+    "class_weights",
+    "early_stopping",
+    "mixed_precision",
+    "augmentation",
+    "seed",
+)
+
+_TRAINING = ("accuracy_inference", "accuracy_logged", "val_accuracy", "epochs", "images_per_second")
+
+_EVALUATION = (
+    "balanced_accuracy",
+    "balanced_accuracy_above_chance",
+    "accuracy",
+    "least_recall",
+    "roc_auc",
+    "rows",
+    "champion.balanced_accuracy",
+    "champion.accuracy",
+)
+
+
+def training_section(run: RunFacts) -> Section:
+    """Return settings, figures and curves of the training."""
+    stage = run.stages["train"]
+    section = Section(key="training", title="Training", absence=stage.absence)
+    settings = run.pipeline.get("train")
+    if isinstance(settings, dict):
+        section.facts = [
+            (name.replace("_", " ").capitalize(), _setting(settings[name]))
+            for name in _SETTINGS
+            if settings.get(name) is not None
+        ]
+    tables = [
+        metric_table(stage, list(_TRAINING)),
+        _history_table(stage),
+        other_metrics(stage, set(_TRAINING)),
+    ]
+    section.tables = [table for table in tables if table is not None]
+    section.figures = figures_of(stage) + [
+        figure for figure in figures_of(run.stages["evaluate"]) if figure.name == "curves.png"
+    ]
+    return section
+
+
+def evaluation_section(run: RunFacts) -> Section:
+    """Return the metrics on the test images, class by class, with the pictures."""
+    stage = run.stages["evaluate"]
+    section = Section(key="evaluation", title="Evaluation", absence=stage.absence)
+    if stage.manifest is not None:
+        section.lead = (
+            "On test images that the model never saw, by the exported model that would be served."
+            " Intervals are bootstrap intervals."
+        )
+    classes, shown = _class_table(stage)
+    tables = [
+        metric_table(stage, list(_EVALUATION)),
+        classes,
+        other_metrics(stage, {*_EVALUATION, *shown}),
+    ]
+    section.tables = [table for table in tables if table is not None]
+    section.figures = [figure for figure in figures_of(stage) if figure.name != "curves.png"]
+    return section
+
+
+def figures_of(
+    stage: StageFacts, captions: dict[str, tuple[str, str]] | None = None
+) -> list[Figure]:
+    """Return every picture that the stage committed, with a title and how to read it."""
+    captions = _CAPTIONS if captions is None else captions
+    figures = []
+    for name in stage.outputs(".png"):
+        title, caption = captions.get(name, (_title(name), ""))
+        figures.append(Figure(stage=stage.name, name=name, title=title, caption=caption))
+    return figures
+
+
+def _class_table(stage: StageFacts) -> tuple[Table | None, set[str]]:
+    """Return the table of per-class measures, and the names of the metrics that it shows."""
+    metrics = stage.metrics
+    measures = ("recall", "precision", "f1")
+    # a class name may hold dots itself, so only the first one divides
+    classes = [
+        name.removeprefix("recall.")
+        for name in metrics
+        if name.startswith("recall.") and not _is_bound(name, metrics)
+    ]
+    rows, shown = [], set()
+    for label in classes:
+        cells = [Cell(label)]
+        for measure in measures:
+            name = f"{measure}.{label}"
+            shown |= {name, f"{name}.low", f"{name}.high"}
+            around = wording.interval(metrics.get(f"{name}.low"), metrics.get(f"{name}.high"))
+            cells.append(number_cell(wording.number(metrics.get(name)), around))
+        rows.append(cells)
+    if not rows:
+        return None, set()
+    headings = ["Class", "Recall", "Precision", "F1"]
+    return Table(title="Class by class", headings=headings, rows=rows), shown
+
+
+def _is_bound(name: str, metrics: dict[str, float]) -> bool:
+    return name.endswith((".low", ".high")) and name.rpartition(".")[0] in metrics
+
+
+def _history_table(stage: StageFacts) -> Table | None:
+    raw = stage.read_bytes("history.csv")
+    if raw is None:
+        return None
+    rows = list(csv.reader(io.StringIO(raw.decode("utf-8", errors="replace"))))
+    if len(rows) < 2:
+        return None
+    headings, *epochs = rows
+    return Table(
+        title="Epoch by epoch",
+        headings=[heading.replace("_", " ") for heading in headings],
+        rows=[[number_cell(_decimals(text)) for text in epoch] for epoch in epochs],
+        folded=True,
+    )
+
+
+def _decimals(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return text if re.fullmatch(r"-?\d+", text) else f"{value:.4f}"
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, dict):
+        parts = [f"{name} {_setting(part)}" for name, part in value.items() if part]
+        return ", ".join(parts) or "off"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value) or "none"
+    return str(value)
+
+
+def _title(name: str) -> str:
+    words = name.removesuffix(".png").replace("_", " ")
+    return words[:1].upper() + words[1:]

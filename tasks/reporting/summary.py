@@ -1,0 +1,95 @@
+"""The run summary: one small document for machines, in the run and as ``last-run.json``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.contract import RunDirectory, write_atomically
+from tasks.environment import Environment
+from tasks.reporting.facts import RunFacts, StageFacts
+
+PAGE = "report.html"
+
+
+def read_summary(run: RunDirectory) -> dict[str, Any]:
+    """Tell what became of a run.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        The run, finished or not.
+
+    Returns
+    -------
+    dict
+        ``pipeline``, ``run_id``, ``state`` (``success``, or ``failed`` when a stage that the night
+        needed has no result), ``blessed``, ``stages`` (of those that ran: ``seconds``, ``reused``,
+        ``exit_code``; the seconds of a reused result are those of its computation), ``metrics``,
+        ``rules``, ``model`` (``name``, ``version``, ``alias``), ``report`` and ``mlflow_run_id``.
+    """
+    facts = RunFacts(run)
+    return {
+        "pipeline": facts.pipeline_name,
+        "run_id": run.run_id,
+        "state": facts.state,
+        "blessed": facts.blessed,
+        "stages": {
+            name: _outcome(stage)
+            for name, stage in facts.stages.items()
+            if stage.status != "not run"
+        },
+        "metrics": facts.metrics,
+        "rules": [rule.model_dump() for rule in facts.verdict.rules] if facts.verdict else [],
+        "model": facts.model,
+        "report": _page_address(facts),
+        "mlflow_run_id": facts.mlflow_run_id,
+    }
+
+
+def write_summary(
+    summary: dict[str, Any], *, run: RunDirectory, environment: Environment
+) -> Path | None:
+    """Put the summary into the run and, for a run on this machine, beside its state.
+
+    Parameters
+    ----------
+    summary : dict
+        As :func:`read_summary` returns it.
+    run : RunDirectory
+        The run; gets ``summary.json``.
+    environment : Environment
+        Its ``state_dir`` gets ``last-run.json``, at once or not at all.
+
+    Returns
+    -------
+    Path or None
+        Path of ``last-run.json``; None for a run elsewhere.
+    """
+    run.write_json("summary.json", summary)
+    if not run.is_local:
+        return None
+    path = environment.state_dir / "last-run.json"
+    write_atomically(path, json.dumps(summary, indent=1) + "\n")
+    return path
+
+
+def _outcome(stage: StageFacts) -> dict[str, Any]:
+    if stage.manifest is not None:
+        reused = stage.manifest.reused_from is not None
+        return {"seconds": stage.manifest.seconds, "reused": reused, "exit_code": 0}
+    if stage.failure is None:
+        raise ValueError(f"{stage.name} did not run")
+    return {
+        "seconds": stage.failure.seconds,
+        "reused": False,
+        "exit_code": stage.failure.exit_code,
+    }
+
+
+def _page_address(facts: RunFacts) -> str | None:
+    manifest = facts.stages["report"].manifest
+    if manifest is None:
+        return None
+    if facts.run.is_local:
+        return f"{facts.run.path}/report/{PAGE}"
+    return f"{manifest.location}/{PAGE}"

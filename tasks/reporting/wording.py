@@ -1,0 +1,60 @@
+"""Numbers, times and sizes as people read them."""
+
+import math
+
+COUNTS = frozenset({"rows", "images", "epochs", "classes", "groups", "count", "mistakes", "rules"})
+"""Last parts of metric names that are counts, not measures."""
+
+
+def number(value: float | None, *, name: str = "") -> str:
+    """Return a metric's value to three decimals, a count as a whole number."""
+    if value is None or not math.isfinite(value):
+        return "missing"
+    if name.rsplit(".", 1)[-1] in COUNTS or (abs(value) >= 10 and float(value).is_integer()):
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        return f"{value:,.1f}"
+    text = f"{value:.3f}"
+    # a true minus sign, as wide as a digit, so that columns of numbers align
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.000"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return ``low to high``; empty when there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f"{number(low)} to {number(high)}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: ``0.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in the largest fitting decimal unit."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def moment(text: str) -> str:
+    """Return an ISO time as ``2026-01-31 02:00:00 UTC``; anything else as it is."""
+    return text.replace("T", " ").replace("+00:00", " UTC") if text else "unknown"
+
+
+def count_of(items: int, singular: str, plural: str | None = None) -> str:
+    """Return ``1 row`` or ``2 rows``."""
+    return f"{items:,} {singular if items == 1 else plural or singular + 's'}"
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters, which a class name could bring to a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
