@@ -1,0 +1,216 @@
+"""Adversarial attacks of ART on a compiled classifier."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+with warnings.catch_warnings():
+    # ART announces the absence of PyTorch
+    warnings.simplefilter("ignore")
+    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+    from art.estimators.classification import TensorFlowV2Classifier
+
+Pixels = NDArray[np.float32]
+Attack = Literal["fgsm", "pgd"]
+
+CHUNK = 64
+"""Images per compiled call: large enough to keep the device busy, small enough for its memory."""
+
+logging.getLogger("art").setLevel(logging.WARNING)
+
+
+class CompiledClassifier(TensorFlowV2Classifier):  # type: ignore[misc]
+    """ART's TensorFlow classifier with compiled gradients and predictions of one fixed shape.
+
+    ART runs the model operation by operation: the gradient of a batch costs thousands of Python
+    calls, and its tape also computes the gradients of the weights, which no attack needs. Here both
+    are traced once, for chunks of :data:`CHUNK` images that are padded, whatever the number asked
+    for. The attacks remain ART's.
+
+    Parameters
+    ----------
+    logits : keras.Model
+        Reads pixels 0..255, returns logits; see :func:`logits_model`.
+    classes : int
+        Number of outputs.
+    chunk : int
+        Images per call.
+    """
+
+    def __init__(self, logits: Any, *, classes: int, chunk: int = CHUNK) -> None:
+        super().__init__(
+            model=logits,
+            nb_classes=classes,
+            input_shape=tuple(logits.input_shape[1:]),
+            loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+            clip_values=(0.0, 255.0),
+        )
+        self._chunk = chunk
+        shape = [chunk, *logits.input_shape[1:]]
+        self._compiled_gradient = tf.function(
+            self._gradient,
+            input_signature=[
+                tf.TensorSpec(shape, tf.float32),
+                tf.TensorSpec([chunk, classes], tf.float32),
+            ],
+        )
+        self._compiled_logits = tf.function(
+            lambda images: tf.cast(logits(images, training=False), tf.float32),
+            input_signature=[tf.TensorSpec(shape, tf.float32)],
+        )
+
+    def predict(
+        self, x: Pixels, batch_size: int = CHUNK, training_mode: bool = False, **_: Any
+    ) -> Pixels:
+        """Return the logits, computed in chunks; ART's own takes all images at once."""
+        images = tf.convert_to_tensor(x, tf.float32)
+        answers: Pixels = self._in_chunks(self._compiled_logits, images).numpy()
+        return answers
+
+    def loss_gradient(self, x: Any, y: Any, training_mode: bool = False, **_: Any) -> Any:
+        """Return the gradient of the cross-entropy with respect to the pixels."""
+        gradient = self._in_chunks(
+            self._compiled_gradient,
+            tf.convert_to_tensor(x, tf.float32),
+            tf.convert_to_tensor(y, tf.float32),
+        )
+        return gradient.numpy() if isinstance(x, np.ndarray) else gradient
+
+    def _gradient(self, images: Any, targets: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            loss = self._loss_object(targets, self._model(images, training=False))
+        return tape.gradient(loss, images)
+
+    def _in_chunks(self, function: Any, *tensors: Any) -> Any:
+        parts = []
+        for start in range(0, len(tensors[0]), self._chunk):
+            pieces = [tensor[start : start + self._chunk] for tensor in tensors]
+            rows = len(pieces[0])
+            if rows < self._chunk:
+                pad = self._chunk - rows
+                pieces = [tf.pad(p, [[0, pad]] + [[0, 0]] * (p.ndim - 1)) for p in pieces]
+            parts.append(function(*pieces)[:rows])
+        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+
+
+def load_classifier(path: Path) -> Any:
+    """Load the Keras model that training left beside the served one.
+
+    Returns
+    -------
+    keras.Model
+        Uncompiled; pixels 0..255 to probabilities.
+    """
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def logits_model(model: Any) -> Any:
+    """Return the model without its softmax.
+
+    The gradient of a cross-entropy that is computed from probabilities vanishes where the model is
+    sure of itself, since the probabilities are clipped: the attack then stands still and the model
+    looks robust. From logits it does not vanish.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Ends in a softmax: a dense layer's activation, or a layer of its own.
+
+    Returns
+    -------
+    keras.Model
+        Same weights. Logarithms of the probabilities (which are logits, too) where no softmax is
+        found at the end.
+    """
+    last = model.layers[-1]
+    if isinstance(last, keras.Model) or last.output is not model.outputs[0]:
+        return _log_probabilities(model)
+    if isinstance(last, keras.layers.Dense) and last.activation is keras.activations.softmax:
+        linear = keras.layers.Dense.from_config({**last.get_config(), "activation": "linear"})
+        outputs = linear(last.input)
+        linear.set_weights(last.get_weights())
+        return keras.Model(model.inputs, outputs)
+    is_softmax = isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
+    )
+    if is_softmax:
+        return keras.Model(model.inputs, last.input)
+    return _log_probabilities(model)
+
+
+def _log_probabilities(model: Any) -> Any:
+    smallest = float(np.finfo(np.float32).tiny)
+    logarithm = keras.ops.log(keras.ops.maximum(model.outputs[0], smallest))
+    return keras.Model(model.inputs, logarithm)
+
+
+def attack_images(
+    classifier: Any,
+    images: Pixels,
+    targets: Pixels,
+    *,
+    attack: Attack,
+    strength: float,
+    steps: int,
+    seed: int,
+) -> Pixels:
+    """Change images so that the model errs, by at most ``strength`` of the pixel range per pixel.
+
+    Parameters
+    ----------
+    classifier : art.estimators.classification.TensorFlowV2Classifier
+        Reads pixels 0..255, returns logits.
+    images : (n, height, width, channels) float32 array
+        Pixels 0..255.
+    targets : (n, classes) float32 array
+        True classes, one-hot: the attack raises their loss.
+    attack : {"fgsm", "pgd"}
+        One step along the sign of the gradient [1]_, or many projected ones from a random start
+        [2]_, each ``2.5 * strength / steps`` long: from any start the border can be reached.
+    strength : float
+        Largest change of a pixel (L-infinity), as a fraction of 0..255.
+    steps : int
+        Steps of PGD.
+    seed : int
+        Of PGD's random start.
+
+    Returns
+    -------
+    (n, height, width, channels) float32 array
+        Pixels 0..255, not rounded.
+
+    References
+    ----------
+    .. [1] I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and harnessing adversarial examples",
+       ICLR 2015.
+    .. [2] A. Madry et al., "Towards deep learning models resistant to adversarial attacks",
+       ICLR 2018.
+    """
+    largest = 255.0 * strength
+    if attack == "fgsm":
+        method = FastGradientMethod(classifier, eps=largest, eps_step=largest, batch_size=CHUNK)
+    else:
+        method = ProjectedGradientDescent(
+            classifier,
+            eps=largest,
+            eps_step=2.5 * largest / steps,
+            max_iter=steps,
+            num_random_init=1,
+            batch_size=CHUNK,
+            verbose=False,
+        )
+    # ART draws its random starts from numpy's global generator
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        changed: Pixels = method.generate(x=images, y=targets)
+    finally:
+        np.random.set_state(state)
+    return changed

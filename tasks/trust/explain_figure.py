@@ -1,0 +1,121 @@
+"""Picture of explanations: each image beside what speaks for and against its predicted class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
+from tasks.trust.explanations import Explanation, Pixels, Region
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IMAGES = 24
+"""Images drawn; all of them are in the document."""
+
+_PAIRS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """An image with its explanation and what is known about it.
+
+    Attributes
+    ----------
+    image_id : str
+    image : (height, width, channels) float32 array
+        Pixels 0..255.
+    explanation : Explanation
+    true_class, predicted_class : str
+    region : (height, width) bool array or None
+        Relevant region.
+    inside, area : float or None
+        Share of the positive explanation mass inside the region, and its share of the image.
+    """
+
+    image_id: str
+    image: Pixels
+    explanation: Explanation
+    true_class: str
+    predicted_class: str
+    region: Region | None = None
+    inside: float | None = None
+    area: float | None = None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the predicted class is the true one."""
+        return self.true_class == self.predicted_class
+
+
+def draw_explanations(explained: Sequence[Explained]) -> "Figure":
+    """Draw a grid of pairs, image and heat map, with the region's outline.
+
+    Parameters
+    ----------
+    explained : sequence of Explained
+        At most :data:`MOST_IMAGES` are drawn.
+    """
+    shown = list(explained[:MOST_IMAGES])
+    pairs = min(_PAIRS, len(shown))
+    rows = -(-len(shown) // pairs)
+    figure, axes = new_figure(
+        max(6.0, 2.9 * pairs), 0.7 + 1.85 * rows, nrows=rows, ncols=2 * pairs, squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, item in enumerate(shown):
+        row, column = divmod(number, pairs)
+        original, overlay = axes[row][2 * column], axes[row][2 * column + 1]
+        original.imshow(_rgb(item.image), interpolation="nearest")
+        overlay.imshow(_overlaid(item), interpolation="nearest")
+        if item.region is not None and item.region.any() and not item.region.all():
+            for axis in (original, overlay):
+                axis.contour(item.region, levels=[0.5], colors=[GREEN], linewidths=1.2)
+        _caption(original, overlay, item)
+    more = f" (first {len(shown)} of {len(explained)})" if len(explained) > len(shown) else ""
+    figure.suptitle(
+        f"What the predicted class rests on{more}", x=0.01, ha="left", weight="bold", fontsize=11
+    )
+    legend = "orange-red speaks for the predicted class, blue against it"
+    if any(item.region is not None for item in shown):
+        legend += "; green outlines the relevant region"
+    figure.supxlabel(legend, fontsize=8.5, color=GREY)
+    return figure
+
+
+def _caption(original: Any, overlay: Any, item: Explained) -> None:
+    """Say what was predicted, whether rightly, and how much of the mass lies inside the region."""
+    style = {"fontsize": 7.5, "fontweight": "normal", "loc": "left", "pad": 3}
+    answer = f"{_short(item.predicted_class)} {item.explanation.probability:.2f}"
+    truth = "right" if item.correct else f"truth: {_short(item.true_class)}"
+    colour = "black" if item.correct else RED
+    original.set_title(f"{answer}\n{truth}", color=colour, **style)
+    if item.inside is not None and item.area is not None:
+        text = f"{item.inside:.0%} inside the\n{item.area:.0%} that matter"
+    else:
+        text = f"fidelity {item.explanation.fidelity:.2f}"
+    overlay.set_title(text, **style)
+
+
+def _rgb(image: Pixels) -> Any:
+    shown = np.clip(np.round(image), 0, 255) / 255.0
+    return np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown
+
+
+def _overlaid(item: Explained) -> Any:
+    """Blend the segments' weights, scaled to the strongest, over a grey and paler image."""
+    from matplotlib.colors import to_rgb
+
+    weights = item.explanation.weights[item.explanation.segments]
+    strongest = np.abs(weights).max() or 1.0
+    alpha = 0.75 * (np.abs(weights) / strongest)[..., np.newaxis]
+    base = 0.25 + 0.6 * _rgb(item.image).mean(axis=-1, keepdims=True)
+    colour = np.where((weights > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
+    return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 15 else f"{name[:14]}…"
