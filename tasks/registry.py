@@ -1,4 +1,4 @@
-"""Registered models: versions with their digest and verdict, and the aliases that decide who serves.
+"""Registered models: versions with digest and verdict, and the aliases that decide who serves.
 
 A version holds the very files that were evaluated: its SavedModel's tree digest is tagged, checked
 after registering, and one digest is registered once however often it is asked for.
@@ -7,6 +7,7 @@ after registering, and one digest is registered once however often it is asked f
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -111,7 +112,7 @@ def register(
     model_dir: Path,
     digest: str,
     run_id: str,
-    example: bytes,
+    example: Callable[[], bytes],
     tags: dict[str, str],
 ) -> str:
     """Register a SavedModel under a name, once per digest.
@@ -128,8 +129,8 @@ def register(
         Its tree digest.
     run_id : str
         MLflow run it belongs to.
-    example : bytes
-        An encoded image, the input example.
+    example : callable
+        Returns an encoded image, the input example; called only if the digest is new.
     tags : dict of str to str
         Tags of the version; ``digest`` is added.
 
@@ -150,7 +151,7 @@ def register(
         if version is None:
             _ensure_model(client, model_name)
             model_id, source = _log_model(
-                client, model_name, model_dir, digest=digest, run_id=run_id, example=example
+                client, model_name, model_dir, digest=digest, run_id=run_id, example=example()
             )
             created = client.create_model_version(
                 model_name,

@@ -1,0 +1,93 @@
+"""What the stages committed, and whether it belongs together."""
+
+from dataclasses import dataclass
+
+from tasks.contract import CHECKS, STAGES, Failure, Manifest, RuleResult, RunDirectory
+
+JUDGED = STAGES[: STAGES.index("bless")]
+"""Stages that must have succeeded before a model may be blessed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a verdict rests on.
+
+    Attributes
+    ----------
+    manifests : dict of str to Manifest
+        What was committed, by stage.
+    failures : dict of str to Failure
+        Why a stage's last attempt failed, by stage.
+    """
+
+    manifests: dict[str, Manifest]
+    failures: dict[str, Failure]
+
+    @classmethod
+    def read(cls, run: RunDirectory) -> "Evidence":
+        """Collect manifests and failure records of a run; unreadable ones count as absent."""
+        manifests = {name: run.read_manifest(name) for name in JUDGED}
+        failures = {name: run.read_failure(name) for name in JUDGED}
+        return cls(
+            manifests={name: found for name, found in manifests.items() if found is not None},
+            failures={name: found for name, found in failures.items() if found is not None},
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of all stages together."""
+        return {k: v for each in self.manifests.values() for k, v in each.metrics.items()}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Notes on metrics of all stages together."""
+        return {k: v for each in self.manifests.values() for k, v in each.notes.items()}
+
+    @property
+    def model_digest(self) -> str:
+        """Tree digest of the trained model; empty when there is none."""
+        try:
+            return self.manifests["train"].output("model/").sha256
+        except KeyError:
+            return ""
+
+
+def judge_evidence(evidence: Evidence) -> list[RuleResult]:
+    """Return a failing result for each stage that crashed, did not run or examined something else.
+
+    An empty list means that the evidence is whole: nothing is said about stages that did well.
+    """
+    results = []
+    for stage in JUDGED:
+        problem = _problem(stage, evidence)
+        if problem:
+            results.append(
+                RuleResult(metric=stage, bound="must succeed", passed=False, reason=problem)
+            )
+    if "train" in evidence.manifests and not evidence.model_digest:
+        results.append(
+            RuleResult(
+                metric="train",
+                bound="must commit a model",
+                passed=False,
+                reason="train committed no model/",
+            )
+        )
+    return results
+
+
+def _problem(stage: str, evidence: Evidence) -> str:
+    manifest, failure = evidence.manifests.get(stage), evidence.failures.get(stage)
+    if manifest is None and failure is not None:
+        verb = "crashed" if stage in CHECKS else "failed"
+        return f"{stage} {verb}: exit {failure.exit_code}: {failure.reason}"
+    if manifest is None:
+        return f"{stage} did not run: it committed no manifest"
+    if manifest.stage != stage:
+        return f"{stage}/manifest.json is that of {manifest.stage!r}"
+    for name, digest in manifest.inputs.items():
+        source = evidence.manifests.get(name)
+        # a run cleared halfway must not mix the check of one model with another model
+        if source is not None and source.digest != digest:
+            return f"{stage} examined another result of {name} than this run holds: run it again"
+    return ""

@@ -1,0 +1,169 @@
+"""The stage ``bless``."""
+
+import json
+import logging
+from typing import Any
+
+from tasks import registry, tracking
+from tasks.contract import (
+    ModelIdentity,
+    RuleResult,
+    StageError,
+    Verdict,
+    tree_sha256,
+    write_atomically,
+)
+from tasks.gate import ChampionEvidence, Evidence, judge
+from tasks.gate.evidence import JUDGED
+from tasks.gate.verdict import verdict_of
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext, StageInput
+
+log = logging.getLogger("tasks")
+
+
+class Bless(Stage):
+    """Judges the trained model: every stage must have done its work, every rule must hold, and the
+    champion must not be better by more than the margin. Registers the model with its verdict.
+
+    It runs whatever became of the stages before: a check that crashed is a refusal with its reason,
+    not a night without a verdict.
+    """
+
+    name = "bless"
+    optional_reads = JUDGED
+    produces = {"verdict.json": "whether the model may serve, rule by rule, with reasons"}
+    reusable = False
+
+    def config(self, pipeline: Pipeline) -> Any:
+        return pipeline.blessing.model_dump(mode="json")
+
+    def run(self, context: StageContext) -> Outcome:
+        evidence = Evidence.read(context.run)
+        verdict = self._judge(context, evidence)
+        if evidence.model_digest and context.environment.mlflow_uri:
+            verdict = self._register(context, evidence, verdict)
+        write_atomically(context.out / "verdict.json", verdict.model_dump_json(indent=1))
+        _tell(verdict)
+        return _outcome(verdict)
+
+    def _judge(self, context: StageContext, evidence: Evidence) -> Verdict:
+        pipeline = context.pipeline
+        current = registry.champion_identity(context.environment, pipeline.model_name)
+        champion = _champion_evidence(evidence, current)
+        try:
+            verdict = judge(
+                pipeline.blessing, evidence, model_name=pipeline.model_name, champion=champion
+            )
+        except Exception as error:
+            # evidence so odd that it cannot even be judged must end in a refusal, not in no verdict
+            log.exception("bless: the evidence cannot be judged")
+            model = ModelIdentity(name=pipeline.model_name, digest=evidence.model_digest)
+            verdict = verdict_of(
+                [_refusal("bless", f"{type(error).__name__}: {error}")], model=model, champion=None
+            )
+        if not evidence.model_digest:
+            return verdict
+        problem = _model_problem(evidence)
+        if problem:
+            rules = [*verdict.rules, _refusal("train", problem)]
+            verdict = verdict_of(rules, model=verdict.model, champion=verdict.champion)
+        return verdict
+
+    def _register(self, context: StageContext, evidence: Evidence, verdict: Verdict) -> Verdict:
+        if _model_problem(evidence):
+            return verdict
+        pipeline, environment = context.pipeline, context.environment
+        name, digest = pipeline.model_name, evidence.model_digest
+        tags = {
+            "verdict": "blessed" if verdict.blessed else "rejected",
+            "reasons": "\n".join(verdict.reasons)[:2000] or "every rule passed",
+            "run_uri": context.run.uri,
+            "pipeline": pipeline.name,
+        }
+        version = registry.register(
+            environment,
+            model_name=name,
+            model_dir=StageInput(evidence.manifests["train"]).path("model/"),
+            digest=digest,
+            run_id=tracking.find_or_create_run(
+                pipeline=pipeline, run=context.run, environment=environment
+            ),
+            example=lambda: _example(evidence),
+            tags=tags,
+        )
+        registry.tag(environment, name, version, tags)
+        registry.set_alias(environment, name, registry.CHALLENGER, version)
+        model = ModelIdentity(name=name, version=version, digest=digest)
+        return verdict.model_copy(update={"model": model})
+
+
+def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> ChampionEvidence:
+    manifest = evidence.manifests.get("evaluate")
+    evaluated, predictions = None, None
+    if manifest is not None:
+        outputs = StageInput(manifest)
+        if outputs.has("predictions.parquet"):
+            predictions = outputs.path("predictions.parquet")
+        try:
+            document = json.loads(outputs.path("evaluation.json").read_text(encoding="utf-8"))
+            evaluated = (document.get("champion") or {}).get("digest")
+        except (OSError, KeyError, ValueError, AttributeError) as error:
+            log.warning("bless: evaluation.json cannot be read: %s", error)
+    return ChampionEvidence(current=current, evaluated_digest=evaluated, predictions=predictions)
+
+
+def _model_problem(evidence: Evidence) -> str:
+    folder = StageInput(evidence.manifests["train"]).path("model/")
+    try:
+        unchanged = tree_sha256(folder) == evidence.model_digest
+    except OSError as error:
+        return f"{folder}: the model cannot be read: {error}"
+    return "" if unchanged else f"{folder}: the model is not the one that train committed"
+
+
+def _example(evidence: Evidence) -> bytes:
+    """Return the smallest test image, the registered model's input example."""
+    from tasks.data import Arranged
+
+    arranged = Arranged(StageInput(evidence.manifests["arrange"]))
+    images = list(arranged.read_bytes(arranged.table("test").head(32)))
+    if not images:
+        raise StageError("arrange committed no test image")
+    return min(images, key=len)
+
+
+def _refusal(metric: str, reason: str) -> RuleResult:
+    return RuleResult(metric=metric, bound="must be sound", passed=False, reason=reason)
+
+
+def _tell(verdict: Verdict) -> None:
+    for rule in verdict.rules:
+        log.info("%s  %s", "pass  " if rule.passed else "REFUSE", rule.reason)
+    model = verdict.model
+    log.info(
+        "%s version %s: %s (%d of %d rules passed)",
+        model.name,
+        model.version or "(not registered)",
+        "blessed" if verdict.blessed else "refused",
+        sum(rule.passed for rule in verdict.rules),
+        len(verdict.rules),
+    )
+
+
+def _outcome(verdict: Verdict) -> Outcome:
+    metrics = {
+        "blessed": float(verdict.blessed),
+        "rules_passed": float(sum(rule.passed for rule in verdict.rules)),
+        "rules_failed": float(sum(not rule.passed for rule in verdict.rules)),
+    }
+    for rule in verdict.rules:
+        if rule.metric.startswith("champion.") and rule.value is not None:
+            metrics["champion_difference"] = rule.value
+            if rule.low is not None and rule.high is not None:
+                metrics["champion_difference.low"] = rule.low
+                metrics["champion_difference.high"] = rule.high
+    return Outcome(metrics=metrics)
+
+
+STAGE = Bless()
