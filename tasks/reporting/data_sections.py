@@ -6,12 +6,21 @@ import json
 from collections import Counter
 from typing import Any
 
-from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.reporting.metric_tables import other_metrics
 from tasks.reporting.view import Cell, Remark, Section, Table, number_cell
 
 _EXAMPLES = 5
+
+_COUNTS = {
+    "rows": "Rows in the source",
+    "usable": "Rows with a usable image",
+    "missing": "Rows whose image is absent",
+    "quarantined": "Rows whose image is broken",
+    "duplicates": "Images that repeat another",
+    "regions": "Images with a mask of the relevant region",
+}
+"""Metrics of ingest that are counts."""
 
 
 def data_section(run: RunFacts) -> Section:
@@ -30,9 +39,8 @@ def data_section(run: RunFacts) -> Section:
         _filter_table(run.stages["filter"]),
         _quarantine_table(ingest),
         _checks_table(run.stages["validate"]),
-        other_metrics(ingest, set()),
-        other_metrics(arrange, set()),
-        other_metrics(run.stages["validate"], set()),
+        other_metrics(arrange, set(), title="All figures of arrange"),
+        other_metrics(run.stages["validate"], set(), title="All figures of validate"),
     ]
     section.tables = [table for table in candidates if table is not None]
     return section
@@ -40,11 +48,9 @@ def data_section(run: RunFacts) -> Section:
 
 def _facts(ingest: StageFacts, arrange: StageFacts) -> list[tuple[str, str]]:
     facts = []
-    if ingest.manifest is not None:
-        if ingest.manifest.rows_in is not None:
-            facts.append(("Rows in the source", f"{ingest.manifest.rows_in:,}"))
-        quarantined = sum(_quarantine(ingest).values())
-        facts.append(("Quarantined", wording.count_of(quarantined, "row")))
+    for name, label in _COUNTS.items():
+        if name in ingest.metrics:
+            facts.append((label, f"{ingest.metrics[name]:,.0f}"))
     if arrange.manifest is not None and arrange.manifest.rows_out is not None:
         facts.append(("Labelled images used", f"{arrange.manifest.rows_out:,}"))
     return facts
@@ -56,10 +62,6 @@ def _quarantine_rows(ingest: StageFacts) -> list[dict[str, str]]:
         return []
     reader = csv.DictReader(io.StringIO(raw.decode("utf-8", errors="replace")))
     return [row for row in reader if row.get("reason")]
-
-
-def _quarantine(ingest: StageFacts) -> Counter[str]:
-    return Counter(str(row["reason"]) for row in _quarantine_rows(ingest))
 
 
 def _quarantine_table(ingest: StageFacts) -> Table | None:

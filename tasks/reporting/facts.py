@@ -160,7 +160,7 @@ class RunFacts:
         version = version or self._registered_version()
         alias = None
         if version is not None:
-            alias = "champion" if self.stages["deploy"].manifest else "challenger"
+            alias = "champion" if self._serves(version) else "challenger"
         return {"name": name, "version": version, "alias": alias}
 
     @property
@@ -179,6 +179,13 @@ class RunFacts:
             if facts.manifest
             for text in facts.manifest.warnings
         ]
+
+    def _serves(self, version: str) -> bool:
+        champion = self.verdict.champion if self.verdict else None
+        # a champion that is refused today goes on serving until another one is blessed
+        return self.stages["deploy"].manifest is not None or (
+            champion is not None and champion.version == version
+        )
 
     def _model_name(self) -> str:
         deploy = self.pipeline.get("deploy")

@@ -124,6 +124,19 @@ TERMS: dict[str, Term] = {
         "0, in 0 to 1",
         "Largest difference between any two groups in the share of false alarms.",
     ),
+    "worst_group_accuracy": Term(
+        "Accuracy of the worst-served group", "1, in 0 to 1", "Of the groups large enough to judge."
+    ),
+    "focus": Term(
+        "Focus",
+        "well above 1; 1 is looking everywhere alike",
+        "Explanation mass inside the region, divided by the region's share of the area.",
+    ),
+    "fidelity": Term(
+        "Fidelity of the explanations",
+        "1; under 0.5 they tell little",
+        "How well LIME's local linear model follows the model (coefficient of determination).",
+    ),
     "mass_inside_region": Term(
         "Explanation mass inside the region",
         "1, and well above the region's share of the area",
@@ -146,6 +159,9 @@ TERMS: dict[str, Term] = {
         " to mislead the model. FGSM takes one step (Goodfellow et al. 2015), PGD several (Madry et"
         " al. 2018).",
     ),
+    "success_rate_at": Term(
+        "Success rate of the attack", "0, in 0 to 1", "Share of right answers that it turned wrong."
+    ),
 }
 
 
@@ -157,9 +173,9 @@ def find_term(name: str) -> Term | None:
     name : str
         Such as ``balanced_accuracy``, ``recall.pneumonia`` or ``sex.disparate_impact``.
     """
-    attack = re.search(r"accuracy_at_[\d.e-]+$", name)
+    attack = re.search(r"(accuracy|success_rate)_at_[\d.e-]+$", name)
     if attack:
-        return TERMS["accuracy_at"]
+        return TERMS[f"{attack[1]}_at"]
     for candidate in (name, name.rpartition(".")[2], name.partition(".")[0]):
         if candidate in TERMS:
             return TERMS[candidate]

@@ -38,7 +38,9 @@ def metric_table(stage: StageFacts, names: list[str], *, title: str = "") -> Tab
     return Table(title=title, headings=["Metric", "Value", "Ideal", "What it says"], rows=rows)
 
 
-def other_metrics(stage: StageFacts, shown: set[str]) -> Table | None:
+def other_metrics(
+    stage: StageFacts, shown: set[str], *, title: str = "All other figures"
+) -> Table | None:
     """Return a folded table of every metric that no other table shows: nothing is hidden."""
     bounds = (".low", ".high")
     names = [
@@ -57,6 +59,4 @@ def other_metrics(stage: StageFacts, shown: set[str]) -> Table | None:
         ]
         for name in names
     ]
-    return Table(
-        title="All other figures", headings=["Metric", "Value", "Note"], rows=rows, folded=True
-    )
+    return Table(title=title, headings=["Metric", "Value", "Note"], rows=rows, folded=True)

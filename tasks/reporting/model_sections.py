@@ -45,6 +45,7 @@ _SETTINGS = (
 )
 
 _TRAINING = ("accuracy_inference", "accuracy_logged", "val_accuracy", "epochs", "images_per_second")
+"""The figures of training that come first."""
 
 _EVALUATION = (
     "balanced_accuracy",
@@ -94,6 +95,7 @@ def evaluation_section(run: RunFacts) -> Section:
     tables = [
         metric_table(stage, list(_EVALUATION)),
         classes,
+        _confusion_table(stage),
         other_metrics(stage, {*_EVALUATION, *shown}),
     ]
     section.tables = [table for table in tables if table is not None]
@@ -136,6 +138,23 @@ def _class_table(stage: StageFacts) -> tuple[Table | None, set[str]]:
         return None, set()
     headings = ["Class", "Recall", "Precision", "F1"]
     return Table(title="Class by class", headings=headings, rows=rows), shown
+
+
+def _confusion_table(stage: StageFacts) -> Table | None:
+    """Return the confusion matrix in numbers, for those who cannot see the picture."""
+    document = stage.read_json("evaluation.json")
+    classes, counts = document.get("classes"), document.get("confusion_matrix")
+    if not isinstance(classes, list) or not isinstance(counts, list):
+        return None
+    return Table(
+        title="Confusion matrix in numbers",
+        headings=["True class", *(f"as {name}" for name in classes)],
+        rows=[
+            [Cell(str(name)), *(number_cell(f"{count:,}") for count in row)]
+            for name, row in zip(classes, counts, strict=True)
+        ],
+        folded=True,
+    )
 
 
 def _is_bound(name: str, metrics: dict[str, float]) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.contract import STAGES
+from tasks.contract import STAGES, RuleResult
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.reporting.view import Cell, Look, Remark, Section, Table, number_cell, verdict_cell
@@ -34,7 +34,7 @@ def rules_section(run: RunFacts) -> Section:
                 [
                     Cell(rule.metric, "code", whys.get(rule.metric, "")),
                     number_cell(
-                        wording.number(rule.value, name=rule.metric),
+                        _value(rule),
                         wording.interval(rule.low, rule.high),
                     ),
                     number_cell(rule.bound),
@@ -112,6 +112,13 @@ def _reasons_for_rules(pipeline: dict[str, Any]) -> dict[str, str]:
     except ValueError:
         return {}
     return {rule.metric: rule.why for rule in rules}
+
+
+def _value(rule: RuleResult) -> str:
+    if rule.value is None and rule.passed:
+        # such as the comparison with a champion on the first night
+        return "none"
+    return wording.number(rule.value, name=rule.metric)
 
 
 def _rows(count: int | None) -> str:

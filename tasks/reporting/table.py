@@ -160,6 +160,8 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
         sign = paint("✓", "good") if rule["passed"] else paint("✗", "bad")
         value = wording.number(rule["value"], name=rule["metric"])
         around = wording.interval(rule["low"], rule["high"])
+        if rule["value"] is None and rule["passed"]:
+            value = rule["reason"]
         figure = f"{value} ({around})" if around else value
         metric = f"{wording.printable(rule['metric'])[:46]:<{width}}"
         lines.append(f"  {sign} {metric}  {figure}, bound {rule['bound']}")

@@ -18,6 +18,7 @@ _FAIRNESS = (
     "accuracy_gap",
     "true_positive_rate_gap",
     "false_positive_rate_gap",
+    "worst_group_accuracy",
 )
 
 _EXPLANATIONS = {
@@ -68,9 +69,7 @@ def fairness_section(run: RunFacts) -> Section:
         section.remarks.append(Remark(text="No protected attribute was declared or judged."))
     rest = other_metrics(stage, shown)
     section.tables += [rest] if rest else []
-    section.figures = figures_of(
-        stage, {f"fairness_{name}.png": (f"Groups by {name}", "") for name in names}
-    )
+    section.figures = figures_of(stage, {})
     return section
 
 
@@ -78,8 +77,13 @@ def explanations_section(run: RunFacts) -> Section:
     """Return the heat maps and the share of explanation mass inside the relevant region."""
     stage = run.stages["explain"]
     section = Section(key="explanations", title="Explanations", absence=stage.absence)
-    names = ["mass_inside_region", "region_area"]
-    tables = [metric_table(stage, names), other_metrics(stage, set(names))]
+    names = ["mass_inside_region", "region_area", "focus", "fidelity", "images"]
+    shown = {*names, *(f"{name}{end}" for name in names for end in (".low", ".high"))}
+    tables = [
+        metric_table(stage, names),
+        other_metrics(stage, shown),
+        _explained_table(stage.read_json("explanations.json")),
+    ]
     section.tables = [table for table in tables if table is not None]
     if stage.manifest is not None and "mass_inside_region" not in stage.metrics:
         section.remarks.append(
@@ -93,11 +97,20 @@ def robustness_section(run: RunFacts) -> Section:
     """Return accuracy under attack by strength, and examples."""
     stage = run.stages["robustness"]
     section = Section(key="robustness", title="Adversarial robustness", absence=stage.absence)
-    attacks, shown = _attacks_table(stage)
+    section.lead = (
+        "Test images whose pixels are each changed by at most the strength, a share of the pixel"
+        " range, so as to mislead the model. FGSM takes one step, PGD several."
+    )
+    accuracy, shown = _attacks_table(stage, "accuracy", title="Accuracy under attack, by strength")
+    success, fooled = _attacks_table(
+        stage, "success_rate", title="Share of right answers turned wrong, by strength"
+    )
+    names = ["clean_accuracy", "images"]
     tables = [
-        metric_table(stage, ["clean_accuracy"]),
-        attacks,
-        other_metrics(stage, {"clean_accuracy", *shown}),
+        metric_table(stage, names),
+        accuracy,
+        success,
+        other_metrics(stage, {*names, *shown, *fooled}),
     ]
     section.tables = [table for table in tables if table is not None]
     section.figures = figures_of(stage, _ROBUSTNESS)
@@ -126,6 +139,8 @@ def _groups_table(document: dict[str, Any], attribute: str) -> Table | None:
     if not rows:
         return None
     columns = list(dict.fromkeys(key for row in rows for key in row))
+    # a column that says something of no group only takes room
+    columns = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
     return Table(
         title=f"Groups of {attribute}",
         headings=[column.replace("_", " ").capitalize() for column in columns],
@@ -133,12 +148,35 @@ def _groups_table(document: dict[str, Any], attribute: str) -> Table | None:
     )
 
 
-def _attacks_table(stage: StageFacts) -> tuple[Table | None, set[str]]:
-    """Return accuracy by attack and strength, and the names of the metrics shown."""
+def _explained_table(document: dict[str, Any]) -> Table | None:
+    """Return what is known of each explained image."""
+    images = document.get("images")
+    rows = [image for image in images if isinstance(image, dict)] if images else []
+    if not rows:
+        return None
+    columns = {
+        "image_id": "Image",
+        "true_class": "True class",
+        "predicted_class": "Predicted",
+        "probability": "Probability",
+        "mass_inside_region": "Mass inside",
+        "region_area": "Region's area",
+        "fidelity": "Fidelity",
+    }
+    return Table(
+        title="Image by image",
+        headings=list(columns.values()),
+        rows=[[_cell(row.get(column), column) for column in columns] for row in rows],
+        folded=True,
+    )
+
+
+def _attacks_table(stage: StageFacts, measure: str, *, title: str) -> tuple[Table | None, set[str]]:
+    """Return a measure by attack and strength, and the names of the metrics shown."""
     found: dict[str, dict[str, str]] = {}
     shown, strengths = set(), set()
     for name in stage.metrics:
-        match = re.fullmatch(r"(.+)\.accuracy_at_([\d.e-]+)", name)
+        match = re.fullmatch(rf"(.+)\.{measure}_at_([\d.e-]+)", name)
         if match:
             attack, strength = match.groups()
             found.setdefault(attack, {})[strength] = name
@@ -159,10 +197,19 @@ def _attacks_table(stage: StageFacts) -> tuple[Table | None, set[str]]:
             cells.append(number_cell("" if value is None else wording.number(value), around))
         rows.append(cells)
     headings = ["Attack", *(f"at {strength}" for strength in columns)]
-    return Table(title="Accuracy under attack, by strength", headings=headings, rows=rows), shown
+    return Table(title=title, headings=headings, rows=rows), shown
 
 
 def _cell(value: object, column: str) -> Cell:
+    if isinstance(value, dict):
+        # a rate with its interval and the counts that it rests on
+        low, high = _as_float(value.get("low")), _as_float(value.get("high"))
+        if value.get("value") is None:
+            return number_cell("no rows")
+        text = f"{value.get('hits')} of {value.get('rows')}"
+        around = wording.interval(low, high)
+        hint = f"{text}; {around}" if around else text
+        return number_cell(wording.number(_as_float(value["value"])), hint)
     if isinstance(value, bool):
         return Cell("yes" if value else "no")
     if isinstance(value, int):
@@ -170,3 +217,7 @@ def _cell(value: object, column: str) -> Cell:
     if isinstance(value, float):
         return number_cell(wording.number(value, name=column))
     return Cell("" if value is None else str(value))
+
+
+def _as_float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -2,7 +2,13 @@
 
 import math
 
-COUNTS = frozenset({"rows", "images", "epochs", "classes", "groups", "count", "mistakes", "rules"})
+COUNTS = frozenset(
+    {
+        *("rows", "images", "epochs", "classes", "groups", "count", "mistakes", "rules"),
+        *("parameters", "images_with_region", "usable", "missing", "quarantined", "duplicates"),
+        *("regions", "rules_passed", "rules_failed"),
+    }
+)
 """Last parts of metric names that are counts, not measures."""
 
 
