@@ -1,0 +1,202 @@
+"""Arranges the usable, labelled images: classes, split, folders a class or packed shards."""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from tasks.contract import BadConfig, BadInput
+from tasks.data.functions import as_text
+from tasks.data.images import place
+from tasks.data.shards import write_shards
+from tasks.data.split import Grouping, hash_sides, join_groups
+from tasks.data.tables import column, read_table, write_table
+from tasks.spec.data import Label, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("tasks")
+
+
+def arrange(
+    metadata: Path, taken_in: Path, out: Path, *, label: Label, split: Split
+) -> tuple["pd.DataFrame", list[str]]:
+    """Arrange a data set.
+
+    Parameters
+    ----------
+    metadata : Path
+        The filtered table.
+    taken_in : Path
+        Folder that holds ``images/`` and perhaps ``regions/``.
+    out : Path
+        Gets ``images.parquet``, ``classes.json``, ``folders/`` or ``shards/``, and ``regions/``.
+    label, split : Label, Split
+        As the pipeline says.
+
+    Returns
+    -------
+    table : DataFrame
+        As written to ``images.parquet``: a mix of classes on each side, in an order that depends on
+        the images alone.
+    warnings : list of str
+        For the report.
+
+    Raises
+    ------
+    BadInput
+        A class is not declared, or no row is left.
+    """
+    warnings: list[str] = []
+    table = _usable(read_table(metadata), label, warnings)
+    classes, positive = choose_classes(table, label)
+    table["class_name"] = as_text(table[label.column])
+    table["class_index"] = table["class_name"].map({c: i for i, c in enumerate(classes)})
+    grouping = _group(table, split, warnings)
+    table["group_key"] = grouping.keys
+    table["split_side"] = _sides(table, grouping, split)
+    order = [hashlib.sha256(str(i).encode()).hexdigest() for i in table["image_id"]]
+    table = table.assign(_order=order).sort_values(
+        ["split_side", "_order"], ascending=[False, True]
+    )
+    table = table.drop(columns="_order").reset_index(drop=True)
+    table["image_path"] = _paths(table, classes)
+    sources = [taken_in / "images" / image_id for image_id in table["image_id"]]
+    if split.layout == "links":
+        table["shard"], table["shard_offset"] = None, None
+        for source, path in zip(sources, table["image_path"], strict=True):
+            place(source, out / "folders" / path)
+    else:
+        limit = split.shard_megabytes * 1_000_000
+        names, offsets = write_shards(table, sources, out / "shards", limit=limit)
+        table["shard"], table["shard_offset"] = names, offsets
+    table["shard"] = table["shard"].astype("str")
+    table["shard_offset"] = table["shard_offset"].astype("Int64")
+    for region in table["region_path"].dropna().unique():
+        place(taken_in / "regions" / region, out / "regions" / region)
+    write_table(table, out / "images.parquet")
+    document = {"classes": classes, "positive": positive}
+    (out / "classes.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    return table, warnings
+
+
+def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str | None]:
+    """Return the classes in the order of the model's outputs, and the one that is the finding.
+
+    Raises
+    ------
+    BadInput
+        The data hold a class that is not declared, or fewer than two.
+    BadConfig
+        The positive class is none of them.
+    """
+    counts = Counter(as_text(table[label.column]))
+    if label.classes is None:
+        classes = sorted(counts)
+    else:
+        classes = list(label.classes)
+        strange = [(name, n) for name, n in counts.most_common() if name not in classes]
+        if strange:
+            examples = ", ".join(f"{name!r} ({n} rows)" for name, n in strange[:5])
+            raise BadInput(
+                f"label.column {label.column!r} holds {len(strange)} values that are not in "
+                f"label.classes: {examples}; map them with a transform, filter them or declare them "
+                f"(declared: {', '.join(classes)})"
+            )
+    if len(classes) < 2:
+        raise BadInput(
+            f"label.column {label.column!r} holds a single class, {classes[0]!r} "
+            f"({len(table)} rows); two are needed"
+        )
+    positive = label.positive
+    if positive is None and len(classes) == 2:
+        positive = classes[-1]
+    if positive is not None and positive not in classes:
+        raise BadConfig(f"label.positive {positive!r} is not one of {', '.join(classes[:20])}")
+    return classes, positive
+
+
+def _usable(table: "pd.DataFrame", label: Label, warnings: list[str]) -> "pd.DataFrame":
+    labels = column(table, label.column, "label.column")
+    rows = len(table)
+    fit = table["image_status"] == "ok"
+    blank = fit & labels.isna()
+    if blank.any():
+        warnings.append(f"{int(blank.sum())} images have a blank {label.column!r} and are left out")
+    kept = table[fit & ~blank].copy()
+    log.info("arrange: %d of %d rows have an image and a label", len(kept), rows)
+    if kept.empty:
+        raise BadInput(
+            f"none of {rows} rows has both an image and a label: {int((~fit).sum())} have no usable "
+            f"image, {int(blank.sum())} a blank {label.column!r}"
+        )
+    return kept
+
+
+def _group(table: "pd.DataFrame", split: Split, warnings: list[str]) -> Grouping:
+    own = "image " + table["image_id"]
+    groups = own
+    if split.group is not None:
+        values = column(table, split.group, "split.group")
+        blank = int(values.isna().sum())
+        if blank:
+            warnings.append(
+                f"{blank} images have a blank {split.group!r}; each is a group of its own"
+            )
+        groups = as_text(values).where(values.notna(), own)
+    grouping = join_groups(list(groups), list(table["image_sha256"]))
+    if split.group is not None and grouping.joined:
+        names = next(names for names in grouping.members.values() if len(names) > 1)
+        warnings.append(
+            f"{grouping.joined} times the same image is filed under several values of "
+            f"{split.group!r}, such as {', '.join(names[:5])}; they are kept on one side"
+        )
+    return grouping
+
+
+def _sides(table: "pd.DataFrame", grouping: Grouping, split: Split) -> list[str]:
+    if split.column is None:
+        return hash_sides(grouping, test=split.test, salt=split.salt)
+    sides = as_text(column(table, split.column, "split.column")).str.strip().str.lower()
+    wrong = ~sides.isin(["train", "test"])
+    if wrong.any():
+        counts = Counter(sides[wrong].fillna("(blank)")).most_common(5)
+        examples = ", ".join(f"{name!r} ({n} rows)" for name, n in counts)
+        raise BadInput(
+            f"split.column {split.column!r} holds values other than train and test: {examples}; "
+            "map them with a transform"
+        )
+    return list(sides)
+
+
+def _paths(table: "pd.DataFrame", classes: list[str]) -> list[str]:
+    folders = class_folders(classes)
+    return [
+        f"{side}/{folders[name]}/{flat_name(image_id)}"
+        for side, name, image_id in zip(
+            table["split_side"], table["class_name"], table["image_id"], strict=True
+        )
+    ]
+
+
+def class_folders(classes: list[str]) -> dict[str, str]:
+    """Return a folder name for each class: safe on any file system, different for each."""
+    folders: dict[str, str] = {}
+    for index, name in enumerate(classes):
+        safe = re.sub(r"[^\w.+ -]+", "_", name).strip(". ")[:80]
+        taken = {folder.lower() for folder in folders.values()}
+        folders[name] = safe if safe and safe.lower() not in taken else f"{safe or 'class'}-{index}"
+    return folders
+
+
+def flat_name(image_id: str) -> str:
+    """Return a file name for an image; those from different folders never collide."""
+    path = PurePosixPath(image_id)
+    if len(path.parts) == 1 and len(image_id.encode()) <= 200:
+        return image_id
+    mark = hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{path.stem[:60]}-{mark}{path.suffix[:10]}"

@@ -1,0 +1,127 @@
+"""The arranged data set, as every later stage reads it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class CommittedOutputs(Protocol):
+    """What ``arrange`` committed: a :class:`tasks.stages.base.StageInput`."""
+
+    def path(self, name: str) -> Path:
+        """Return the local path of an output."""
+
+    def has(self, name: str) -> bool:
+        """Tell whether an output was committed."""
+
+
+class Arranged:
+    """Images, labels, split and metadata that ``arrange`` committed.
+
+    Parameters
+    ----------
+    outputs : StageInput
+        The committed outputs of ``arrange``.
+    """
+
+    def __init__(self, outputs: CommittedOutputs) -> None:
+        document = json.loads(outputs.path("classes.json").read_text(encoding="utf-8"))
+        self.classes: list[str] = document["classes"]
+        """Class names, in the order of the model's outputs."""
+        self.positive: str | None = document["positive"]
+        """Class that counts as the finding, if there is one."""
+        self._table_path = outputs.path("images.parquet")
+        self._folders = outputs.path("folders/") if outputs.has("folders/") else None
+        self._shards = outputs.path("shards/") if outputs.has("shards/") else None
+        self._regions = outputs.path("regions/") if outputs.has("regions/") else None
+        self._table: pd.DataFrame | None = None
+
+    @property
+    def positive_index(self) -> int | None:
+        """Index of the positive class."""
+        return None if self.positive is None else self.classes.index(self.positive)
+
+    def table(self, split: Literal["train", "test"] | None = None) -> "pd.DataFrame":
+        """Return one row an image.
+
+        Parameters
+        ----------
+        split : {'train', 'test'}, optional
+            Only the rows of one side.
+
+        Returns
+        -------
+        DataFrame
+            ``image_id``, ``image_path``, ``image_sha256``, ``split_side``, ``class_name``,
+            ``class_index``, ``group_key``, ``region_path`` and all columns of the metadata. The
+            caller may change it.
+        """
+        import pandas as pd
+
+        if self._table is None:
+            self._table = pd.read_parquet(self._table_path)
+        table = self._table
+        if split is not None:
+            table = table[table["split_side"] == split]
+        return table.reset_index(drop=True)
+
+    def read_bytes(self, rows: "pd.DataFrame") -> Iterator[bytes]:
+        """Yield the image file of each row, in order.
+
+        Parameters
+        ----------
+        rows : DataFrame
+            Rows of :meth:`table`, in any order.
+        """
+        if self._shards is None:
+            folder = self._folders or Path()
+            for path in rows["image_path"]:
+                yield (folder / path).read_bytes()
+            return
+        opened: dict[str, BinaryIO] = {}
+        try:
+            members = zip(rows["shard"], rows["shard_offset"], rows["image_bytes"], strict=True)
+            for name, offset, size in members:
+                if name not in opened:
+                    if len(opened) >= 64:
+                        opened.pop(next(iter(opened))).close()
+                    opened[name] = (self._shards / name).open("rb")
+                opened[name].seek(int(offset))
+                yield opened[name].read(int(size))
+        finally:
+            for stream in opened.values():
+                stream.close()
+
+    def region(self, row: Any) -> "NDArray[np.uint8] | None":
+        """Return the mask of the relevant region of a row's image.
+
+        Parameters
+        ----------
+        row : Series or named tuple
+            A row of :meth:`table`.
+
+        Returns
+        -------
+        uint8 array, height x width, or None
+            0 outside, up to 255 inside, in the mask's own size; None when the image has no mask.
+        """
+        import numpy as np
+        from PIL import Image
+
+        path = (
+            row["region_path"]
+            if hasattr(row, "index") and not isinstance(row, tuple)
+            else (row.region_path)
+        )
+        if self._regions is None or not isinstance(path, str):
+            return None
+        with Image.open(self._regions / path) as image:
+            mask = np.asarray(image.convert("L"), np.uint8)
+        # masks are at times stored as 0 and 1
+        return mask * 255 if mask.max(initial=0) == 1 else mask

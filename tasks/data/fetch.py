@@ -1,0 +1,165 @@
+"""Makes a source readable on this machine: a folder as it is, an archive unpacked, an address fetched."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tasks.contract import BadConfig, BadInput, NoInput
+from tasks.data.archives import is_archive, unpack
+from tasks.data.download import download, remote_state
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+
+
+def fetch(uri: str, scratch: Path, *, expect: str) -> Path:
+    """Return a local folder with the contents of a source.
+
+    Parameters
+    ----------
+    uri : str
+        Folder, archive, or http(s) address of an archive.
+    scratch : Path
+        Where downloads and unpacked files go.
+    expect : str
+        Path that the source must hold. Archives often wrap everything in one folder: that folder is
+        entered when the path is found there.
+
+    Raises
+    ------
+    NoInput
+        There is nothing at the address.
+    BadInput
+        It is neither a folder nor an archive, or an archive that must not be unpacked.
+    """
+    if is_remote(uri):
+        scratch.mkdir(parents=True, exist_ok=True)
+        path = scratch / _remote_name(uri)
+        download(uri, path)
+    else:
+        path = local_path(uri)
+    if path.is_dir():
+        return _entered(path, expect)
+    if not is_archive(path):
+        allowed = ", ".join(ARCHIVE_SUFFIXES)
+        raise BadInput(f"{uri}: is neither a folder nor an archive ({allowed})")
+    return _entered(unpack(path, scratch / "unpacked"), expect)
+
+
+def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
+    """Return a local folder that holds the named files of a source.
+
+    Parameters
+    ----------
+    uri : str
+        Folder, archive, http(s) address of an archive, or http(s) address of a folder: the names are
+        then appended to it.
+    names : list of str
+        Files that are needed.
+    scratch : Path
+        Where downloads go.
+
+    Raises
+    ------
+    NoInput
+        A file is not there.
+    """
+    if is_remote(uri) and not _looks_like_archive(uri):
+        folder = scratch / "files"
+        for name in names:
+            download(f"{uri.rstrip('/')}/{name}", folder / name)
+        return folder
+    root = fetch(uri, scratch, expect=names[0])
+    absent = [name for name in names if not (root / name).is_file()]
+    if absent:
+        raise NoInput(f"{uri}: holds no file {', '.join(absent)}")
+    return root
+
+
+def source_state(uri: str, parts: list[str], *, files: bool = False) -> str:
+    """Return a text that changes with a source: sizes and times of its files, or what the server says.
+
+    Parameters
+    ----------
+    uri : str
+        As for :func:`fetch`.
+    parts : list of str
+        Files and folders of the source that are read; others do not count.
+    files : bool
+        The parts of an http(s) folder address are files to be asked for one by one.
+    """
+    if is_remote(uri):
+        single = not files or _looks_like_archive(uri)
+        addresses = [uri] if single else [f"{uri.rstrip('/')}/{part}" for part in parts]
+        return " ".join(remote_state(address) for address in addresses)
+    path = local_path(uri)
+    if not path.is_dir():
+        return _stamp(path)
+    root = _entered(path, parts[0])
+    digest = hashlib.sha256()
+    for line in _listing(root, parts):
+        digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def is_remote(uri: str) -> bool:
+    """Tell whether a URI is an http(s) address."""
+    return uri.startswith(("http://", "https://"))
+
+
+def local_path(uri: str) -> Path:
+    """Return the path of a local URI.
+
+    Raises
+    ------
+    NoInput
+        It does not exist.
+    BadConfig
+        The URI's scheme is not known.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme not in ("", "file"):
+        raise BadConfig(f"source.uri {uri!r}: scheme {scheme!r} is not one of file, http, https")
+    path = Path(unquote(urlsplit(uri).path) if scheme else uri).absolute()
+    if not path.exists():
+        raise NoInput(f"source.uri {uri!r}: {path} does not exist")
+    return path
+
+
+def _entered(root: Path, expect: str) -> Path:
+    if (root / expect).exists():
+        return root
+    folders = [entry for entry in root.iterdir() if entry.is_dir()]
+    inside = [folder for folder in folders if (folder / expect).exists()]
+    return inside[0] if len(inside) == 1 else root
+
+
+def _looks_like_archive(uri: str) -> bool:
+    return urlsplit(uri).path.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def _remote_name(uri: str) -> str:
+    """Return a safe file name for a download; two addresses never share one."""
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:12]
+    return f"download-{digest}"
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _listing(root: Path, parts: list[str]) -> Iterable[str]:
+    for part in sorted(set(parts)):
+        top = root / part
+        if top.is_file():
+            yield f"{part} {_stamp(top)}"
+        for folder, folders, names in os.walk(top):
+            folders.sort()
+            relative = os.path.relpath(folder, root)
+            for name in sorted(names):
+                try:
+                    yield f"{relative}/{name} {_stamp(Path(folder, name))}"
+                except FileNotFoundError:
+                    yield f"{relative}/{name} broken link"

@@ -1,0 +1,160 @@
+"""Verifies image files: what training and serving will be able to decode, and nothing else."""
+
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+Status = Literal[
+    "ok",
+    "missing",
+    "outside",
+    "repeated",
+    "not_an_image",
+    "unsupported",
+    "truncated",
+    "undecodable",
+    "too_large",
+]
+
+QUARANTINED: tuple[Status, ...] = (
+    "outside",
+    "not_an_image",
+    "unsupported",
+    "truncated",
+    "undecodable",
+    "too_large",
+)
+"""Images that are there but cannot be used."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP")
+"""What TensorFlow decodes inside the served graph."""
+
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What verification found out about a file.
+
+    Attributes
+    ----------
+    status : str
+        ``ok`` or why the image cannot be used.
+    reason : str
+        One sentence, empty when ok.
+    sha256 : str or None
+        Digest of the file's bytes.
+    width, height : int or None
+        Pixels.
+    mode : str or None
+        Pillow's name of the pixel format: ``L``, ``RGB``, ``RGBA``, ``P``, ``I;16`` ...
+    bytes : int or None
+        Size of the file.
+    """
+
+    status: Status
+    reason: str = ""
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    bytes: int | None = None
+
+
+def inspect(path: Path) -> ImageFacts:
+    """Decode a file fully and say what it is."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            return ImageFacts("too_large", f"{size} bytes; {MAX_BYTES} are allowed", bytes=size)
+        content = path.read_bytes()
+    except OSError as error:
+        return ImageFacts("undecodable", f"cannot be read: {error.strerror}")
+    return inspect_bytes(content)
+
+
+def inspect_bytes(content: bytes) -> ImageFacts:
+    """Decode the bytes of an image file fully and say what they are."""
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def bad(status: Status, reason: str) -> ImageFacts:
+        return ImageFacts(status, reason, sha256=sha256, bytes=len(content))
+
+    if not content:
+        return bad("undecodable", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # our own limit is checked below; Pillow only warns up to twice its own
+            warnings.simplefilter("ignore")
+            with Image.open(BytesIO(content)) as image:
+                return _decode(image, content, sha256)
+    except UnidentifiedImageError:
+        return bad("not_an_image", f"no known image format; it begins with {content[:12]!r}")
+    except Image.DecompressionBombError:
+        return bad("too_large", f"far more than the {MAX_PIXELS} pixels that are allowed")
+    except MemoryError:
+        return bad("too_large", "does not fit into memory")
+    except Exception as error:
+        # a damaged file makes a decoder raise nearly anything: OSError, SyntaxError, struct.error ...
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        cut = "truncated" in reason.lower() or "broken png" in reason.lower()
+        return bad("truncated" if cut else "undecodable", reason)
+
+
+def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
+    width, height = image.size
+    mode, kind = image.mode, image.format
+
+    def facts(status: Status, reason: str = "") -> ImageFacts:
+        return ImageFacts(status, reason, sha256, width, height, mode, len(content))
+
+    if width * height > MAX_PIXELS:
+        return facts("too_large", f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
+    if kind not in FORMATS:
+        return facts(
+            "unsupported",
+            f"format {kind} cannot be served; convert it to one of {', '.join(FORMATS)}",
+        )
+    if kind == "BMP" and mode not in ("RGB", "RGBA"):
+        return facts("unsupported", f"BMP of mode {mode} cannot be served; convert it to PNG")
+    image.load()
+    return facts("ok")
+
+
+def inspect_all(paths: Sequence[Path | None]) -> Iterator[ImageFacts | None]:
+    """Verify files side by side, in order; None stays None.
+
+    Threads, because reading, hashing and Pillow's decoders let go of the interpreter lock.
+    """
+    workers = min(32, 2 * len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool:
+        yield from pool.map(lambda path: None if path is None else inspect(path), paths)
+
+
+def place(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where that is not possible."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place_existing(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def place_existing(source: Path, target: Path) -> None:
+    """As :func:`place`, into a folder that exists."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,63 @@
+"""Packs images into tar archives of a bounded size, read back by offset."""
+
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_shards(
+    table: "pd.DataFrame", sources: Sequence[Path], out: Path, *, limit: int
+) -> tuple[list[str], list[int]]:
+    """Pack files into ``train-00000.tar``, ``test-00000.tar`` and so on.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a file, with ``split_side`` and ``image_path`` (the member's name), sides together.
+    sources : sequence of Path
+        The files.
+    out : Path
+        Folder of the shards.
+    limit : int
+        Bytes of images at which a shard is closed.
+
+    Returns
+    -------
+    names : list of str
+        Shard of each row.
+    offsets : list of int
+        Where the member's bytes begin in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names: list[str] = []
+    offsets: list[int] = []
+    shard: tarfile.TarFile | None = None
+    name, side_now, number, size = "", "", 0, 0
+    try:
+        for side, path, source in zip(
+            table["split_side"], table["image_path"], sources, strict=True
+        ):
+            content = source.stat().st_size
+            if shard is None or side != side_now or (size and size + content > limit):
+                if shard is not None:
+                    shard.close()
+                number = number + 1 if side == side_now else 0
+                name, side_now, size = f"{side}-{number:05d}.tar", side, 0
+                shard = tarfile.open(out / name, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+            # nothing but name and size, so that the same images make the same bytes
+            member = tarfile.TarInfo(path)
+            member.size = content
+            header = len(member.tobuf(shard.format, shard.encoding, shard.errors))
+            names.append(name)
+            offsets.append(shard.offset + header)
+            with source.open("rb") as stream:
+                shard.addfile(member, stream)
+            size += content
+    finally:
+        if shard is not None:
+            shard.close()
+    return names, offsets

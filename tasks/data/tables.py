@@ -1,0 +1,48 @@
+"""Reads and writes the metadata table, and names columns that are not there."""
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.contract import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Return a table; texts have pandas' ``str`` type, blanks are NA."""
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+def write_table(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table, the same bytes for the same table."""
+    table.to_parquet(path, index=False)
+
+
+def column(table: "pd.DataFrame", name: str, asked_by: str) -> "pd.Series":
+    """Return a column.
+
+    Raises
+    ------
+    BadInput
+        There is none of that name; names those that come closest.
+    """
+    if name in table.columns:
+        return table[name]
+    raise BadInput(f"{asked_by}: there is no column {name!r}; {_nearest(table, name)}")
+
+
+def _nearest(table: "pd.DataFrame", name: str) -> str:
+    names = [str(column) for column in table.columns]
+    folded = {candidate.lower(): candidate for candidate in names}
+    close = [folded[c] for c in difflib.get_close_matches(name.lower(), folded, n=3)]
+    if close:
+        return f"did you mean {' or '.join(close)}? (columns: {_listed(names)})"
+    return f"the columns are {_listed(names)}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:40]) + (" ..." if len(names) > 40 else "")

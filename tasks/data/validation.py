@@ -1,0 +1,230 @@
+"""Checks the arranged data before a GPU is spent on it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.data.functions import as_text
+from tasks.spec import Pipeline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Severity = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    severity : {'ok', 'warning', 'error'}
+        An error stops the night.
+    message : str
+        One line for a person, with up to five examples.
+    counts : dict of str to int
+        Numbers behind it.
+    """
+
+    name: str
+    severity: Severity
+    message: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return asdict(self)
+
+
+def validate(
+    table: "pd.DataFrame",
+    classes: list[str],
+    *,
+    taken_in: dict[str, Any],
+    pipeline: Pipeline,
+) -> list[Check]:
+    """Check an arranged data set.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``images.parquet``.
+    classes : list of str
+        Class names.
+    taken_in : dict
+        ``summary.json`` of ingest.
+    pipeline : Pipeline
+        Limits, and the columns that later stages need.
+
+    Returns
+    -------
+    list of Check
+        Every check, whatever it found.
+    """
+    limits = pipeline.validation
+    checks = [_columns(table, pipeline), _rows(table, limits.min_rows)]
+    checks += _class_sizes(table, classes, pipeline)
+    checks += [_class_share(table, limits.max_class_share), _intake(taken_in)]
+    checks += [
+        _leakage(table, "group_key", "the same group", limits.leakage),
+        _leakage(table, "image_sha256", "the same image", limits.leakage),
+        _conflicting_labels(table),
+        _duplicates(table),
+    ]
+    checks += _groups(table, pipeline)
+    return checks
+
+
+def _columns(table: "pd.DataFrame", pipeline: Pipeline) -> Check:
+    wanted = dict.fromkeys(pipeline.validation.required_columns, "validate.required_columns")
+    for protected in pipeline.fairness.protected:
+        wanted.setdefault(protected.attribute, "fairness.protected")
+    absent = [f"{name!r} ({asked_by})" for name, asked_by in wanted.items() if name not in table]
+    if absent:
+        have = ", ".join(str(name) for name in table.columns[:40])
+        return Check("columns", "error", f"no column {', '.join(absent[:5])}; there are {have}")
+    empty = [name for name in wanted if table[name].isna().all()]
+    if empty:
+        return Check("columns", "error", f"column {', '.join(map(repr, empty[:5]))} is all blank")
+    return Check("columns", "ok", f"all {len(wanted)} columns that are needed are there")
+
+
+def _rows(table: "pd.DataFrame", least: int) -> Check:
+    counts = {"rows": len(table)}
+    if len(table) < least:
+        message = f"{len(table)} usable rows; validate.min_rows asks for {least}"
+        return Check("rows", "error", message, counts)
+    return Check("rows", "ok", f"{len(table)} usable rows", counts)
+
+
+def _class_sizes(table: "pd.DataFrame", classes: list[str], pipeline: Pipeline) -> Iterator[Check]:
+    limits = pipeline.validation
+    test = table[table["split_side"] == "test"]
+    train = table[table["split_side"] == "train"]
+    for name, rows, least, setting in (
+        ("class sizes", table, limits.min_per_class, "validate.min_per_class"),
+        (
+            "class sizes in the test set",
+            test,
+            limits.min_test_per_class,
+            "validate.min_test_per_class",
+        ),
+        ("class sizes in the training set", train, 1, "training"),
+    ):
+        found = rows["class_name"].value_counts()
+        counts = {class_name: int(found.get(class_name, 0)) for class_name in classes}
+        small = [f"{c} has {n}" for c, n in counts.items() if n < least]
+        if small:
+            message = f"{', '.join(small[:5])} of at least {least} rows ({setting})"
+            if len(small) > 5:
+                message += f", and {len(small) - 5} more"
+            yield Check(name, "error", message, counts)
+        else:
+            listed = ", ".join(f"{c} {n}" for c, n in list(counts.items())[:12])
+            yield Check(name, "ok", listed, counts)
+
+
+def _class_share(table: "pd.DataFrame", most: float) -> Check:
+    counts = table["class_name"].value_counts()
+    name, share = str(counts.index[0]), counts.iloc[0] / max(1, len(table))
+    message = f"{name} is {share:.1%} of the rows"
+    if share > most:
+        return Check(
+            "class balance", "warning", f"{message}; validate.max_class_share is {most:.1%}"
+        )
+    return Check("class balance", "ok", message)
+
+
+def _intake(taken_in: dict[str, Any]) -> Check:
+    counts = {name: int(taken_in[name]) for name in ("rows", "usable", "missing", "quarantined")}
+    message = (
+        f"{counts['missing']} of {counts['rows']} rows without image, "
+        f"{counts['quarantined']} images quarantined"
+    )
+    unusable = counts["usable"] < counts["rows"]
+    return Check("missing and unusable images", "warning" if unusable else "ok", message, counts)
+
+
+def _leakage(
+    table: "pd.DataFrame", key: str, what: str, meaning: Literal["error", "warn"]
+) -> Check:
+    name = f"{what} on both sides of the split"
+    sides = table.groupby(key)["split_side"].nunique()
+    shared = sides.index[sides > 1]
+    rows = table[table[key].isin(shared)]
+    counts = {"shared": len(shared), "rows": len(rows)}
+    if shared.empty:
+        return Check(name, "ok", f"{what} is never on both sides", counts)
+    ids = rows.sort_values([key, "split_side"])
+    examples = "; ".join(
+        " and ".join(f"{side} {i}" for side, i in _one_a_side(group))
+        for _, group in list(ids.groupby(key))[:5]
+    )
+    message = (
+        f"{len(shared)} times {what} is on both sides ({len(rows)} rows): {examples}; "
+        "split by hash of a group, or set validate.leakage to warn"
+    )
+    return Check(name, "error" if meaning == "error" else "warning", message, counts)
+
+
+def _one_a_side(group: "pd.DataFrame") -> list[tuple[str, str]]:
+    firsts = group.drop_duplicates("split_side")
+    return list(zip(firsts["split_side"], firsts["image_id"], strict=True))
+
+
+def _conflicting_labels(table: "pd.DataFrame") -> Check:
+    labels = table.groupby("image_sha256")["class_name"].nunique()
+    torn = table[table["image_sha256"].isin(labels.index[labels > 1])]
+    counts = {"images": int((labels > 1).sum()), "rows": len(torn)}
+    if torn.empty:
+        return Check("one label an image", "ok", "equal images have equal labels", counts)
+    pairs = zip(torn["image_id"].head(5), torn["class_name"].head(5), strict=True)
+    examples = ", ".join(f"{image_id} ({name})" for image_id, name in pairs)
+    message = f"{counts['images']} images are there with different labels: {examples}"
+    return Check("one label an image", "warning", message, counts)
+
+
+def _duplicates(table: "pd.DataFrame") -> Check:
+    again = table["image_sha256"].duplicated()
+    counts = {"rows": int(again.sum())}
+    if not again.any():
+        return Check("duplicate images", "ok", "every image is there once", counts)
+    examples = ", ".join(table.loc[again, "image_id"].head(5))
+    message = f"{counts['rows']} rows repeat the content of another image: {examples}"
+    return Check("duplicate images", "warning", message, counts)
+
+
+def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
+    """Count classes within each protected group, on the side on which fairness is judged."""
+    test = table[table["split_side"] == "test"]
+    for protected in pipeline.fairness.protected:
+        name = protected.attribute
+        if name not in table or table[name].isna().all():
+            continue
+        groups = as_text(test[name])
+        counted = test.groupby([groups.fillna("(blank)"), "class_name"]).size()
+        counts = {f"{group}, {label}": int(number) for (group, label), number in counted.items()}
+        sizes = groups.fillna("(blank)").value_counts()
+        listed = ", ".join(f"{group} {number}" for group, number in list(sizes.items())[:12])
+        declared = {*protected.privileged, *protected.unprivileged}
+        unknown = sorted(declared - set(groups.dropna()))
+        small = [g for g, n in sizes.items() if n < pipeline.fairness.min_group and g != "(blank)"]
+        title = f"groups of {name} in the test set"
+        if unknown:
+            yield Check(
+                title,
+                "warning",
+                f"no test row is {', '.join(unknown[:5])}; there are {listed}",
+                counts,
+            )
+        elif small:
+            least = pipeline.fairness.min_group
+            message = (
+                f"{', '.join(small[:5])} below {least} rows are not judged; there are {listed}"
+            )
+            yield Check(title, "warning", message, counts)
+        else:
+            yield Check(title, "ok", listed, counts)
