@@ -71,6 +71,13 @@ def _summarize(options: argparse.Namespace) -> int:
     return 0
 
 
+def _print_reference(_: argparse.Namespace) -> int:
+    from tasks.spec.reference import reference
+
+    log.info("%s", reference().rstrip("\n"))
+    return 0
+
+
 def _colour_wanted() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
@@ -96,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="write and print what became of a run")
     summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     summary.set_defaults(action=_summarize)
+    page = commands.add_parser("reference", help="print the reference of the pipeline file")
+    page.set_defaults(action=_print_reference)
     return parser
 
 
