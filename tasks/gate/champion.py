@@ -26,11 +26,14 @@ class ChampionEvidence:
         Digest of the champion whose predictions were recorded; None when there was none.
     predictions : Path or None
         ``predictions.parquet`` of the evaluation; None when it was not committed.
+    not_compared : str
+        Why the evaluation holds no answers of its champion; empty when it does.
     """
 
     current: tuple[str, str] | None
     evaluated_digest: str | None
     predictions: Path | None
+    not_compared: str = ""
 
 
 def compare_with_champion(
@@ -71,13 +74,15 @@ def compare_with_champion(
     if evidence.evaluated_digest is None:
         return settled(
             False,
-            f"champion version {version} serves, but the evaluation holds no predictions of it: "
-            "see the warnings of evaluate",
+            f"version {version} is the champion, but was not when the model was evaluated: run "
+            "evaluate again",
         )
     if evidence.evaluated_digest != digest:
         return settled(
-            False, f"the champion is version {version} since the evaluation: run evaluate again"
+            False, f"version {version} became champion after the evaluation: run evaluate again"
         )
+    if evidence.not_compared:
+        return settled(False, f"cannot be compared: {evidence.not_compared}")
     if evidence.predictions is None:
         return settled(False, "evaluate committed no predictions.parquet to compare with")
     try:

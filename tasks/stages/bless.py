@@ -100,17 +100,26 @@ class Bless(Stage):
 
 def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> ChampionEvidence:
     manifest = evidence.manifests.get("evaluate")
-    evaluated, predictions = None, None
+    evaluated, predictions, not_compared = None, None, ""
     if manifest is not None:
         outputs = StageInput(manifest)
         if outputs.has("predictions.parquet"):
             predictions = outputs.path("predictions.parquet")
         try:
             document = json.loads(outputs.path("evaluation.json").read_text(encoding="utf-8"))
-            evaluated = (document.get("champion") or {}).get("digest")
+            champion = document.get("champion") or {}
+            evaluated = champion.get("digest")
+            if evaluated is not None and not champion.get("compared", True):
+                said = [text for text in manifest.warnings if "the champion" in text]
+                not_compared = "; ".join(said) or "evaluate does not say why"
         except (OSError, KeyError, ValueError, AttributeError) as error:
             log.warning("bless: evaluation.json cannot be read: %s", error)
-    return ChampionEvidence(current=current, evaluated_digest=evaluated, predictions=predictions)
+    return ChampionEvidence(
+        current=current,
+        evaluated_digest=evaluated,
+        predictions=predictions,
+        not_compared=not_compared,
+    )
 
 
 def _model_problem(evidence: Evidence) -> str:

@@ -1,0 +1,89 @@
+"""What lies below the serving root. Standard library only: the model server imports it too.
+
+``<root>/<model>/<version>/`` holds a SavedModel, ``<root>/<model>/champion.json`` says which one
+serves. Replacing that file is the switch.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+POINTER, PREVIOUS = "champion.json", "previous.json"
+"""What serves, and what served before it: the way back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """Which version of a model serves.
+
+    Attributes
+    ----------
+    version : str
+        Registered version.
+    digest : str
+        Tree digest of its folder; a server refuses a folder that has another.
+    path : str
+        Folder, relative to the model's.
+    """
+
+    version: str
+    digest: str
+    path: str
+
+
+def tree_digest(folder: Path) -> str:
+    """Return the digest of a folder: of its sorted ``path sha256`` lines.
+
+    Equals ``tasks.contract.tree_sha256``, which the server's environment cannot import.
+    """
+    lines = []
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        lines.append(f"{path.relative_to(folder).as_posix()} {digest}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_pointer(model_folder: Path, *, name: str = POINTER) -> Pointer | None:
+    """Return which version of a model serves; None when there is no readable pointer."""
+    try:
+        document = json.loads((model_folder / name).read_text(encoding="utf-8"))
+        return Pointer(**{name: str(document[name]) for name in ("version", "digest", "path")})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_pointer(model_folder: Path, pointer: Pointer | None, *, name: str = POINTER) -> None:
+    """Switch to a version at once; None takes the model out of service."""
+    if pointer is None:
+        (model_folder / name).unlink(missing_ok=True)
+        return
+    write_json(model_folder / name, asdict(pointer))
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file so that a reader sees the old text or the new one."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            json.dump(document, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def pointed_models(root: Path) -> dict[str, Pointer]:
+    """Return every model below the root that has a readable pointer."""
+    found = {}
+    if root.is_dir():
+        for folder in sorted(root.iterdir()):
+            pointer = read_pointer(folder)
+            if pointer is not None:
+                found[folder.name] = pointer
+    return found

@@ -1,0 +1,64 @@
+"""The stage ``reject``."""
+
+import json
+import logging
+from typing import Any
+
+from tasks import registry
+from tasks.contract import write_atomically
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext
+
+log = logging.getLogger("tasks")
+
+
+class Reject(Stage):
+    """Tags the refused version, says why, and leaves the champion in service.
+
+    A missing or unreadable verdict is a refusal too.
+    """
+
+    name = "reject"
+    optional_reads = ("bless",)
+    produces = {"rejection.json": "which version was refused, why, and who goes on serving"}
+    reusable = False
+
+    def config(self, pipeline: Pipeline) -> Any:
+        return pipeline.model_name
+
+    def run(self, context: StageContext) -> Outcome:
+        environment, name = context.environment, context.pipeline.model_name
+        verdict = context.run.read_verdict()
+        reasons, version = _reasons(context), None
+        if verdict is not None:
+            version = verdict.model.version
+        if version is not None and environment.mlflow_uri:
+            tags = {"verdict": "rejected", "reasons": "\n".join(reasons)[:2000]}
+            registry.tag(environment, name, version, tags)
+        champion = registry.champion_identity(environment, name)
+        document = {
+            "model": {"name": name, "version": version},
+            "reasons": reasons,
+            "champion": {"version": champion[0], "digest": champion[1]} if champion else None,
+        }
+        write_atomically(context.out / "rejection.json", json.dumps(document, indent=1))
+        log.info("%s version %s is rejected:", name, version or "(not registered)")
+        for reason in reasons:
+            log.info("  %s", reason)
+        log.info(
+            "%s", f"champion stays version {champion[0]}" if champion else "there is no champion"
+        )
+        return Outcome(metrics={"reasons": float(len(reasons))})
+
+
+def _reasons(context: StageContext) -> list[str]:
+    verdict = context.run.read_verdict()
+    if verdict is not None:
+        return verdict.reasons or ["deployment was not approved"]
+    failure = context.run.read_failure("bless")
+    if failure is not None:
+        return [f"bless failed: exit {failure.exit_code}: {failure.reason}"]
+    return ["bless committed no readable verdict"]
+
+
+STAGE = Reject()
