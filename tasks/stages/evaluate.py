@@ -1,0 +1,275 @@
+"""The stage that measures the exported model on the test rows."""
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tasks.spec import Pipeline
+from tasks.stages.base import Outcome, Stage, StageContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from tasks.data import Arranged
+    from tasks.registry import RegisteredModel
+    from tasks.training.metrics import Measured
+
+log = logging.getLogger("tasks")
+
+_SELF = "self"
+"""State of a night whose challenger is the champion already: nothing new to compare with."""
+
+
+class EvaluateStage(Stage):
+    """Measures the exported model on the test rows, and has the champion answer the same rows.
+
+    The SavedModel is asked with the bytes of the image files, as it will be in service. The
+    predictions of challenger and champion are kept, so that the checks that follow need no second
+    inference.
+    """
+
+    name = "evaluate"
+    reads = ("arrange", "train")
+    produces = {
+        "predictions.parquet": "test rows: truth, challenger's and champion's answer",
+        "evaluation.json": "metrics, confusion matrix, champion",
+        "confusion_matrix.png": "counts and shares of the true class",
+        "curves.png": "loss and accuracy by epoch",
+        "mistakes.png": "wrong answers that the model was surest of",
+    }
+
+    def config(self, pipeline: Pipeline) -> Any:
+        """Return the section."""
+        return pipeline.evaluate.model_dump(mode="json")
+
+    def state(self, context: StageContext) -> str:
+        """Return the champion's digest: another champion, another comparison."""
+        champion = _champion(context)
+        if champion is None:
+            return ""
+        return _SELF if champion.digest == _digest(context) else champion.digest
+
+    def equivalent_states(self, context: StageContext) -> list[str]:
+        """Let a night without new data, after a promotion, take over this result."""
+        return [_SELF]
+
+    def run(self, context: StageContext) -> Outcome:
+        """Predict, measure, draw."""
+        import numpy as np
+
+        from tasks.data import Arranged
+        from tasks.training.metrics import bootstrap_intervals, confusion_matrix, measure
+        from tasks.training.plots import plot_confusion
+        from tasks.training.prediction import SavedClassifier
+
+        settings = context.pipeline.evaluate
+        arranged = Arranged(context.input("arrange"))
+        table = arranged.table("test")
+        truth = table["class_index"].to_numpy(np.int64)
+        classes, positive = arranged.classes, arranged.positive_index
+        model = SavedClassifier(context.input("train").path("model/"))
+        probabilities = model.predict(
+            arranged.read_bytes(table), batch_size=settings.batch_size, total=len(table)
+        )
+        predicted = probabilities.argmax(axis=1)
+        measured = measure(truth, probabilities, classes=classes, positive_index=positive)
+        intervals = bootstrap_intervals(
+            truth,
+            predicted,
+            list(table["group_key"]),
+            classes=len(classes),
+            resamples=settings.bootstrap,
+            confidence=settings.confidence,
+            seed=0,
+        )
+        for name, (low, high) in intervals.items():
+            measured.metrics |= {f"{name}.low": low, f"{name}.high": high}
+        log.info(
+            "%d test images: accuracy %.4f, balanced accuracy %.4f, %s",
+            len(table),
+            measured.metrics["accuracy"],
+            measured.metrics["balanced_accuracy"],
+            measured.notes["least_recall"],
+        )
+        _warn_of_gap(context, measured)
+        champion = _champion(context)
+        theirs = _champion_answers(context, champion, probabilities, arranged, table, measured)
+        if theirs is not None:
+            other = measure(truth, theirs, classes=classes, positive_index=positive).metrics
+            for name in ("accuracy", "balanced_accuracy"):
+                measured.metrics[f"champion.{name}"] = other[name]
+        _write_predictions(context, table, probabilities, theirs)
+        counts = confusion_matrix(truth, predicted, classes=len(classes))
+        plot_confusion(counts, classes, context.out / "confusion_matrix.png")
+        _draw_curves(context)
+        _draw_mistakes(context, arranged, table, probabilities)
+        document = {
+            "classes": classes,
+            "positive": arranged.positive,
+            "metrics": measured.metrics,
+            "notes": measured.notes,
+            "confidence": settings.confidence,
+            "confusion_matrix": counts.tolist(),
+            "champion": None
+            if champion is None
+            else {
+                "name": champion.name,
+                "version": champion.version,
+                "digest": champion.digest,
+                "compared": theirs is not None,
+            },
+        }
+        (context.out / "evaluation.json").write_text(json.dumps(document, indent=1), "utf-8")
+        return Outcome(
+            metrics=measured.metrics,
+            notes=measured.notes,
+            warnings=measured.warnings,
+            rows_in=len(table),
+            rows_out=len(table),
+        )
+
+
+def _champion(context: StageContext) -> "RegisteredModel | None":
+    if not context.environment.mlflow_uri:
+        return None
+    from tasks.registry import champion
+
+    return champion(context.environment, context.pipeline.model_name)
+
+
+def _digest(context: StageContext) -> str:
+    return context.input("train").manifest.output("model/").sha256
+
+
+def _champion_answers(
+    context: StageContext,
+    champion: "RegisteredModel | None",
+    own: "NDArray[np.float32]",
+    arranged: "Arranged",
+    table: "pd.DataFrame",
+    measured: "Measured",
+) -> "NDArray[np.float32] | None":
+    """Return the champion's probabilities, None (with a warning) where it cannot answer."""
+    from tasks.training.prediction import SavedClassifier
+
+    if champion is None:
+        return None
+    name = f"the champion, {champion.name} version {champion.version},"
+    if champion.digest == _digest(context):
+        log.info("%s is this very model", name)
+        return own
+    try:
+        model = SavedClassifier(champion.model_dir)
+        if model.classes != arranged.classes:
+            measured.warnings.append(
+                f"{name} knows the classes {model.classes[:5]}, not {arranged.classes[:5]}: not "
+                "compared"
+            )
+            return None
+        log.info("%s answers the same images", name)
+        return model.predict(
+            arranged.read_bytes(table),
+            batch_size=context.pipeline.evaluate.batch_size,
+            total=len(table),
+        )
+    except Exception as error:  # whatever is wrong with it, the challenger's figures stand
+        reason = " ".join(str(error).split())[:300]
+        measured.warnings.append(f"{name} cannot answer and is not compared: {reason}")
+        return None
+
+
+def _warn_of_gap(context: StageContext, measured: "Measured") -> None:
+    figures = context.input("train").manifest.metrics
+    logged, inference = figures["train.accuracy_logged"], figures["train.accuracy_inference"]
+    if logged - inference > context.pipeline.evaluate.overfit_gap:
+        measured.warnings.append(
+            f"accuracy on the training images is {inference:.3f} in inference mode but was logged "
+            f"as {logged:.3f}: batch norm has not settled; train longer, or freeze the backbone"
+        )
+
+
+def _write_predictions(
+    context: StageContext,
+    table: "pd.DataFrame",
+    own: "NDArray[np.float32]",
+    theirs: "NDArray[np.float32] | None",
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = len(table)
+    truth = table["class_index"].to_numpy()
+    predicted = own.argmax(axis=1)
+    probabilities = pa.list_(pa.float32())
+
+    def listed(values: "NDArray[np.float32] | None") -> Any:
+        return (
+            pa.nulls(rows, probabilities)
+            if values is None
+            else pa.array(list(values), probabilities)
+        )
+
+    columns = {
+        "image_id": pa.array(table["image_id"].tolist(), pa.string()),
+        "class_index": pa.array(truth, pa.int64()),
+        "predicted_index": pa.array(predicted, pa.int64()),
+        "probabilities": listed(own),
+        "champion_predicted_index": pa.nulls(rows, pa.int64())
+        if theirs is None
+        else pa.array(theirs.argmax(axis=1), pa.int64()),
+        "champion_probabilities": listed(theirs),
+        "correct": pa.array(predicted == truth, pa.bool_()),
+    }
+    parquet.write_table(pa.table(columns), context.out / "predictions.parquet")
+
+
+def _draw_curves(context: StageContext) -> None:
+    import csv
+
+    from tasks.training.plots import plot_curves
+
+    trained = context.input("train")
+    with trained.path("history.csv").open(encoding="utf-8") as stream:
+        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    summary = json.loads(trained.path("training.json").read_text(encoding="utf-8"))
+    plot_curves(history, context.out / "curves.png", kept_epoch=summary["kept_epoch"])
+
+
+def _draw_mistakes(
+    context: StageContext,
+    arranged: "Arranged",
+    table: "pd.DataFrame",
+    probabilities: "NDArray[np.float32]",
+) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    from tasks.training.images import decode
+    from tasks.training.plots import plot_mistakes
+
+    predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != table["class_index"].to_numpy())
+    shown = wrong[np.argsort(-surest[wrong], kind="stable")][: context.pipeline.evaluate.mistakes]
+    files: Iterable[bytes] = arranged.read_bytes(table.iloc[shown])
+    channels = context.pipeline.train.channels
+    plot_mistakes(
+        [decode(tf.constant(encoded), channels=channels).numpy() for encoded in files],
+        [
+            f"{_tail(table['image_id'].iloc[row])}\ntrue: {table['class_name'].iloc[row]}\n"
+            f"predicted: {arranged.classes[predicted[row]]} ({surest[row]:.0%})"
+            for row in shown
+        ],
+        context.out / "mistakes.png",
+        wrong=len(wrong),
+        rows=len(table),
+    )
+
+
+def _tail(name: str) -> str:
+    return name if len(name) <= 28 else f"…{name[-27:]}"
+
+
+STAGE = EvaluateStage()

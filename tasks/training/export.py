@@ -1,0 +1,75 @@
+"""Writes the model as it will be served, and as it will be examined."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tasks.training.images import decode_batch
+
+
+def export_model(
+    model: Any,
+    folder: Path,
+    *,
+    name: str,
+    classes: list[str],
+    positive: str | None,
+) -> None:
+    """Write a SavedModel that takes image files or pixels, with ``model.json`` beside it.
+
+    Signatures: ``serving_default`` maps ``image_bytes`` (string, (n,), encoded images) and
+    ``tensors`` maps ``images`` (float32, (n, height, width, channels), pixels 0..255) to
+    ``probabilities`` (float32, (n, classes)).
+
+    Parameters
+    ----------
+    model : keras.Model
+        Reads pixels 0..255, ends in a softmax.
+    folder : Path
+        Is made.
+    name : str
+        Name of the registered model.
+    classes : list of str
+        Names of the outputs, in order.
+    positive : str or None
+        The class that counts as the finding.
+    """
+    height, width, channels = model.input_shape[1:]
+
+    def from_pixels(images: Any) -> dict[str, Any]:
+        return {"probabilities": model(images, training=False)}
+
+    def from_files(image_bytes: Any) -> dict[str, Any]:
+        pixels = decode_batch(image_bytes, image_size=(height, width), channels=channels)
+        return from_pixels(tf.cast(pixels, tf.float32))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        from_files,
+        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
+    )
+    archive.add_endpoint(
+        "tensors",
+        from_pixels,
+        input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32, name="images")],
+    )
+    archive.write_out(str(folder), verbose=False)
+    description = {
+        "name": name,
+        "classes": classes,
+        "positive": positive,
+        "image_size": [height, width],
+        "channels": channels,
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+    (folder / "model.json").write_text(json.dumps(description, indent=1), encoding="utf-8")

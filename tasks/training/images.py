@@ -1,0 +1,225 @@
+"""From encoded bytes to the pixels that a model sees: one graph for training and for serving."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tasks.contract import BadInput
+
+log = logging.getLogger("tasks")
+
+_CHUNK = 512
+_LINE_EVERY_SECONDS = 15.0
+
+
+def decode(encoded: Any, *, channels: int) -> Any:
+    """Decode one PNG, JPEG, GIF (first frame) or BMP into pixels.
+
+    Grey, palette, RGB, with or without alpha (dropped), 8 or 16 bits (reduced to 8) and CMYK all
+    come out alike.
+
+    Parameters
+    ----------
+    encoded : tf.Tensor
+        Scalar string, the bytes of the file.
+    channels : {1, 3}
+        Grey or RGB.
+
+    Returns
+    -------
+    tf.Tensor
+        uint8, shape (height, width, channels), 0..255.
+    """
+    # asked for its own channels, because the BMP and GIF decoders refuse to convert
+    pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    pixels = tf.ensure_shape(pixels, [None, None, None])
+    has_alpha = tf.equal(tf.shape(pixels)[-1] % 2, 0)
+    colours = tf.shape(pixels)[-1] - tf.cast(has_alpha, tf.int32)
+    pixels = pixels[..., :colours]
+    if channels == 3:
+        return tf.ensure_shape(tf.tile(pixels, [1, 1, 3 // colours]), [None, None, 3])
+    grey = tf.cond(
+        tf.equal(colours, 1), lambda: pixels, lambda: tf.image.rgb_to_grayscale(pixels[..., -3:])
+    )
+    return tf.ensure_shape(grey, [None, None, 1])
+
+
+def decode_and_resize(encoded: Any, *, image_size: tuple[int, int], channels: int) -> Any:
+    """Decode one image and bring it to the size that the model sees.
+
+    Bilinear with antialiasing, rounded to whole numbers, so that what is kept in memory for
+    training (one byte a value) equals what the served graph computes.
+
+    Parameters
+    ----------
+    encoded : tf.Tensor
+        Scalar string, the bytes of the file.
+    image_size : tuple of int
+        Height and width, in pixels.
+    channels : {1, 3}
+        Grey or RGB.
+
+    Returns
+    -------
+    tf.Tensor
+        uint8, shape (*image_size, channels), 0..255.
+    """
+    pixels = decode(encoded, channels=channels)
+
+    def resized() -> Any:
+        smooth = tf.image.resize(pixels, image_size, method="bilinear", antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(smooth), 0.0, 255.0), tf.uint8)
+
+    fits = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], tf.constant(image_size)))
+    return tf.ensure_shape(tf.cond(fits, lambda: pixels, resized), [*image_size, channels])
+
+
+def decode_batch(encoded: Any, *, image_size: tuple[int, int], channels: int) -> Any:
+    """Decode and resize a batch inside a graph.
+
+    Parameters
+    ----------
+    encoded : tf.Tensor
+        Strings, shape (n,), each the bytes of a file.
+    image_size : tuple of int
+        Height and width, in pixels.
+    channels : {1, 3}
+        Grey or RGB.
+
+    Returns
+    -------
+    tf.Tensor
+        uint8, shape (n, *image_size, channels).
+    """
+    return tf.map_fn(
+        lambda one: decode_and_resize(one, image_size=image_size, channels=channels),
+        encoded,
+        fn_output_signature=tf.TensorSpec([*image_size, channels], tf.uint8),
+        parallel_iterations=32,
+    )
+
+
+def load_pixels(
+    read: Callable[[], Iterable[bytes]],
+    *,
+    names: list[str],
+    image_size: tuple[int, int],
+    channels: int,
+    spill: Path,
+) -> NDArray[np.uint8]:
+    """Decode and resize all images once, in parallel.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the encoded images in order; called again only to name those that fail.
+    names : list of str
+        Name of each, for error messages.
+    image_size : tuple of int
+        Height and width, in pixels.
+    channels : {1, 3}
+        Grey or RGB.
+    spill : Path
+        File that holds the pixels (mapped into memory) when they would not fit otherwise.
+
+    Returns
+    -------
+    ndarray
+        uint8, shape (len(names), *image_size, channels); a ``numpy.memmap`` when spilled.
+
+    Raises
+    ------
+    BadInput
+        Some images cannot be decoded.
+    """
+    shape = (len(names), *image_size, channels)
+    pixels: NDArray[np.uint8]
+    if fits_in_memory(int(np.prod(shape))):
+        pixels = np.empty(shape, np.uint8)
+    else:
+        log.info("the decoded images do not fit in memory and are kept in %s", spill.name)
+        spill.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.lib.format.open_memmap(spill, mode="w+", dtype=np.uint8, shape=shape)
+    chunks = tf.data.Dataset.from_generator(
+        lambda: _chunks(read()), output_signature=tf.TensorSpec([None], tf.string)
+    ).prefetch(2)
+    decoded = (
+        chunks.unbatch()
+        .map(
+            lambda one: decode_and_resize(one, image_size=image_size, channels=channels),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .batch(_CHUNK)
+        .prefetch(2)
+    )
+    done, spoken = 0, time.monotonic()
+    try:
+        for chunk in decoded.as_numpy_iterator():
+            pixels[done : done + len(chunk)] = chunk
+            done += len(chunk)
+            if time.monotonic() - spoken > _LINE_EVERY_SECONDS:
+                spoken = time.monotonic()
+                log.info("decoded %d of %d images", done, len(names))
+    except tf.errors.InvalidArgumentError as error:
+        refused = undecodable(read(), names)
+        raise BadInput(
+            f"{len(refused)} images cannot be decoded by TensorFlow (it reads PNG, JPEG, GIF and "
+            f"BMP): {', '.join(refused[:5])}; convert them or leave them out by a filter"
+        ) from error
+    if done != len(names):
+        raise BadInput(f"{done} images were read where the table lists {len(names)}")
+    return pixels
+
+
+def undecodable(files: Iterable[bytes], names: list[str]) -> list[str]:
+    """Return the names of the files that TensorFlow's decoders refuse, whatever others read.
+
+    Parameters
+    ----------
+    files : iterable of bytes
+        Encoded images.
+    names : list of str
+        Name of each.
+    """
+    refused = []
+    for name, encoded in zip(names, files, strict=False):
+        try:
+            tf.io.decode_image(encoded, channels=0, expand_animations=False)
+        except tf.errors.InvalidArgumentError:
+            refused.append(name)
+    return refused
+
+
+def fits_in_memory(size: int) -> bool:
+    """Tell whether that many bytes may be kept decoded: a quarter of what is free now."""
+    return size <= _free_memory() // 4
+
+
+def _chunks(files: Iterable[bytes]) -> Iterator[NDArray[np.object_]]:
+    iterator = iter(files)
+    while chunk := list(islice(iterator, _CHUNK)):
+        # an array of objects: numpy's own byte strings lose trailing zeros
+        yield np.array([*chunk, None], dtype=object)[:-1]
+
+
+def _free_memory() -> int:
+    """Return the bytes still to be had: the machine's, or the container's if those are less."""
+    free = 1 << 62
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        if limit != "max":
+            free = min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        pass
+    return free

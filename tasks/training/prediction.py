@@ -1,0 +1,78 @@
+"""Answers of an exported model, asked in the way in which it will be served."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+log = logging.getLogger("tasks")
+
+_LINE_EVERY_SECONDS = 15.0
+
+
+class SavedClassifier:
+    """A model folder that ``export_model`` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the SavedModel and ``model.json``.
+
+    Attributes
+    ----------
+    classes : list of str
+        Names of the outputs, in order.
+    positive : str or None
+        The class that counts as the finding.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        The folder does not hold such a model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        self.classes: list[str] = description["classes"]
+        self.positive: str | None = description["positive"]
+        self._model = tf.saved_model.load(str(folder))
+        self._answer = self._model.signatures["serving_default"]
+
+    def predict(
+        self, files: Iterable[bytes], *, batch_size: int, total: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities for encoded images.
+
+        Parameters
+        ----------
+        files : iterable of bytes
+            Encoded images.
+        batch_size : int
+            Images a step.
+        total : int, optional
+            Number of images, for the progress lines.
+
+        Returns
+        -------
+        ndarray
+            float32, shape (n, len(classes)); rows sum to 1.
+        """
+        iterator = iter(files)
+        parts: list[NDArray[np.float32]] = []
+        done, spoke = 0, time.monotonic()
+        while chunk := list(islice(iterator, batch_size)):
+            answer = self._answer(image_bytes=tf.constant(chunk, tf.string))
+            parts.append(answer["probabilities"].numpy())
+            done += len(chunk)
+            if time.monotonic() - spoke > _LINE_EVERY_SECONDS:
+                spoke = time.monotonic()
+                log.info("predicted %d%s images", done, f" of {total}" if total else "")
+        if not parts:
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate(parts)
