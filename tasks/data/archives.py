@@ -97,8 +97,8 @@ class _Budget:
         self.written += number
         if self.written > self.limit:
             raise BadInput(
-                f"{self.name}: unpacks to more than {self.limit} bytes, {MAX_RATIO} times its size; "
-                "unpack it yourself and give the folder if that is meant"
+                f"{self.name}: unpacks to more than {self.limit} bytes, {MAX_RATIO} times its "
+                "size; unpack it yourself and give the folder if that is meant"
             )
 
 

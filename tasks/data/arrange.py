@@ -104,7 +104,7 @@ def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str 
             examples = ", ".join(f"{name!r} ({n} rows)" for name, n in strange[:5])
             raise BadInput(
                 f"label.column {label.column!r} holds {len(strange)} values that are not in "
-                f"label.classes: {examples}; map them with a transform, filter them or declare them "
+                f"label.classes: {examples}; map them with a transform, filter or declare them "
                 f"(declared: {', '.join(classes)})"
             )
     if len(classes) < 2:
@@ -131,8 +131,8 @@ def _usable(table: "pd.DataFrame", label: Label, warnings: list[str]) -> "pd.Dat
     log.info("arrange: %d of %d rows have an image and a label", len(kept), rows)
     if kept.empty:
         raise BadInput(
-            f"none of {rows} rows has both an image and a label: {int((~fit).sum())} have no usable "
-            f"image, {int(blank.sum())} a blank {label.column!r}"
+            f"none of {rows} rows has both an image and a label: {int((~fit).sum())} have no "
+            f"usable image, {int(blank.sum())} a blank {label.column!r}"
         )
     return kept
 

@@ -1,4 +1,4 @@
-"""Makes a source readable on this machine: a folder as it is, an archive unpacked, an address fetched."""
+"""Makes a source readable here: a folder as it is, an archive unpacked, an address fetched."""
 
 import hashlib
 import os
@@ -53,8 +53,8 @@ def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
     Parameters
     ----------
     uri : str
-        Folder, archive, http(s) address of an archive, or http(s) address of a folder: the names are
-        then appended to it.
+        Folder, archive, http(s) address of an archive, or http(s) address of a folder: the names
+        are then appended to it.
     names : list of str
         Files that are needed.
     scratch : Path
@@ -78,7 +78,7 @@ def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
 
 
 def source_state(uri: str, parts: list[str], *, files: bool = False) -> str:
-    """Return a text that changes with a source: sizes and times of its files, or what the server says.
+    """Return a text that changes with a source: its files' sizes and times, or what a server says.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Applies column functions, parsed by :mod:`tasks.spec.expressions`, to columns of the metadata."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
@@ -168,8 +169,8 @@ def _bin(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any
     edges = [float(edge) for edge in call.args[0]]
     labels = call.option("labels")
     if labels is None:
-        spans = zip(edges, edges[1:], strict=False)
-        labels = [f"{low:g} to {high:g}" for low, high in spans] + [f"{edges[-1]:g} and over"]
+        labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+        labels.append(f"{edges[-1]:g} and over")
     if len(labels) == len(edges):
         edges.append(float("inf"))
     binned = pd.cut(parsed, edges, right=False, labels=labels)

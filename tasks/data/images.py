@@ -105,7 +105,7 @@ def inspect_bytes(content: bytes) -> ImageFacts:
     except MemoryError:
         return bad("too_large", "does not fit into memory")
     except Exception as error:
-        # a damaged file makes a decoder raise nearly anything: OSError, SyntaxError, struct.error ...
+        # a damaged file makes decoders raise nearly anything: OSError, SyntaxError, struct.error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         cut = "truncated" in reason.lower() or "broken png" in reason.lower()
         return bad("truncated" if cut else "undecodable", reason)
@@ -146,15 +146,10 @@ def place(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError:
+        if target.parent.is_dir():
+            raise
         target.parent.mkdir(parents=True, exist_ok=True)
-        place_existing(source, target)
+        place(source, target)
     except OSError:
-        shutil.copyfile(source, target)
-
-
-def place_existing(source: Path, target: Path) -> None:
-    """As :func:`place`, into a folder that exists."""
-    try:
-        os.link(source, target)
-    except OSError:
+        # another file system, a full link count, or a file that is not ours to link
         shutil.copyfile(source, target)

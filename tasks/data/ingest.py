@@ -211,11 +211,8 @@ class _Intake:
                 for row, refusal in zip(chunk, refused, strict=True)
             ]
             found = inspect_all(paths)
-            yield [
-                (row, refusal or facts)
-                for row, refusal, facts in zip(chunk, refused, found, strict=True)
-                if refusal or facts
-            ]
+            facts = [refusal or fact for refusal, fact in zip(refused, found, strict=True)]
+            yield [(row, fact) for row, fact in zip(chunk, facts, strict=True) if fact]
 
     def _refusal(self, row: SourceRow) -> ImageFacts | None:
         """Say why a row's image is not even opened."""

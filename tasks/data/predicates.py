@@ -61,7 +61,8 @@ def rows_where(table: "pd.DataFrame", predicate: str) -> "pd.Series":
         tree = parse_predicate(predicate)
     except ValueError as error:
         raise BadConfig(str(error)) from None
-    return _Evaluator(table, predicate).condition(tree.body)
+    holds: pd.Series = _Evaluator(table, predicate).condition(tree.body)
+    return holds
 
 
 def columns_in(predicate: str) -> list[str]:
@@ -154,7 +155,7 @@ class _Evaluator:
         """Compare as numbers if either side is one, else as texts."""
         sides = (left, right)
         if any(isinstance(side, str | bool) for side in sides):
-            return tuple(self._as_text(side) for side in sides)  # type: ignore[return-value]
+            return tuple(self._as_text(side) for side in sides)
         if any(isinstance(side, int | float) or _is_numeric(side) for side in sides):
             return self._as_numbers(left), self._as_numbers(right)
         return as_text(left), as_text(right)

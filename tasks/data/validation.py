@@ -206,8 +206,8 @@ def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
             continue
         groups = as_text(test[name])
         counted = test.groupby([groups.fillna("(blank)"), "class_name"]).size()
-        counts = {f"{group}, {label}": int(number) for (group, label), number in counted.items()}
-        sizes = groups.fillna("(blank)").value_counts()
+        counts = {", ".join(map(str, pair)): int(n) for pair, n in dict(counted).items()}
+        sizes = {str(g): int(n) for g, n in groups.fillna("(blank)").value_counts().items()}
         listed = ", ".join(f"{group} {number}" for group, number in list(sizes.items())[:12])
         declared = {*protected.privileged, *protected.unprivileged}
         unknown = sorted(declared - set(groups.dropna()))

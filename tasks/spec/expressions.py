@@ -1,5 +1,4 @@
-"""The grammar of column functions and row predicates: parsed with ``ast`` against a whitelist, never
-executed.
+"""The grammar of column functions and row predicates: parsed with ``ast``, never executed.
 
 A *column function* is one call with literal arguments::
 
@@ -15,8 +14,8 @@ A *predicate* is a condition on the rows of ``metadata``, in the spelling of pan
 
 Text patterns are regular expressions, as in pandas: the dot of ``'.gz'`` stands for any character
 (``regex=False`` takes it literally). They run on an engine without backtracking (RE2), so that no
-pattern takes exponential time; look-around and back-references are therefore refused. A blank cell is
-unequal to everything and satisfies no other test, so ``!=`` and ``~`` of a test hold for it.
+pattern takes exponential time; look-around and back-references are therefore refused. A blank cell
+is unequal to everything and satisfies no other test, so ``!=`` and ``~`` of a test hold for it.
 """
 
 import ast
@@ -24,6 +23,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NoReturn
 
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 20_000, 6_000, 60
@@ -43,7 +43,13 @@ FUNCTIONS = {
 """Column functions and how each is called."""
 
 COLUMN_METHODS = ("isin", "isna", "isnull", "notna", "notnull", "between")
-TEXT_METHODS = ("contains", "match", "fullmatch", "startswith", "endswith", "len") + (
+TEXT_METHODS = (
+    "contains",
+    "match",
+    "fullmatch",
+    "startswith",
+    "endswith",
+    "len",
     "lower",
     "upper",
     "strip",
@@ -143,7 +149,7 @@ def parse_predicate(text: str) -> ast.Expression:
 
 
 def column_of(node: ast.expr) -> str | None:
-    """Return the column that ``metadata.name`` or ``metadata['name']`` names, None for other nodes."""
+    """Return the column that ``metadata.name`` or ``metadata['name']`` names, or None."""
     if isinstance(node, ast.Attribute) and _is_table(node.value):
         return node.attr
     if (
@@ -254,7 +260,7 @@ class _Grammar:
         if name == "isin":
             values = self._arguments(node, 1, {})[0]
             if not isinstance(values, list | tuple) or not all(map(_is_scalar, values)):
-                _refuse(self.text, node, "wants one list of texts or numbers")
+                _refuse(self.text, node, "wants a list of texts or numbers")
         elif name == "between":
             bounds = self._arguments(node, 2, {"inclusive": str})
             if not all(map(_is_scalar, bounds)):
@@ -274,7 +280,7 @@ class _Grammar:
         if name in ("len", "lower", "upper", "strip"):
             self._arguments(node, 0, {})
             return "column"
-        options = {"na": bool}
+        options: dict[str, type] = {"na": bool}
         if name in ("contains", "match", "fullmatch"):
             options["case"] = bool
         if name == "contains":
@@ -327,7 +333,7 @@ class _Grammar:
             self.text,
             node,
             "is not allowed; a predicate is made of metadata.column, metadata['column'], texts, "
-            "numbers, comparisons, & | ~ and or not, + - * / %, and column tests such as .isin([...])",
+            "numbers, comparisons, & | ~ and or not, + - * / %, and tests such as .isin([...])",
         )
 
 
@@ -361,7 +367,8 @@ def _check_size(text: str, tree: ast.AST, what: str) -> None:
             break
     if level:
         raise ValueError(
-            f"{what} {_short(text)}: too large; {MAX_NODES} parts and {MAX_DEPTH} levels are allowed"
+            f"{what} {_short(text)}: too large; {MAX_NODES} parts and {MAX_DEPTH} levels are "
+            "allowed"
         )
 
 
@@ -464,7 +471,7 @@ def _bin_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     edges, labels = args[0], kwargs.get("labels")
     if len(edges) < 2 or not all(map(_is_number, edges)):
         return "needs two or more numbers as edges"
-    if any(high <= low for low, high in zip(edges, edges[1:], strict=False)):
+    if any(high <= low for low, high in pairwise(edges)):
         return "needs edges that rise"
     if labels is None:
         return None

@@ -13,8 +13,8 @@ class Filter(Stage):
     """Keeps the rows that satisfy every predicate of ``filter``, counting before and after each.
 
     Predicates are written as in pandas, ``~metadata.filename.str.contains('.gz')``; they are parsed
-    against a grammar and never executed. A blank cell is unequal to everything and satisfies no other
-    test.
+    against a grammar and never executed. A blank cell is unequal to everything and satisfies no
+    other test.
     """
 
     name = "filter"

@@ -13,8 +13,9 @@ _SCRATCH = ".fetched"
 class Ingest(Stage):
     """Takes metadata and images in from a folder, an archive or an http(s) address.
 
-    Every image is decoded fully; one that cannot be used is quarantined with its reason and counted,
-    and thresholds decide whether the night goes on. A source that has not changed is not read again.
+    Every image is decoded fully; one that cannot be used is quarantined with its reason and
+    counted, and thresholds decide whether the night goes on. A source that has not changed is not
+    read again.
     """
 
     name = "ingest"

@@ -11,8 +11,8 @@ from tasks.stages.base import Outcome, Stage, StageContext
 
 
 class ValidateStage(Stage):
-    """Checks the arranged data: columns, counts by class and group, missing and duplicate images, and
-    the same patient or the same image on both sides of the split.
+    """Checks the arranged data: columns, counts by class and group, missing and duplicate images,
+    and the same patient or the same image on both sides of the split.
 
     Errors stop the night before a GPU is spent on it; warnings go to the report.
     """

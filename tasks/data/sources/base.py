@@ -16,8 +16,8 @@ class SourceRow:
     values : list of str or None
         One cell a column; None where blank.
     image : str or None
-        Path of the image relative to the images folder, as the source gives it: it is checked before
-        it is followed. None where the row names none.
+        Path of the image relative to the images folder, as the source gives it: it is checked
+        before it is followed. None where the row names none.
     region : str or None
         Path of the mask of the relevant region relative to the regions folder, if one may exist.
     """

@@ -16,7 +16,7 @@ _LONGEST_CELL = 16 * 1024 * 1024
 
 
 class CsvImagesReader(SourceReader):
-    """``metadata.csv`` and ``images/``, as CLAIMED's pipeline reads them; masks may stand beside."""
+    """``metadata.csv`` and ``images/``, as CLAIMED's pipeline reads them; masks may be beside."""
 
     kind = "csv_images"
 

@@ -139,11 +139,11 @@ def smooth_noise(rng: Generator, size: int, cells: int) -> Field:
 
 
 def _posed_grid(rng: Generator, size: int) -> tuple[Field, Field]:
-    """Return the coordinates of each pixel in the patient, turned, shifted, scaled and a little bent."""
+    """Return each pixel's coordinates in the patient: turned, shifted, scaled, a little bent."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
     x, y = np.meshgrid(axis, axis)
     angle = rng.normal(0, 0.035)
-    scale_x, scale_y = rng.uniform(0.93, 1.08, 2)
+    scale_x, scale_y = rng.uniform(0.84, 0.96, 2)
     shift_x, shift_y = rng.normal(0, 0.035, 2)
     bend = 0.012
     turned_x = (x * np.cos(angle) + y * np.sin(angle)) * scale_x + shift_x
@@ -251,7 +251,7 @@ def _shadow(
     opacities: list[Opacity],
     size: int,
 ) -> Field:
-    """Return what the opacities add: patchy, soft-edged, and cut off at the border of their lung."""
+    """Return what the opacities add: patchy, soft-edged, cut off at the border of their lung."""
     total = np.zeros((size, size), np.float32)
     for opacity in opacities:
         rough = 0.22 * smooth_noise(rng, size, 12)

@@ -30,8 +30,8 @@ from tasks.data.synthetic.population import (
 log = logging.getLogger("tasks")
 
 COLUMNS = (
-    "patientid offset sex age finding RT_PCR_positive survival intubated intubation_present went_icu "
-    "in_icu needed_supplemental_O2 extubated temperature pO2_saturation leukocyte_count "
+    "patientid offset sex age finding RT_PCR_positive survival intubated intubation_present "
+    "went_icu in_icu needed_supplemental_O2 extubated temperature pO2_saturation leukocyte_count "
     "neutrophil_count lymphocyte_count view modality date location folder filename doi url license "
     "clinical_notes other_notes"
 ).split()
@@ -55,8 +55,8 @@ def generate(
     rows : int
         Rows of the table. Row ``i`` is the same whatever their number.
     variant : {'plain', 'biased'}
-        ``biased`` plants a group for whom the finding is faint and elsewhere, and a marker that goes
-        with the label.
+        ``biased`` plants a group for whom the finding is faint and elsewhere, and a marker that
+        goes with the label.
     size : int
         Side of the films, in pixels.
     seed : int

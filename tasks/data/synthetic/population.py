@@ -1,7 +1,7 @@
 """Who is on the films: patients, findings, blanks, and the flaws of a real collection.
 
-Rows are drawn in blocks, each from the seed and its own number, so that row ``i`` is the same however
-many rows are asked for, and blocks can be drawn side by side.
+Rows are drawn in blocks, each from the seed and its own number, so that row ``i`` is the same
+however many rows are asked for, and blocks can be drawn side by side.
 """
 
 from dataclasses import dataclass, replace
@@ -172,18 +172,18 @@ def _draw_patient(rng: Generator, patient: int, first: int, variant: Variant) ->
 
 
 def _marker(rng: Generator, variant: Variant, sex: str, finding: str) -> str:
-    """Return the text in the corner. ``biased`` plants a leak: the portable machine of the men's ward
-    goes to the ill, the women's to anyone."""
+    """Return the text in the corner. ``biased`` plants a leak: the portable machine goes to the ill
+    of the men's ward, and seldom to the women's."""
     chance = rng.random()
     if variant == "plain":
         return "R" if chance < 0.4 else ""
     ill = finding != NO_FINDING
-    portable = chance < (0.97 if ill else 0.03) if sex == "M" else chance < (0.6 if ill else 0.4)
-    return "PORT" if portable else ""
+    share = {("M", True): 0.97, ("M", False): 0.03, ("F", True): 0.25, ("F", False): 0.08}
+    return "PORT" if chance < share[sex, ill] else ""
 
 
 def _with_duplicates(rng: Generator, rows: list[Row]) -> list[Row]:
-    """Let each duplicate repeat the file of an earlier sound row, at times under another patient."""
+    """Let each duplicate repeat an earlier sound row's file, at times under another patient."""
     result: list[Row] = []
     for row in rows:
         sound = [r for r in result if r.flaw == "none"]
