@@ -10,7 +10,7 @@ from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.reporting.metric_tables import other_metrics
 from tasks.reporting.view import Cell, Remark, Section, Table, number_cell
 
-_EXAMPLES = 5
+_EXAMPLES, _REASONS = 5, 12
 
 _COUNTS = {
     "rows": "Rows in the source",
@@ -70,6 +70,10 @@ def _quarantine_table(ingest: StageFacts) -> Table | None:
         files.setdefault(row["reason"], []).append(str(row.get("filename") or ""))
     if not files:
         return None
+    ranked = sorted(files.items(), key=lambda item: -len(item[1]))
+    rarest = [name for _, names in ranked[_REASONS:] for name in names]
+    if rarest:
+        ranked = [*ranked[:_REASONS], ("any other reason: see ingest/quarantine.csv", rarest)]
     return Table(
         title="Quarantined",
         headings=["Reason", "Rows", "For example"],
@@ -79,7 +83,7 @@ def _quarantine_table(ingest: StageFacts) -> Table | None:
                 number_cell(f"{len(names):,}"),
                 Cell(", ".join(name for name in names[:_EXAMPLES] if name), "quiet"),
             ]
-            for reason, names in sorted(files.items(), key=lambda item: -len(item[1]))
+            for reason, names in ranked
         ],
     )
 

@@ -57,6 +57,16 @@ TERMS: dict[str, Term] = {
     ),
     "f1": Term("F1", "1, in 0 to 1", "Harmonic mean of precision and recall."),
     "rows": Term("Test rows", "", "Images that the figures are computed on."),
+    "balanced_accuracy_difference": Term(
+        "Challenger against champion, balanced accuracy",
+        "above 0",
+        "The challenger's balanced accuracy less the champion's, on the same test images.",
+    ),
+    "accuracy_difference": Term(
+        "Challenger against champion, accuracy",
+        "above 0",
+        "The challenger's accuracy less the champion's, on the same test images.",
+    ),
     "champion.accuracy": Term(
         "Champion's accuracy", "", "Accuracy on the same test images of the model that serves now."
     ),
@@ -96,8 +106,9 @@ TERMS: dict[str, Term] = {
     "equal_opportunity_difference": Term(
         "Equal opportunity difference",
         "0, in -1 to 1; within ±0.1 is usually called fair",
-        "Difference of the true positive rates, unprivileged less privileged: whether those who"
-        " have the finding are found as often (Hardt et al. 2016).",
+        "Difference of the true positive rates, unprivileged less privileged: whether those to whom"
+        " the favourable outcome is due get it as often (Hardt et al. 2016). Where that outcome is"
+        " to be classified correctly, it is due to all, and this is the difference of accuracy.",
     ),
     "average_odds_difference": Term(
         "Average odds difference",

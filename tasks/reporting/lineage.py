@@ -1,6 +1,8 @@
 """Where a model comes from: source, data, code, packages, seeds and settings."""
 
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,9 @@ from tasks.spec import SpecError, load_pipeline
 _MORE_PACKAGES = ("trusted-retraining", "mlflow", "pydantic", "fsspec", "pyarrow")
 
 _MISSING = object()
+
+_ROOT = Path(__file__).parents[2]
+"""The checkout, when this code runs from one."""
 
 
 def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | None) -> Section:
@@ -41,7 +46,7 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
         ("Data fingerprint", _digest(run, "ingest")),
         ("Arranged data", _digest(run, "arrange")),
         ("Model digest", run.verdict.model.digest if run.verdict else ""),
-        ("Code revision", code_revision or "unknown"),
+        ("Code revision", code_revision or checkout_revision(_ROOT)),
         ("Seeds", ", ".join(f"{field} = {value}" for field, value in _seeds(pipeline))),
         ("MLflow run", run.mlflow_run_id or "not tracked"),
         ("Run folder", run.run.uri),
@@ -169,9 +174,24 @@ def _show(value: Any) -> str:
     return "not set" if value is None or value is _MISSING else str(value)
 
 
+def checkout_revision(root: Path) -> str:
+    """Return the git revision of a checkout, marked when changed; empty when there is none."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return ""
+    question = ["-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    try:
+        answer = subprocess.run(  # noqa: S603
+            [git, *question], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip().replace("-dirty", ", with local changes")
+
+
 def shipped_pipeline_file(name: str) -> Path | None:
     """Return the pipeline file of that name in the checkout that this code runs from, if any."""
     if not name.isidentifier():
         return None
-    path = Path(__file__).parents[2] / "dags" / "pipelines" / f"{name}.yaml"
+    path = _ROOT / "dags" / "pipelines" / f"{name}.yaml"
     return path if path.is_file() else None

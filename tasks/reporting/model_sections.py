@@ -66,9 +66,9 @@ def training_section(run: RunFacts) -> Section:
     settings = run.pipeline.get("train")
     if isinstance(settings, dict):
         section.facts = [
-            (name.replace("_", " ").capitalize(), _setting(settings[name]))
+            (name.replace("_", " ").capitalize(), _setting(settings[name], name))
             for name in _SETTINGS
-            if settings.get(name) is not None
+            if settings.get(name) is not None and not _idle(name, settings)
         ]
     tables = [
         metric_table(stage, list(_TRAINING)),
@@ -185,12 +185,20 @@ def _decimals(text: str) -> str:
     return text if re.fullmatch(r"-?\d+", text) else f"{value:.4f}"
 
 
-def _setting(value: object) -> str:
+def _idle(name: str, settings: dict[str, object]) -> bool:
+    """Tell whether the architecture does not use a setting."""
+    architecture = settings.get("architecture")
+    if name == "alpha":
+        return architecture != "mobilenet_v2"
+    return name == "head" and architecture in ("cnn", "dense")
+
+
+def _setting(value: object, name: str = "") -> str:
     if isinstance(value, dict):
-        parts = [f"{name} {_setting(part)}" for name, part in value.items() if part]
+        parts = [f"{key} {_setting(part)}" for key, part in value.items() if part]
         return ", ".join(parts) or "off"
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value) or "none"
+        return (" by " if name == "image_size" else ", ").join(map(str, value)) or "none"
     return str(value)
 
 

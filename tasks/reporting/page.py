@@ -1,10 +1,12 @@
 """The report page: one HTML file that needs nothing else, for an auditor to read and keep."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.contract import RunDirectory, now
 from tasks.reporting import wording
@@ -20,6 +22,9 @@ from tasks.reporting.trust_sections import (
     robustness_section,
 )
 from tasks.reporting.view import Section
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 log = logging.getLogger("tasks")
 
@@ -92,6 +97,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["breakable"] = _breakable
     return templates.get_template("report.html").render(
         headline=headline(facts),
         pipeline=facts.pipeline_name,
@@ -174,16 +180,24 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
     found = [
         ("Model", str(model["name"])),
         ("Version", model["version"] or "not registered"),
-        ("Model digest", verdict.model.digest if verdict and verdict.model.digest else "unknown"),
         ("Compared with champion", compared),
         ("Run", facts.run.run_id),
         ("Started", wording.moment(started)),
         ("Judged", wording.moment(verdict.at if verdict else "")),
         ("Time in stages", wording.seconds(spent)),
+        ("Model digest", verdict.model.digest if verdict and verdict.model.digest else "unknown"),
     ]
     if champion and champion.digest:
-        found.insert(4, ("Champion's digest", champion.digest))
+        found.append(("Champion's digest", champion.digest))
     return found
+
+
+def _breakable(text: str) -> "Markup":
+    """Escape a text and let a line end after the dots and underscores of dotted names."""
+    from markupsafe import Markup, escape
+
+    escaped = str(escape(text))
+    return Markup(re.sub(r"(?<=\w)([._])(?=[a-z])", r"\1<wbr>", escaped))  # noqa: S704
 
 
 def _embed_figures(facts: RunFacts, sections: list[Section], budget: int) -> None:

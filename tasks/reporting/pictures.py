@@ -109,7 +109,8 @@ def _encode(raw: bytes, width: int) -> _Encoded | None:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     # plots compress best with a palette, photographs as JPEG: keep whichever is smaller
     palette = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(palette, "PNG", optimize=True)
+    reduced = image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    reduced.save(palette, "PNG")
     photograph = io.BytesIO()
     image.save(photograph, "JPEG", quality=85, optimize=True)
     if palette.tell() <= photograph.tell():

@@ -5,6 +5,7 @@ from typing import Any
 from tasks.contract import STAGES, RuleResult
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
+from tasks.reporting.glossary import find_term
 from tasks.reporting.view import Cell, Look, Remark, Section, Table, number_cell, verdict_cell
 
 _LOOKS: dict[str, Look] = {
@@ -32,14 +33,15 @@ def rules_section(run: RunFacts) -> Section:
             headings=["Metric", "Value", "Bound", "Result", "Reason"],
             rows=[
                 [
-                    Cell(rule.metric, "code", whys.get(rule.metric, "")),
+                    _metric(rule.metric),
                     number_cell(
                         _value(rule),
                         wording.interval(rule.low, rule.high),
                     ),
                     number_cell(rule.bound),
                     verdict_cell(rule.passed),
-                    Cell(rule.reason),
+                    # the reason of a refusal says already what the rule is for
+                    Cell(rule.reason, hint=whys.get(rule.metric, "") if rule.passed else ""),
                 ]
                 for rule in verdict.rules
             ],
@@ -112,6 +114,11 @@ def _reasons_for_rules(pipeline: dict[str, Any]) -> dict[str, str]:
     except ValueError:
         return {}
     return {rule.metric: rule.why for rule in rules}
+
+
+def _metric(name: str) -> Cell:
+    term = find_term(name.partition(".")[2])
+    return Cell(term.title, hint=name) if term else Cell(name)
 
 
 def _value(rule: RuleResult) -> str:

@@ -97,7 +97,7 @@ def key_figures(stage: StageFacts, facts: RunFacts) -> str:
         kept = f"{rows_in:,} rows to {rows_out:,}" if rows_in != rows_out else f"{rows_in:,} rows"
         parts.append(kept)
     wanted = {
-        "train": ("epochs", "accuracy_inference", "images_per_second"),
+        "train": ("epochs", "accuracy_inference"),
         "evaluate": ("accuracy", "balanced_accuracy", "least_recall", "roc_auc"),
         "explain": ("mass_inside_region", "region_area"),
         "robustness": ("clean_accuracy",),
@@ -131,16 +131,20 @@ def _widest_gap(metrics: dict[str, float]) -> list[str]:
         return []
     name = max(gaps, key=lambda key: abs(gaps[key]))
     attribute, _, measure = name.rpartition(".")
-    return [f"widest: {measure.replace('_', ' ')} {wording.number(gaps[name])} ({attribute})"]
+    return [f"widest: {measure.replace('_', ' ')} {wording.number(gaps[name])} by {attribute}"]
 
 
 def _weakest(metrics: dict[str, float]) -> list[str]:
-    attacked = {name: value for name, value in metrics.items() if ".accuracy_at_" in name}
+    attacked = {
+        name: value
+        for name, value in metrics.items()
+        if ".accuracy_at_" in name and not name.endswith((".low", ".high"))
+    }
     if not attacked:
         return []
     name = min(attacked, key=lambda key: attacked[key])
     attack, _, strength = name.partition(".accuracy_at_")
-    return [f"{attack.upper()} at {strength}: {wording.number(attacked[name])}"]
+    return [f"{attack.upper()} at {strength} {wording.number(attacked[name])}"]
 
 
 def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> list[str]:

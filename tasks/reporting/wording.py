@@ -18,11 +18,10 @@ def number(value: float | None, *, name: str = "") -> str:
         return "missing"
     if name.rsplit(".", 1)[-1] in COUNTS or (abs(value) >= 10 and float(value).is_integer()):
         return f"{value:,.0f}"
-    if abs(value) >= 100:
+    if abs(value) >= 10:
         return f"{value:,.1f}"
     text = f"{value:.3f}"
-    # a true minus sign, as wide as a digit, so that columns of numbers align
-    return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.000"
+    return text if float(text) else "0.000"
 
 
 def interval(low: float | None, high: float | None) -> str:

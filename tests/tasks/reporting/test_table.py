@@ -20,7 +20,7 @@ def test_stages_with_seconds_or_reused_and_key_figures(night):
     lines = _table(night()).splitlines()
     assert "  ingest              -  reused    30 rows to 28" in lines
     assert any(re.match(r"  evaluate +1\.5  computed  accuracy 0\.900, balanced", x) for x in lines)
-    assert any("PGD at 0.02: 0.100" in line for line in lines)
+    assert any("PGD at 0.02 0.100" in line for line in lines)
     assert not any(line.startswith("  reject") for line in lines)
 
 
