@@ -3,8 +3,9 @@
 import ast
 import hashlib
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
+
+import tasks
 
 RESULT_LIBRARIES = (
     "adversarial-robustness-toolbox",
@@ -70,11 +71,13 @@ def _closure(module: str) -> dict[str, Path]:
 
 
 def _source(name: str) -> Path | None:
-    try:
-        spec = find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    # not by importlib: to find a.b.c it imports a.b, and with that TensorFlow, at every stage start
+    for root in tasks.__path__:
+        path = Path(root).joinpath(*name.split(".")[1:])
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def _imports(path: Path) -> list[str]:

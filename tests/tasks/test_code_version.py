@@ -1,5 +1,6 @@
 """The code version follows the modules that a stage uses."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +46,11 @@ def test_a_library_update_changes_the_version(
 
 def test_versions_name_every_library_that_makes_results() -> None:
     assert library_versions()["numpy"].count(".") == 2
+
+
+def test_the_version_is_found_without_importing_what_it_covers() -> None:
+    script = (
+        "import sys; from tasks.code_version import code_version; code_version('tasks.stages.train'); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
