@@ -20,6 +20,7 @@ from tasks.contract import (
     outputs_digest,
 )
 from tasks.environment import Environment
+from tasks.native_log import import_tensorflow
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -123,6 +124,8 @@ def _compute(
     started_at, started = now(), time.perf_counter()
     context.run.retract(stage.name)
     _clear(context.out, keep=stage.scratch)
+    if stage.uses_tensorflow:
+        import_tensorflow()
     outcome = stage.run(context)
     for name in stage.scratch:
         shutil.rmtree(context.out / name, ignore_errors=True)

@@ -106,6 +106,8 @@ class Stage(abc.ABC):
         Output name to what it holds, for the help text and the catalogue.
     scratch : tuple of str
         Names in ``out`` that are not outputs and survive a killed attempt (checkpoints).
+    uses_tensorflow : bool
+        Whether the work needs TensorFlow, which is then imported quietly beforehand.
     reusable : bool
         False for stages that act on the world or must judge afresh every night.
     """
@@ -115,6 +117,7 @@ class Stage(abc.ABC):
     optional_reads: tuple[str, ...] = ()
     produces: dict[str, str] = {}
     scratch: tuple[str, ...] = ()
+    uses_tensorflow: bool = False
     reusable: bool = True
 
     @abc.abstractmethod

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tasks.contract import StageError
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tasks.data import Arranged
-    from tasks.registry import RegisteredModel
     from tasks.training.metrics import Measured
 
 log = logging.getLogger("tasks")
@@ -32,6 +32,7 @@ class EvaluateStage(Stage):
     """
 
     name = "evaluate"
+    uses_tensorflow = True
     reads = ("arrange", "train")
     produces = {
         "predictions.parquet": "test rows: truth, challenger's and champion's answer",
@@ -50,7 +51,7 @@ class EvaluateStage(Stage):
         champion = _champion(context)
         if champion is None:
             return ""
-        return _SELF if champion.digest == _digest(context) else champion.digest
+        return _SELF if champion[1] == _digest(context) else champion[1]
 
     def equivalent_states(self, context: StageContext) -> list[str]:
         """Let a night without new data, after a promotion, take over this result."""
@@ -116,9 +117,9 @@ class EvaluateStage(Stage):
             "champion": None
             if champion is None
             else {
-                "name": champion.name,
-                "version": champion.version,
-                "digest": champion.digest,
+                "name": context.pipeline.model_name,
+                "version": champion[0],
+                "digest": champion[1],
                 "compared": theirs is not None,
             },
         }
@@ -132,12 +133,13 @@ class EvaluateStage(Stage):
         )
 
 
-def _champion(context: StageContext) -> "RegisteredModel | None":
+def _champion(context: StageContext) -> tuple[str, str] | None:
+    """Return the champion's version and digest."""
     if not context.environment.mlflow_uri:
         return None
-    from tasks.registry import champion
+    from tasks.registry import champion_identity
 
-    return champion(context.environment, context.pipeline.model_name)
+    return champion_identity(context.environment, context.pipeline.model_name)
 
 
 def _digest(context: StageContext) -> str:
@@ -146,29 +148,30 @@ def _digest(context: StageContext) -> str:
 
 def _champion_answers(
     context: StageContext,
-    champion: "RegisteredModel | None",
+    champion: tuple[str, str] | None,
     own: "NDArray[np.float32]",
     arranged: "Arranged",
     table: "pd.DataFrame",
     measured: "Measured",
 ) -> "NDArray[np.float32] | None":
     """Return the champion's probabilities, None (with a warning) where it cannot answer."""
-    from tasks.training.prediction import SavedClassifier
-
     if champion is None:
         return None
-    name = f"the champion, {champion.name} version {champion.version},"
-    if champion.digest == _digest(context):
+    from tasks.registry import champion as fetch
+    from tasks.training.prediction import SavedClassifier
+
+    version, digest = champion
+    name = f"the champion, version {version} of {context.pipeline.model_name},"
+    if digest == _digest(context):
         log.info("%s is this very model", name)
         return own
     try:
-        model = SavedClassifier(champion.model_dir)
+        registered = fetch(context.environment, context.pipeline.model_name)
+        if registered is None or registered.digest != digest:
+            raise StageError("another version has become champion meanwhile")
+        model = SavedClassifier(registered.model_dir)
         if model.classes != arranged.classes:
-            measured.warnings.append(
-                f"{name} knows the classes {model.classes[:5]}, not {arranged.classes[:5]}: not "
-                "compared"
-            )
-            return None
+            raise StageError(f"it knows the classes {model.classes}, not {arranged.classes}")
         log.info("%s answers the same images", name)
         return model.predict(
             arranged.read_bytes(table),
@@ -177,7 +180,7 @@ def _champion_answers(
         )
     except Exception as error:  # whatever is wrong with it, the challenger's figures stand
         reason = " ".join(str(error).split())[:300]
-        measured.warnings.append(f"{name} cannot answer and is not compared: {reason}")
+        measured.warnings.append(f"{name} cannot be compared with: {reason}")
         return None
 
 

@@ -30,6 +30,7 @@ class ExplainStage(Stage):
     """
 
     name = "explain"
+    uses_tensorflow = True
     reads = ("arrange", "train", "evaluate")
     produces = {
         "explanations.json": "weight of every segment of every image explained",

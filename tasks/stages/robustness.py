@@ -20,6 +20,7 @@ class RobustnessStage(Stage):
     """
 
     name = "robustness"
+    uses_tensorflow = True
     reads = ("arrange", "train", "evaluate")
     produces = {
         "robustness.json": "counts and rates of every attack at every strength",

@@ -26,6 +26,7 @@ class TrainStage(Stage):
     """
 
     name = "train"
+    uses_tensorflow = True
     reads = ("arrange",)
     produces = {
         "model/": "SavedModel: image files or pixels in, probabilities out; model.json",
