@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -60,7 +61,6 @@ class LocalStageOperator(StageMixin, BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stage and return its manifest."""
         arguments = self.stage_arguments(context)
-        self.log.info("By hand: %s", self.by_hand(context))
         before = self.run_directory(context).read_failure(self.stage)
         started = time.monotonic()
         try:
@@ -72,7 +72,10 @@ class LocalStageOperator(StageMixin, BaseOperator):
             raise
         if exit_code:
             seconds = time.monotonic() - started
-            raise self.fail(context, exit_code=exit_code, before=before, seconds=seconds)
+            failure = self.fail(context, exit_code=exit_code, before=before, seconds=seconds)
+            self.log.error("%s", failure)
+            self.log.info("the same by hand: %s", self.by_hand(context))
+            raise failure
         return self.result(context)
 
     def on_kill(self) -> None:
@@ -82,7 +85,7 @@ class LocalStageOperator(StageMixin, BaseOperator):
 
     def _run(self, command: list[str]) -> int:
         # -S and -I: the reaper needs nothing that is installed, and starts in some 20 ms
-        reaper = [self.settings.stage_python, "-I", "-S", str(REAPER), str(self.grace_seconds)]
+        reaper = [sys.executable, "-I", "-S", str(REAPER), str(self.grace_seconds)]
         self._process = subprocess.Popen(  # noqa: S603
             [*reaper, *command],
             env=os.environ | self.settings.stage_environment() | {"PYTHONUNBUFFERED": "1"},

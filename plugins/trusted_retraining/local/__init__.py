@@ -1,0 +1,1 @@
+"""One machine: the Airflow home, one night from the command line, and everything at once."""
