@@ -164,6 +164,22 @@ class RunFacts:
         return {"name": name, "version": version, "alias": alias}
 
     @property
+    def subject(self) -> str:
+        """The night's model in words: ``demo version 7``."""
+        version = self.model["version"]
+        return f"{self.model['name']} version {version}" if version else str(self.model["name"])
+
+    @property
+    def champion(self) -> str | None:
+        """Who served when the night was judged, in words; None when nobody is known to."""
+        if self.verdict is not None and self.verdict.champion is not None:
+            return f"{self.verdict.champion.name} version {self.verdict.champion.version}"
+        champion = self.stages["reject"].read_json("rejection.json").get("champion")
+        if isinstance(champion, dict) and champion.get("version"):
+            return f"{self.model['name']} version {champion['version']}"
+        return None
+
+    @property
     def mlflow_run_id(self) -> str | None:
         """The MLflow run, when the night was tracked."""
         document = self.run.read_json("mlflow.json")
@@ -194,7 +210,8 @@ class RunFacts:
 
     def _registered_version(self) -> str | None:
         for stage, name in (("deploy", "deployment.json"), ("reject", "rejection.json")):
-            version = self.stages[stage].read_json(name).get("version")
+            model = self.stages[stage].read_json(name).get("model")
+            version = model.get("version") if isinstance(model, dict) else None
             if version:
                 return str(version)
         return None

@@ -57,6 +57,7 @@ TERMS: dict[str, Term] = {
     ),
     "f1": Term("F1", "1, in 0 to 1", "Harmonic mean of precision and recall."),
     "rows": Term("Test rows", "", "Images that the figures are computed on."),
+    "images": Term("Images examined", "", "Test images chosen for this check."),
     "balanced_accuracy_difference": Term(
         "Challenger against champion, balanced accuracy",
         "above 0",

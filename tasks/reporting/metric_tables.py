@@ -6,7 +6,9 @@ from tasks.reporting.glossary import find_term
 from tasks.reporting.view import Cell, Table, number_cell
 
 
-def metric_table(stage: StageFacts, names: list[str], *, title: str = "") -> Table | None:
+def metric_table(
+    stage: StageFacts, names: list[str], *, title: str = "", explain: bool = True
+) -> Table | None:
     """Return a table of the named metrics that the stage has; None when it has none of them.
 
     Parameters
@@ -17,6 +19,8 @@ def metric_table(stage: StageFacts, names: list[str], *, title: str = "") -> Tab
         Metric names without the stage; one with ``.low`` and ``.high`` beside it has an interval.
     title : str
         Heading of the table.
+    explain : bool
+        Say what each metric means; a second table of the same metrics need not.
     """
     metrics, notes = stage.metrics, stage.notes
     rows = []
@@ -30,12 +34,15 @@ def metric_table(stage: StageFacts, names: list[str], *, title: str = "") -> Tab
                 Cell(term.title if term else name.replace("_", " "), hint=f"{stage.name}.{name}"),
                 number_cell(wording.number(metrics[name], name=name), around),
                 Cell(term.ideal if term else ""),
-                Cell(term.meaning if term else "", hint=notes.get(name, "")),
+                Cell(term.meaning, hint=notes.get(name, ""))
+                if term and explain
+                else Cell(notes.get(name, "")),
             ]
         )
     if not rows:
         return None
-    return Table(title=title, headings=["Metric", "Value", "Ideal", "What it says"], rows=rows)
+    last = "What it says" if explain else "Groups"
+    return Table(title=title, headings=["Metric", "Value", "Ideal", last], rows=rows)
 
 
 def other_metrics(

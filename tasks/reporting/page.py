@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.contract import RunDirectory, now
+from tasks.contract import STAGES, RunDirectory, now
 from tasks.reporting import wording
 from tasks.reporting.data_sections import data_section
 from tasks.reporting.facts import RunFacts
@@ -111,12 +111,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
 def headline(facts: RunFacts) -> Headline:
     """Put the verdict into words."""
     verdict = facts.verdict
-    champion = verdict.champion if verdict else None
-    stays = (
-        f"{champion.name} version {champion.version} goes on serving."
-        if champion
-        else "What served before goes on serving."
-    )
+    stays = _standing(facts)
     if verdict is None:
         why = facts.stages["bless"].absence or "its verdict cannot be read"
         return Headline(
@@ -136,11 +131,10 @@ def headline(facts: RunFacts) -> Headline:
         )
     deploy = facts.stages["deploy"]
     if deploy.manifest is not None:
-        name, version = facts.model["name"], facts.model["version"]
         return Headline(
             word="Blessed",
             blessed=True,
-            sentence=f"{score} {name} version {version} serves now.",
+            sentence=f"{score} {facts.subject} serves now.",
             reasons=[],
         )
     return Headline(
@@ -149,6 +143,15 @@ def headline(facts: RunFacts) -> Headline:
         sentence=f"{score} {stays}",
         reasons=[f"deploy: {deploy.absence}"],
     )
+
+
+def _standing(facts: RunFacts) -> str:
+    """Tell what serves after a night whose model does not."""
+    if facts.champion:
+        return f"{facts.champion} goes on serving."
+    if facts.verdict is not None or facts.stages["reject"].manifest is not None:
+        return "There is no champion yet."
+    return "What served before goes on serving."
 
 
 def _built(key: str, title: str, build: Callable[[RunFacts], Section], facts: RunFacts) -> Section:
@@ -176,11 +179,10 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
     failures = [stage.failure for stage in facts.stages.values() if stage.failure]
     spent = sum(m.seconds for m in fresh) + sum(failure.seconds for failure in failures)
     champion = verdict.champion if verdict else None
-    compared = f"{champion.name} version {champion.version or 'unknown'}" if champion else "none"
     found = [
         ("Model", str(model["name"])),
         ("Version", model["version"] or "not registered"),
-        ("Compared with champion", compared),
+        ("Compared with champion", facts.champion or "none"),
         ("Run", facts.run.run_id),
         ("Started", wording.moment(started)),
         ("Judged", wording.moment(verdict.at if verdict else "")),
@@ -192,12 +194,17 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
     return found
 
 
+_DOTTED = re.compile(rf"\b(?:{'|'.join(STAGES)}|champion)\.[\w.]+")
+
+
 def _breakable(text: str) -> "Markup":
-    """Escape a text and let a line end after the dots and underscores of dotted names."""
+    """Escape a text and let a line end within the dotted names of metrics."""
     from markupsafe import Markup, escape
 
-    escaped = str(escape(text))
-    return Markup(re.sub(r"(?<=\w)([._])(?=[a-z])", r"\1<wbr>", escaped))  # noqa: S704
+    def breaks(match: re.Match[str]) -> str:
+        return re.sub(r"[._](?=\w)", r"\g<0><wbr>", match[0])
+
+    return Markup(_DOTTED.sub(breaks, str(escape(text))))  # noqa: S704
 
 
 def _embed_figures(facts: RunFacts, sections: list[Section], budget: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 PAGE_BUDGET = 3_400_000
 """Bytes that the pictures of a page may take together, before base64 adds a third."""
 
-_WIDTHS = (1800, 1400, 1000, 700)
-_SMALL = 250_000
+_WIDTHS = (None, 1800, 1400, 1000, 700)
+"""Widths tried in turn, in pixels; None leaves a picture as it is."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,27 @@ def _total(shown: dict[str, _Encoded]) -> int:
     return sum(len(entry.raw) for entry in shown.values())
 
 
-def _encode(raw: bytes, width: int) -> _Encoded | None:
+def _encode(raw: bytes, width: int | None) -> _Encoded | None:
     """Return a picture at most so wide; None when it cannot be decoded."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(raw)) as opened:
             kind = {"PNG": "image/png", "JPEG": "image/jpeg"}.get(opened.format or "")
-            if kind and len(raw) <= _SMALL and opened.width <= width:
+            if width is None and kind:
                 opened.load()
                 return _Encoded(kind, raw, opened.width)
             original_width = opened.width
             image = opened.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    if image.width > width:
+    if width is not None and image.width > width:
         height = max(1, round(image.height * width / image.width))
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    # plots compress best with a palette, photographs as JPEG: keep whichever is smaller
-    palette = io.BytesIO()
-    reduced = image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    reduced.save(palette, "PNG")
-    photograph = io.BytesIO()
-    image.save(photograph, "JPEG", quality=85, optimize=True)
-    if palette.tell() <= photograph.tell():
-        return _Encoded("image/png", palette.getvalue(), original_width)
+    # plots compress best without loss, photographs as JPEG: keep whichever is smaller
+    plot, photograph = io.BytesIO(), io.BytesIO()
+    image.save(plot, "PNG")
+    image.save(photograph, "JPEG", quality=85)
+    if plot.tell() <= photograph.tell():
+        return _Encoded("image/png", plot.getvalue(), original_width)
     return _Encoded("image/jpeg", photograph.getvalue(), original_width)

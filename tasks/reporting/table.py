@@ -115,7 +115,7 @@ def key_figures(stage: StageFacts, facts: RunFacts) -> str:
         passed = sum(rule.passed for rule in facts.verdict.rules)
         parts.append(f"{passed} of {wording.count_of(len(facts.verdict.rules), 'rule')} passed")
     if stage.name == "deploy":
-        parts.append(f"{facts.model['name']} version {facts.model['version']} serves")
+        parts.append(f"{facts.subject} serves")
     if stage.manifest.warnings:
         parts.append(wording.count_of(len(stage.manifest.warnings), "warning"))
     return ", ".join(parts)
@@ -155,10 +155,8 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
             f"  {paint('REJECTED', 'bad')}  without a verdict, which counts as a refusal",
             *_indented(f"bless: {why}", 12),
         ]
-    version = facts.model["version"]
-    subject = f"{facts.model['name']} version {version}" if version else str(facts.model["name"])
     word = paint("BLESSED", "good") if verdict.blessed else paint("REJECTED", "bad")
-    lines = [f"  {word}  {subject}"]
+    lines = [f"  {word}  {wording.printable(facts.subject)}"]
     width = min(46, max((len(rule["metric"]) for rule in summary["rules"]), default=0))
     for rule in summary["rules"]:
         sign = paint("✓", "good") if rule["passed"] else paint("✗", "bad")
@@ -182,13 +180,12 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
 def _pointer_lines(
     summary: dict[str, Any], facts: RunFacts, environment: Environment | None, paint: Painter
 ) -> list[str]:
-    model = summary["model"]
-    deployed = facts.stages["deploy"].manifest is not None
-    champion = facts.verdict.champion if facts.verdict else None
-    if deployed:
-        serving = f"{model['name']} version {model['version']}, new tonight"
-    elif champion is not None:
-        serving = f"{champion.name} version {champion.version}, as before"
+    deployment = facts.stages["deploy"]
+    if deployment.manifest is not None:
+        since = "as before" if deployment.metrics.get("already_serving") else "new tonight"
+        serving = f"{facts.subject}, {since}"
+    elif facts.champion:
+        serving = f"{facts.champion}, as before"
     else:
         serving = "no model yet"
     mlflow = f"run {summary['mlflow_run_id']}" if summary["mlflow_run_id"] else "not tracked"

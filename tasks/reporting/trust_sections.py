@@ -21,6 +21,15 @@ _FAIRNESS = (
     "worst_group_accuracy",
 )
 
+_RATES = {
+    "accuracy": "Accuracy",
+    "selection_rate": "Favourable outcome",
+    "true_positive_rate": "Findings found (TPR)",
+    "false_positive_rate": "False alarms (FPR)",
+    "false_negative_rate": "Findings missed (FNR)",
+}
+"""Rates of a group as ``fairness.json`` names them, and as people do."""
+
 _EXPLANATIONS = {
     "explanations.png": (
         "Where the model looks",
@@ -58,7 +67,8 @@ def fairness_section(run: RunFacts) -> Section:
     names, shown = _attributes(stage), set()
     for attribute in names:
         ordered = [f"{attribute}.{name}" for name in _FAIRNESS]
-        table = metric_table(stage, ordered, title=f"By {attribute}")
+        first = attribute == names[0]
+        table = metric_table(stage, ordered, title=f"By {attribute}", explain=first)
         if table is not None:
             section.tables.append(table)
         shown |= {*ordered, *(f"{name}{end}" for name in ordered for end in (".low", ".high"))}
@@ -69,7 +79,7 @@ def fairness_section(run: RunFacts) -> Section:
         section.remarks.append(Remark(text="No protected attribute was declared or judged."))
     rest = other_metrics(stage, shown)
     section.tables += [rest] if rest else []
-    section.figures = figures_of(stage, {})
+    section.figures = figures_of(stage, _pictures(document))
     return section
 
 
@@ -125,26 +135,43 @@ def _attributes(stage: StageFacts) -> list[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
+def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the check wrote of each attribute."""
+    entries = document.get("attributes")
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
+def _pictures(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        str(entry.get("picture")): (f"Groups of {entry.get('attribute')}", "")
+        for entry in _entries(document)
+    }
+
+
 def _groups_table(document: dict[str, Any], attribute: str) -> Table | None:
-    """Return the figures of each group, whatever figures the check computed."""
-    attributes = document.get("attributes")
-    entry = attributes.get(attribute) if isinstance(attributes, dict) else None
-    if isinstance(attributes, list):
-        matching = (e for e in attributes if isinstance(e, dict))
-        entry = next((e for e in matching if e.get("attribute") == attribute), None)
-    groups = entry.get("groups") if isinstance(entry, dict) else None
-    if isinstance(groups, dict):
-        groups = [{"group": name, **values} for name, values in groups.items()]
-    rows = [group for group in groups or [] if isinstance(group, dict)]
+    """Return the rates of each group, with what they rest on."""
+    entries = (e for e in _entries(document) if e.get("attribute") == attribute)
+    entry = next(entries, {})
+    groups = entry.get("groups")
+    rows = [group for group in groups if isinstance(group, dict)] if groups else []
+    rates = [key for key in _RATES if any(isinstance(row.get(key), dict) for row in rows)]
+    if document.get("favourable") == "correct" and "selection_rate" in rates:
+        # then it is the accuracy, said twice
+        rates.remove("selection_rate")
     if not rows:
         return None
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    # a column that says something of no group only takes room
-    columns = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
     return Table(
         title=f"Groups of {attribute}",
-        headings=[column.replace("_", " ").capitalize() for column in columns],
-        rows=[[_cell(row.get(column), column) for column in columns] for row in rows],
+        headings=["Group", "Role", "Rows", *(_RATES[key] for key in rates)],
+        rows=[
+            [
+                Cell(str(row.get("group"))),
+                Cell(str(row.get("role", "")), hint=str(row.get("why_not_judged") or "")),
+                _cell(row.get("rows"), "rows"),
+                *(_cell(row.get(key), key) for key in rates),
+            ]
+            for row in rows
+        ],
     )
 
 
@@ -208,7 +235,7 @@ def _cell(value: object, column: str) -> Cell:
             return number_cell("no rows")
         text = f"{value.get('hits')} of {value.get('rows')}"
         around = wording.interval(low, high)
-        hint = f"{text}; {around}" if around else text
+        hint = f"{text}\n{around}" if around else text
         return number_cell(wording.number(_as_float(value["value"])), hint)
     if isinstance(value, bool):
         return Cell("yes" if value else "no")

@@ -159,6 +159,7 @@ def _stages(
     steps = [{"predicate": "metadata.finding != 'todo'", "rows_before": 28, "rows_after": 20}]
     checks = [{"name": "classes", "severity": "warning", "message": f"{classes[0]} is rare"}]
     reused = {"reused_from": "file:///artifacts/demo/runs/scheduled__2026-01-30", "seconds": 33.0}
+    champion = {"version": "6", "digest": "e" * 64}
     return {
         "ingest": ({"quarantine.csv": quarantine}, {"rows_in": 30, "rows_out": 28, **reused}),
         "transform": ({}, {"rows_in": 28, "rows_out": 28}),
@@ -205,7 +206,10 @@ def _stages(
             },
         ),
         "bless": ({"verdict.json": decision.model_dump_json()}, {}),
-        "deploy": ({"deployment.json": {"version": "7"}}, {}),
-        "reject": ({"rejection.json": {"version": "7"}}, {}),
+        "deploy": ({"deployment.json": {"model": {"name": "demo", "version": "7"}}}, {}),
+        "reject": (
+            {"rejection.json": {"model": {"name": "demo", "version": "7"}, "champion": champion}},
+            {},
+        ),
         "report": ({"report.html": "<!DOCTYPE html>"}, {}),
     }

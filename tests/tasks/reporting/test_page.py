@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contract import Failure, RunDirectory, Verdict
+from tasks.contract import Failure, ModelIdentity, RunDirectory, Verdict
 from tasks.reporting.page import render_page
 
 from .conftest import commit, images_table, picture, verdict
@@ -62,7 +62,19 @@ def test_a_crashed_stage_is_reported_with_its_reason_and_the_rest_still_stands(n
 
 def test_a_night_without_a_verdict_is_a_refusal(night):
     text = _Page(render_page(night(blessed=False, failed=("bless",)))).text
-    assert "There is no verdict, which counts as a refusal." in text
+    assert "There is no verdict, which counts as a refusal. demo version 6 goes on serving." in text
+
+
+def test_a_model_without_a_registry_has_no_version_to_name(night, run: RunDirectory):
+    night()
+    unregistered = verdict(blessed=True, champion=False).model_copy(
+        update={"model": ModelIdentity(name="demo", digest="d" * 64)}
+    )
+    commit(run, "bless", {"verdict.json": unregistered.model_dump_json()})
+    commit(run, "deploy", {"deployment.json": {"model": {"name": "demo", "version": None}}})
+    text = _Page(render_page(run)).text
+    assert "2 of 2 rules passed. demo serves now." in text
+    assert "Version not registered" in text
 
 
 def test_a_blessed_model_that_could_not_be_deployed_is_not_said_to_serve(night):
@@ -112,11 +124,11 @@ def test_every_picture_of_the_stages_is_on_the_page(night):
 
 def test_large_pictures_are_made_small_enough_to_be_sent_by_mail(night, run: RunDirectory):
     night()
-    noise = {f"explanations_{i}.png": picture(1200, 900, noise=True) for i in range(4)}
+    noise = {f"explanations_{i}.png": picture(900, 700, noise=True) for i in range(2)}
     commit(run, "explain", noise, metrics={"images": 4})
-    assert sum(map(len, noise.values())) > 3_000_000
-    html = render_page(run, budget=800_000)
-    assert len(html) < 1_200_000
+    assert sum(map(len, noise.values())) > 2_000_000
+    html = render_page(run, budget=500_000)
+    assert len(html) < 800_000
     assert html.count("Explanations 0") == 2  # heading and alternative text
 
 
