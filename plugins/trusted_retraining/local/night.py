@@ -6,6 +6,7 @@ when the pipeline or an argument is wrong.
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
@@ -89,7 +90,7 @@ def _find(name: str, folder: Path) -> Pipeline:
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    overrides = parse_overrides(options.set)
+    overrides = parse_overrides([*shlex.split(options.settings), *options.set])
     if options.source:
         path = Path(options.source)
         # stages may run in another folder than the one in which this was typed
@@ -116,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", default="", help="where the images are: path or address")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
+    )
+    parser.add_argument(
+        "--settings", default="", metavar="WORDS", help="overrides in one string, as in a shell"
     )
     parser.add_argument("--force", action="store_true", help="compute what could be reused")
     return parser

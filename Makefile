@@ -1,0 +1,83 @@
+# Every target sets up what it needs: .venv from requirements.txt, the model server's environment,
+# the Airflow home. Done already, that takes a second. `make help` lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PIPELINE ?= demo
+export TRUSTED_RETRAINING_STATE ?= $(CURDIR)/.local
+export AIRFLOW_HOME := $(TRUSTED_RETRAINING_STATE)/airflow
+export TRUSTED_RETRAINING_CODE_REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+# byte code once for all the processes of a night
+unexport PYTHONDONTWRITEBYTECODE
+
+BIN := .venv/bin
+SERVING_VENV := .local/serving-venv
+digest = $(shell cat $(1) | sha256sum | cut -c1-16)
+VENV_DONE := .venv/installed-$(call digest,requirements.txt pyproject.toml)
+SERVING_DONE := $(SERVING_VENV)/installed-$(call digest,docker/serving.requirements.txt)
+NIGHT := $(BIN)/python -m trusted_retraining.local.night
+
+.PHONY: help setup demo retrain up test lint bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## one night of the pipeline demo (PIPELINE=demo_biased: of another; FORCE=1: reuse nothing)
+	@$(NIGHT) $(PIPELINE) $(if $(FORCE),--force)
+
+retrain: setup ## one night of any: PIPELINE=covid_xray SOURCE=path-or-address SET="train.epochs=15 ..." FORCE=1
+	@$(NIGHT) "$$PIPELINE" --source "$$SOURCE" --settings "$$SET" $(if $(FORCE),--force)
+
+up: setup ## Airflow, MLflow and the model server on this machine; Ctrl-C ends all
+	@$(BIN)/python -m trusted_retraining.local.up
+
+test: setup lint ## lint, types, import contracts, all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+lock: $(VENV_DONE) ## compile both locks anew from pyproject.toml and docker/serving.in
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --no-annotate \
+	  --custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --no-annotate \
+	  --custom-compile-command "make lock" docker/serving.in -o docker/serving.requirements.txt
+
+clean: ## remove everything that make has made: .venv, .local with runs and models, caches
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# both environments are made at the same time
+setup: $(BIN)/uv
+	@$(MAKE) --silent --jobs 2 $(VENV_DONE) $(SERVING_DONE)
+	@$(BIN)/python -m trusted_retraining.local.home
+
+$(BIN)/uv:
+	@python=$$(.ci/find-python) || exit 1; \
+	echo "Environment: .venv, with $$($$python --version)"; \
+	$$python -m venv .venv && $(BIN)/python -m pip --disable-pip-version-check install --quiet uv
+
+$(VENV_DONE): | $(BIN)/uv
+	@echo "Environment: installing requirements.txt ($$(grep -c == requirements.txt) packages)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m compileall -q tasks plugins dags
+	@rm -f .venv/installed-* && touch $@
+	@echo "Environment: installed"
+
+$(SERVING_DONE): | $(BIN)/uv
+	@echo "Model server: installing docker/serving.requirements.txt"
+	@test -x $(SERVING_VENV)/bin/python || \
+	  $(BIN)/uv venv --quiet --python $(BIN)/python $(SERVING_VENV)
+	@$(BIN)/uv pip install --quiet --python $(SERVING_VENV)/bin/python --compile-bytecode \
+	  -r docker/serving.requirements.txt
+	@rm -f $(SERVING_VENV)/installed-* && touch $@
+	@echo "Model server: installed"
