@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 
-from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, RunDirectory, StageError
+from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, BadConfig, RunDirectory, StageError
 from tasks.environment import Environment
 from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
 
@@ -76,6 +77,23 @@ def _print_reference(_: argparse.Namespace) -> int:
 
     log.info("%s", reference().rstrip("\n"))
     return 0
+def _generate(options: argparse.Namespace) -> int:
+    from tasks.data.synthetic import generate
+
+    if options.rows < 1 or options.size < 32:
+        raise BadConfig(
+            f"--rows {options.rows} must be 1 or more, --size {options.size} 32 or more"
+        )
+    generate(
+        Path(options.out),
+        rows=options.rows,
+        variant=options.variant,
+        size=options.size,
+        seed=options.seed,
+    )
+    return 0
+
+
 
 
 def _colour_wanted() -> bool:
@@ -103,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="write and print what became of a run")
     summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     summary.set_defaults(action=_summarize)
+    films = commands.add_parser("generate", help="write a data set of generated chest films")
+    films.add_argument("--out", required=True, help="folder to be written")
+    films.add_argument("--rows", type=int, default=900, help="rows of the table (900)")
+    films.add_argument("--variant", choices=["plain", "biased"], default="plain")
+    films.add_argument("--size", type=int, default=96, help="side of the films in pixels (96)")
+    films.add_argument("--seed", type=int, default=7, help="same seed, same bytes (7)")
+    films.set_defaults(action=_generate)
     page = commands.add_parser("reference", help="print the reference of the pipeline file")
     page.set_defaults(action=_print_reference)
     return parser

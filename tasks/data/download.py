@@ -22,7 +22,7 @@ CONNECT_SECONDS, READ_SECONDS = 20.0, 60.0
 
 
 def download(uri: str, target: Path) -> None:
-    """Fetch a file, resuming a part that an earlier attempt left.
+    """Fetch a file, resuming a part that an earlier attempt left, or not at all if it is there.
 
     Parameters
     ----------
@@ -40,7 +40,13 @@ def download(uri: str, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part, mark = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.etag")
+    state = target.with_name(f"{target.name}.state")
+    if target.exists() and state.exists() and state.read_text() == remote_state(uri):
+        return
+    target.unlink(missing_ok=True)
+    version = remote_state(uri)
     _retried(uri, lambda: _transfer(uri, part, mark))
+    write_atomically(state, version)
     part.replace(target)
     mark.unlink(missing_ok=True)
 

@@ -161,6 +161,12 @@ def _bell(distance: Any, width: float) -> Any:
     return np.exp(-((distance / width) ** 2))
 
 
+def _band(distance: Any, width: float) -> Any:
+    """Return 1 along a line and 0 beside it, flatter than a bell."""
+    square = (distance / width) ** 2
+    return np.exp(-square * square)
+
+
 def _lung(x: Field, y: Field, side: int, anatomy: Anatomy) -> Field:
     """Return 1 within one lung field and 0 outside, with a soft edge."""
     across = x * side
@@ -208,9 +214,7 @@ def _bones(x: Field, y: Field, anatomy: Anatomy) -> Field:
     """Return clavicles, shoulder heads and shoulder blades."""
     across = np.abs(x)
     collar = y - (-0.60 - 0.20 * (across - 0.1) + 0.10 * np.sin(across * 5))
-    clavicle = (
-        np.exp(-((collar / 0.035) ** 4)) * _step(across - 0.10, 0.03) * _step(0.85 - across, 0.05)
-    )
+    clavicle = _band(collar, 0.035) * _step(across - 0.10, 0.03) * _step(0.85 - across, 0.05)
     head = _bell(np.hypot(across - 0.93, (y + 0.55) * 0.9), 0.14)
     blade = _bell(across - 0.80 + 0.12 * y, 0.07) * _step(0.15 - y, 0.1) * _step(y + 0.6, 0.1)
     return np.asarray(anatomy.bone * (0.09 * clavicle + 0.10 * head + 0.05 * blade), np.float32)
@@ -221,8 +225,8 @@ def _ribs(x: Field, y: Field, anatomy: Anatomy) -> Field:
     across = np.abs(x)
     back = y - (0.55 * (across - 0.22) ** 2) - anatomy.rib_phase
     front = y + 0.42 * across - anatomy.rib_phase - 0.05
-    posterior = np.exp(-(((np.mod(back, 0.16) - 0.08) / 0.030) ** 4))
-    anterior = np.exp(-(((np.mod(front, 0.20) - 0.10) / 0.030) ** 4)) * _step(across - 0.3, 0.08)
+    posterior = _band(np.mod(back, 0.16) - 0.08, 0.030)
+    anterior = _band(np.mod(front, 0.20) - 0.10, 0.030) * _step(across - 0.3, 0.08)
     return np.asarray(anatomy.rib_strength * (posterior + 0.5 * anterior), np.float32)
 
 

@@ -119,15 +119,20 @@ def _write_block(
     job: tuple[Path, int, int, Variant, int, int],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     out, number, rows, variant, size, seed = job
-    block = [row for row in draw_block(number, seed=seed, variant=variant) if row.index < rows]
+    block = draw_block(number, seed=seed, variant=variant)
     table, truth = [], []
     for row in block:
-        table.append(_table_row(row))
-        truth.append(_write_film(out, row, variant=variant, size=size, seed=seed))
+        if row.index < rows:
+            # the patient of the original is drawn, whoever a duplicate is filed under
+            drawn = block[row.original % BLOCK]
+            table.append(_table_row(row))
+            truth.append(_write_film(out, row, drawn, variant=variant, size=size, seed=seed))
     return table, truth
 
 
-def _write_film(out: Path, row: Row, *, variant: Variant, size: int, seed: int) -> dict[str, Any]:
+def _write_film(
+    out: Path, row: Row, drawn: Row, *, variant: Variant, size: int, seed: int
+) -> dict[str, Any]:
     truth: dict[str, Any] = {
         "filename": row.filename,
         "patientid": row.patient,
@@ -139,7 +144,7 @@ def _write_film(out: Path, row: Row, *, variant: Variant, size: int, seed: int) 
     }
     if row.flaw == "volume":
         return truth
-    film = _film(row, variant=variant, size=size, seed=seed)
+    film = _film(drawn, variant=variant, size=size, seed=seed)
     (out / "images" / row.filename).write_bytes(_encode(film, row, seed))
     mask = Image.fromarray(film.lungs.astype(np.uint8) * 255)
     mask.save(out / "masks" / f"{row.stem}.png", compress_level=3)
@@ -151,14 +156,10 @@ def _write_film(out: Path, row: Row, *, variant: Variant, size: int, seed: int) 
 
 
 def _film(row: Row, *, variant: Variant, size: int, seed: int) -> Film:
-    """Draw the film of a row; a duplicate is drawn from its original's numbers."""
-    # the patient that is drawn is the one of the original, whoever a duplicate is filed under
-    block = draw_block(row.original // BLOCK, seed=seed, variant=variant)
-    drawn = block[row.original % BLOCK]
-    anatomy = Anatomy.draw(stream(seed, 1, drawn.patient), drawn.true_sex)
-    rng = stream(seed, 2, drawn.index)
-    opacities = draw_opacities(rng, drawn, variant)
-    return draw_film(rng, size=size, anatomy=anatomy, opacities=opacities, marker=drawn.marker)
+    anatomy = Anatomy.draw(stream(seed, 1, row.patient), row.true_sex)
+    rng = stream(seed, 2, row.index)
+    opacities = draw_opacities(rng, row, variant)
+    return draw_film(rng, size=size, anatomy=anatomy, opacities=opacities, marker=row.marker)
 
 
 def _encode(film: Film, row: Row, seed: int) -> bytes:

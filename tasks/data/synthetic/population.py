@@ -134,7 +134,7 @@ def _patch(rng: Generator, *, hidden: bool, large: bool) -> Opacity:
         y=y,
         width=radius * rng.uniform(0.85, 1.15),
         height=radius * rng.uniform(0.85, 1.25),
-        strength=rng.uniform(0.24, 0.36) if large else rng.uniform(0.20, 0.32),
+        strength=rng.uniform(0.26, 0.36) if large else rng.uniform(0.23, 0.34),
     )
 
 

@@ -1,0 +1,87 @@
+"""Column functions on real pandas columns."""
+
+import pandas as pd
+import pytest
+
+from tasks.contract import BadInput
+from tasks.data.functions import apply_transform
+from tasks.spec import Transform
+
+
+def _apply(
+    values: list[object], function: str, into: str | None = None
+) -> tuple[list[object], list[str], pd.DataFrame]:
+    table = pd.DataFrame({"column": pd.Series(values, dtype="str")})
+    transform = Transform(column="column", function=function, into=into)
+    warnings = apply_transform(table, transform)
+    result = table[into or "column"]
+    return [None if pd.isna(v) else v for v in result], warnings, table
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "expected"),
+    [
+        ("replace('/','_')", ["Pneumonia/Viral/COVID-19", None], ["Pneumonia_Viral_COVID-19", None]),
+        ("replace('.','')", ["a.b"], ["ab"]),
+        ("lower()", ["PA", None], ["pa", None]),
+        ("upper()", ["pa"], ["PA"]),
+        ("strip()", [" a "], ["a"]),
+        ("map({'M': 'male'})", ["M", "F", None], ["male", "F", None]),
+        ("map({'M': 'male'}, default='other')", ["M", "F", None], ["male", "other", None]),
+        ("map({1: 'one'})", ["1", "2"], ["one", "2"]),
+        ("map({'Y': 1, 'N': 0}, default=None)", ["Y", "N", "?"], [1.0, 0.0, None]),
+        ("regex('_day([0-9]+)$', '-\\\\1')", ["a_day12", "b", None], ["a-12", "b", None]),
+        ("fill('unknown')", ["M", None], ["M", "unknown"]),
+        ("to_number()", ["65", " 7.5", None], [65.0, 7.5, None]),
+        ("bin([0, 40, 60])", ["0", "40", "60", "200", None], ["0 to 40", "40 to 60", *["60 and over"] * 2, None]),
+        ("bin([0, 40, 60], labels=['young', 'old'])", ["39", "59"], ["young", "old"]),
+        ("bin([0, 40], labels=['young', 'old'])", ["39", "99"], ["young", "old"]),
+    ],
+)
+def test_a_function_changes_values_and_leaves_blanks_blank(
+    function: str, values: list[object], expected: list[object]
+) -> None:
+    result, warnings, _ = _apply(values, function)
+    assert result == expected
+    assert warnings == []
+
+
+def test_a_result_may_go_into_a_new_column() -> None:
+    result, _, table = _apply(["70"], "bin([0, 40, 60])", into="age_group")
+    assert result == ["60 and over"]
+    assert list(table["column"]) == ["70"]
+
+
+def test_numbers_that_are_none_are_left_blank_and_counted() -> None:
+    result, warnings, _ = _apply(["65", "65Y", "unknown", "inf"], "to_number()")
+    assert result == [65.0, None, None, None]
+    assert warnings == [
+        "transform to_number() of column: 3 values are no numbers, left blank: '65Y', 'unknown', 'inf'"
+    ]
+
+
+def test_numbers_outside_all_groups_are_left_blank_and_counted() -> None:
+    result, warnings, _ = _apply(["-1", "50", "120"], "bin([0, 100], labels=['all'])")
+    assert result == [None, "all", None]
+    assert "2 values fall outside [0, 100]" in warnings[0]
+
+
+def test_texts_and_numbers_may_be_binned_after_each_other() -> None:
+    table = pd.DataFrame({"age": pd.Series(["30", "70", None], dtype="str")})
+    apply_transform(table, Transform(column="age", function="to_number()"))
+    apply_transform(table, Transform(column="age", function="bin([0, 40])", into="group"))
+    apply_transform(table, Transform(column="age", function="replace('7', 'x')", into="text"))
+    assert list(table["group"][:2]) == ["0 to 40", "40 and over"]
+    assert list(table["text"][:2]) == ["30", "x0"]
+    assert table.loc[2].isna().all()
+
+
+def test_a_pattern_that_would_backtrack_for_ever_ends_at_once() -> None:
+    result, _, _ = _apply(["a" * 5000 + "!"], "regex('(a+)+$', 'x')")
+    assert result == ["a" * 5000 + "!"]
+
+
+def test_an_unknown_column_is_named_with_those_that_come_closest() -> None:
+    table = pd.DataFrame({"finding": ["a"], "view": ["PA"]})
+    with pytest.raises(BadInput, match=r"no column 'Findings'; did you mean finding\?"):
+        apply_transform(table, Transform(column="Findings", function="lower()"))
