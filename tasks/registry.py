@@ -272,8 +272,7 @@ def _log_model(
         experiment_id, name=model_name, source_run_id=run_id, tags={"digest": digest}
     )
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        # MLflow asks for type hints in place of the explicit signature
-        warnings.filterwarnings("ignore", message=".*Add type hints", category=UserWarning)
+        # the model's own code sets filters when MLflow runs it
         folder = Path(scratch) / "model"
         mlflow.pyfunc.save_model(
             folder,
@@ -283,10 +282,11 @@ def _log_model(
             python_model=str(_PYFUNC_SOURCE),
             artifacts={"saved_model": str(model_dir)},
             signature=ModelSignature(
-                inputs=Schema([ColSpec("binary", "image_bytes")]),
+                # without a name, so that bytes and lists of bytes are taken as well as frames
+                inputs=Schema([ColSpec("binary")]),
                 outputs=Schema([ColSpec("string", "class_name"), ColSpec("double", "probability")]),
             ),
-            input_example=pd.DataFrame({"image_bytes": [example]}),
+            input_example=pd.DataFrame([example]),
             # without a list MLflow spends half a minute to find one out
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
         )

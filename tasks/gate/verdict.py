@@ -36,7 +36,7 @@ def judge(
     results += [judge_rule(rule, metrics=metrics, notes=notes) for rule in rules]
     if blessing.champion is not None:
         results.append(compare_with_champion(blessing.champion, champion, challenger_digest=digest))
-    if not results:
+    if not rules and (blessing.champion is None or champion.current is None):
         # a file that switches every rule off asks for a model that nobody has judged
         results.append(
             RuleResult(

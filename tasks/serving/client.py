@@ -1,6 +1,7 @@
 """Asks a model server: which version serves, and what it makes of images whose answer is known."""
 
 import base64
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class ServerClient:
         import httpx
 
         self.url = url.rstrip("/")
+        # it logs a line per request
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         # no proxy of the environment: the server is on this machine or in this cluster
         self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
 

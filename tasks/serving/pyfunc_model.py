@@ -5,6 +5,7 @@ of this package, and TensorFlow only when the model is loaded.
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
+# MLflow asks for type hints, which would take the place of the explicit signature
+warnings.filterwarnings("ignore", message=".*Add type hints", category=UserWarning)
+
 
 class ImageClassifier(PythonModel):  # type: ignore[misc]
     """Classifies encoded images (PNG, JPEG, BMP, GIF).
 
-    The input is a frame with the column ``image_bytes``; the output has a row per image: its
-    ``class_name``, that class's ``probability``, and a column ``probability.<class>`` per class.
+    The input is an image's bytes, a list of them, or a frame with one column of them; the output
+    has a row per image: its ``class_name``, that class's ``probability``, and a column
+    ``probability.<class>`` per class.
     """
 
     def load_context(self, context: Any) -> None:
@@ -31,10 +36,8 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         import tensorflow as tf
 
-        if isinstance(model_input, pd.DataFrame):
-            images = model_input["image_bytes"].tolist()
-        else:
-            images = [model_input] if isinstance(model_input, bytes) else list(model_input)
+        # bytes, lists and frames alike arrive as a frame of one column
+        images = model_input.iloc[:, 0].tolist()
         answer = self._model.signatures["serving_default"](image_bytes=tf.constant(images))
         probabilities = answer["probabilities"].numpy()
         best = probabilities.argmax(axis=1)

@@ -32,10 +32,11 @@ class Reject(Stage):
         reasons, version = _reasons(context), None
         if verdict is not None:
             version = verdict.model.version
-        if version is not None and environment.mlflow_uri:
+        champion = registry.champion_identity(environment, name)
+        is_champion = champion is not None and champion[0] == version
+        if version is not None and environment.mlflow_uri and not is_champion:
             tags = {"verdict": "rejected", "reasons": "\n".join(reasons)[:2000]}
             registry.tag(environment, name, version, tags)
-        champion = registry.champion_identity(environment, name)
         document = {
             "model": {"name": name, "version": version},
             "reasons": reasons,
