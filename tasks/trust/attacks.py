@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+logging.getLogger("art").setLevel(logging.WARNING)
 with warnings.catch_warnings():
     # ART announces the absence of PyTorch
     warnings.simplefilter("ignore")
@@ -21,8 +22,6 @@ Attack = Literal["fgsm", "pgd"]
 
 CHUNK = 64
 """Images per compiled call: large enough to keep the device busy, small enough for its memory."""
-
-logging.getLogger("art").setLevel(logging.WARNING)
 
 
 class CompiledClassifier(TensorFlowV2Classifier):  # type: ignore[misc]
@@ -136,19 +135,19 @@ def logits_model(model: Any) -> Any:
         linear = keras.layers.Dense.from_config({**last.get_config(), "activation": "linear"})
         outputs = linear(last.input)
         linear.set_weights(last.get_weights())
-        return keras.Model(model.inputs, outputs)
+        return keras.Model(model.inputs[0], outputs)
     is_softmax = isinstance(last, keras.layers.Softmax) or (
         isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
     )
     if is_softmax:
-        return keras.Model(model.inputs, last.input)
+        return keras.Model(model.inputs[0], last.input)
     return _log_probabilities(model)
 
 
 def _log_probabilities(model: Any) -> Any:
     smallest = float(np.finfo(np.float32).tiny)
     logarithm = keras.ops.log(keras.ops.maximum(model.outputs[0], smallest))
-    return keras.Model(model.inputs, logarithm)
+    return keras.Model(model.inputs[0], logarithm)
 
 
 def attack_images(

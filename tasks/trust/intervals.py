@@ -93,7 +93,8 @@ def percentile_interval(
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(finite, [tail, 1 - tail])
-    return float(low), float(high)
+    # no negative zeros
+    return float(low) + 0.0, float(high) + 0.0
 
 
 def bootstrap_mean(

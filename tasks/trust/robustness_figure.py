@@ -52,8 +52,10 @@ def draw_accuracy(
     axes.set_xlim(left=0)
     axes.set_xlabel("largest change of a pixel, as a fraction of the pixel range")
     axes.set_ylabel(f"accuracy ({confidence:.0%} interval)")
-    axes.set_title("Accuracy under attack")
-    axes.legend(loc="upper right")
+    ticks = sorted({document["strength"] for document in documents})
+    axes.set_xticks([0, *ticks], [f"{tick:g}" for tick in (0, *ticks)])
+    axes.set_title("Accuracy under attack", loc="left", fontweight="bold", fontsize=11)
+    axes.legend(loc="lower left", frameon=False)
     return figure
 
 
