@@ -1,6 +1,7 @@
 """The models that a pipeline file can ask for. All read pixels 0..255 and end in a softmax."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,8 @@ import numpy as np
 from tasks.contract import BadConfig, NoInput
 from tasks.spec import Train
 
-_FAMILIES = (
-    "convnext",
-    "densenet",
-    "efficientnet",
-    "efficientnet_v2",
-    "inception_resnet_v2",
-    "inception_v3",
-    "mobilenet",
-    "mobilenet_v2",
-    "mobilenet_v3",
-    "nasnet",
-    "resnet",
-    "resnet_v2",
-    "vgg16",
-    "vgg19",
-    "xception",
-)
-"""Modules of ``keras.applications``: each holds its models' own ``preprocess_input``."""
+_CNN_LEAST = 18
+"""Least side, in pixels, of which three convolutions and two poolings leave anything."""
 
 
 def build_classifier(
@@ -69,6 +54,11 @@ def build_classifier(
 
 
 def _cnn(train: Train, classes: int) -> Any:
+    if min(train.image_size) < _CNN_LEAST:
+        raise BadConfig(
+            f"train.image_size: {list(train.image_size)} is too small for the cnn, which wants at "
+            f"least {_CNN_LEAST} pixels a side"
+        )
     layers = keras.layers
     return keras.Sequential(
         [
@@ -113,14 +103,13 @@ def _imagenet_model(
         )
     backbone = _backbone(train, function, weights_file)
     _freeze(backbone, train)
-    if not pretrained:
+    if pretrained:
+        _keep_batch_norm(backbone)
+    else:
         _let_batch_norm_keep_up(backbone, steps_per_epoch)
     image = _image_input(train)
     scaled = _scaled(image, preprocess, train)
-    # Pretrained statistics are worth more than those of a few steps on few images: the layers stay
-    # in inference mode even where their weights are tuned.
-    features = backbone(scaled, training=False) if pretrained else backbone(scaled)
-    features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(scaled))
     for units in train.head.dense:
         features = keras.layers.Dense(units, activation="relu")(features)
         features = keras.layers.Dropout(train.head.dropout)(features)
@@ -149,7 +138,10 @@ def _backbone(train: Train, function: Callable[..., Any], weights_file: Path | N
         ) from error
     if weights_file is not None:
         try:
-            backbone.load_weights(weights_file)
+            with warnings.catch_warnings():
+                # a layer that is skipped would keep its random weights
+                warnings.simplefilter("error", UserWarning)
+                backbone.load_weights(weights_file)
         except Exception as error:
             raise BadConfig(
                 f"train.weights: {train.weights} does not fit {train.architecture!r} without its "
@@ -171,6 +163,17 @@ def _freeze(backbone: Any, train: Train) -> None:
             layer.trainable = False
 
 
+def _keep_batch_norm(backbone: Any) -> None:
+    """Leave batch norm as it was pretrained: better statistics than those of a few steps.
+
+    A layer that is not trainable is in inference mode, whatever the model around it is called with;
+    a ``training=False`` given to the backbone would be overruled by ``fit``.
+    """
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
 def _let_batch_norm_keep_up(backbone: Any, steps_per_epoch: int) -> None:
     """Let the moving averages forget within an epoch.
 
@@ -189,17 +192,19 @@ def _application(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ``mobilenet_v2`` and ``MobileNetV2`` are the same name.
     """
     wanted = name.replace("_", "").lower()
-    known = []
-    for family in _FAMILIES:
-        module = importlib.import_module(f"keras.applications.{family}")
-        for candidate, function in vars(module).items():
-            if candidate[0].isupper() and callable(function):
-                known.append(candidate)
-                if candidate.lower() == wanted:
-                    return function, module.preprocess_input
+    models = {
+        candidate: function
+        for candidate, function in vars(keras.applications).items()
+        if candidate[0].isupper() and callable(function)
+    }
+    for candidate, function in models.items():
+        if candidate.lower() == wanted:
+            family = function.__module__.rsplit(".", 1)[-1]
+            module = importlib.import_module(f"keras.applications.{family}")
+            return function, module.preprocess_input
     raise BadConfig(
         f"train.architecture: {name!r} is not known; there is cnn, dense, mobilenet_v2, "
-        f"package.module:function and {', '.join(sorted(set(known)))}"
+        f"package.module:function and {', '.join(sorted(models))}"
     )
 
 

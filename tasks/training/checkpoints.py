@@ -84,9 +84,7 @@ class Checkpoint:
             "best_epoch": progress.best_epoch,
             "stopped": progress.stopped,
         }
-        arrays: dict[str, Any] = {
-            f"v{i}": np.asarray(variable) for i, variable in enumerate(variables)
-        }
+        arrays: dict[str, Any] = {f"v{i}": variable.numpy() for i, variable in enumerate(variables)}
         arrays["document"] = np.array(json.dumps(document))
         arrays |= {f"b{i}": weights for i, weights in enumerate(progress.best_weights)}
         draft = self._path.with_name(f".{uuid.uuid4().hex}.npz")
@@ -106,7 +104,7 @@ class Checkpoint:
         are and returns no progress.
         """
         try:
-            with np.load(self._path, allow_pickle=False) as arrays:
+            with self._path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 document = json.loads(str(arrays["document"]))
                 saved = [arrays[f"v{i}"] for i in range(_count(arrays, "v"))]
                 best = [arrays[f"b{i}"] for i in range(_count(arrays, "b"))]

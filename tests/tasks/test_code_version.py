@@ -50,7 +50,7 @@ def test_versions_name_every_library_that_makes_results() -> None:
 
 def test_the_version_is_found_without_importing_what_it_covers() -> None:
     script = (
-        "import sys; from tasks.code_version import code_version; code_version('tasks.stages.train'); "
-        "sys.exit('tensorflow' in sys.modules)"
+        "import sys; from tasks.code_version import code_version; "
+        "code_version('tasks.stages.train'); sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,121 @@
+"""What the evaluate stage leaves for the checks, the gate and the report."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks import registry, tracking
+from tasks.contract import RunDirectory
+from tasks.runner import run_stage
+from tasks.stages import load_stage
+from tasks.training.plots import plot_confusion, plot_mistakes
+
+
+def test_predictions_are_kept_row_by_row(night: Any) -> None:
+    answers = pd.read_parquet(night.folder("evaluate") / "predictions.parquet")
+    images = pd.read_parquet(night.folder("arrange") / "images.parquet")
+    test = images[images["split_side"] == "test"].reset_index(drop=True)
+    assert answers["image_id"].tolist() == test["image_id"].tolist()
+    assert answers["class_index"].tolist() == test["class_index"].tolist()
+    probabilities = np.stack(answers["probabilities"].tolist())
+    assert probabilities.argmax(axis=1).tolist() == answers["predicted_index"].tolist()
+    assert (answers["correct"] == (answers["predicted_index"] == answers["class_index"])).all()
+    assert answers["champion_predicted_index"].isna().all()
+    assert answers["champion_probabilities"].isna().all()
+    accuracy = night.manifests["evaluate"].metrics["evaluate.accuracy"]
+    assert answers["correct"].mean() == pytest.approx(accuracy)
+
+
+def test_the_metrics_carry_intervals_and_reasons(night: Any) -> None:
+    manifest = night.manifests["evaluate"]
+    metrics = manifest.metrics
+    for name in ("accuracy", "balanced_accuracy"):
+        low, high = (metrics[f"evaluate.{name}.{end}"] for end in ("low", "high"))
+        assert low <= metrics[f"evaluate.{name}"] <= high
+    assert metrics["evaluate.roc_auc"] > 0.8
+    assert "test images found" in manifest.notes["evaluate.least_recall"]
+    document = json.loads((night.folder("evaluate") / "evaluation.json").read_text())
+    assert sum(map(sum, document["confusion_matrix"])) == metrics["evaluate.rows"] == 24
+
+
+@pytest.mark.parametrize("figure", ["confusion_matrix.png", "curves.png", "mistakes.png"])
+def test_figures_are_drawn(night: Any, figure: str) -> None:
+    with Image.open(night.folder("evaluate") / figure) as image:
+        assert min(image.size) > 100
+        assert len(image.convert("L").getcolors()) > 10
+
+
+def test_a_gap_between_logged_and_inference_accuracy_warns(night: Any, tmp_path: Path) -> None:
+    run = RunDirectory(str(tmp_path / "bars" / "runs" / "gap"))
+    for stage in ("arrange", "train"):
+        run.write_manifest(night.run.read_manifest(stage))
+    trained = run.read_manifest("train")
+    spoilt = {**trained.metrics, "train.accuracy_logged": 0.99, "train.accuracy_inference": 0.5}
+    run.write_manifest(trained.model_copy(update={"metrics": spoilt}))
+    manifest = run_stage(
+        load_stage("evaluate"), pipeline=night.pipeline, run=run, environment=night.environment
+    )
+    assert "batch norm has not settled" in manifest.warnings[0]
+
+
+def test_the_champion_answers_the_same_rows_and_a_promoted_model_is_not_asked_again(
+    tmp_path: Path, nightly: Callable[..., Any], bars: Callable[..., Any]
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def promote(night: Any, label: str) -> None:
+        run_id = tracking.find_or_create_run(
+            pipeline=night.pipeline, run=night.run, environment=night.environment
+        )
+        model = night.folder("train") / "model"
+        version = registry.register(
+            night.environment,
+            model_name="bars",
+            model_dir=model,
+            digest=night.manifests["train"].output("model/").sha256,
+            run_id=run_id,
+            example=lambda: next(night.folder("arrange").rglob("*.png")).read_bytes(),
+            tags={"from": label},
+        )
+        registry.set_alias(night.environment, "bars", registry.CHAMPION, version)
+
+    old = nightly(tmp_path / "old", bars(epochs=1, seed=5), "train", mlflow_uri=store)
+    promote(old, "old")
+    new = nightly(tmp_path / "new", bars(epochs=3), "train", "evaluate", mlflow_uri=store)
+    answers = pd.read_parquet(new.folder("evaluate") / "predictions.parquet")
+    theirs = np.stack(answers["champion_probabilities"].tolist())
+    assert not np.allclose(theirs, np.stack(answers["probabilities"].tolist()))
+    right = (answers["champion_predicted_index"] == answers["class_index"]).mean()
+    assert new.manifests["evaluate"].metrics["evaluate.champion.accuracy"] == pytest.approx(right)
+
+    promote(new, "new")
+    next_night = RunDirectory(str(tmp_path / "new" / "bars" / "runs" / "night2"))
+    next_night.write_manifest(new.run.read_manifest("arrange"))
+    again = {
+        stage: run_stage(
+            load_stage(stage), pipeline=new.pipeline, run=next_night, environment=new.environment
+        )
+        for stage in ("train", "evaluate")
+    }
+    assert again["train"].reused_from == new.run.uri
+    assert again["evaluate"].reused_from == new.run.uri
+
+
+@pytest.mark.parametrize("number", [2, 10, 25])
+def test_a_confusion_matrix_of_any_size_is_drawn(number: int, tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 50, (number, number))
+    names = [f"a rather long class name {i}" for i in range(number)]
+    plot_confusion(counts, names, tmp_path / "matrix.png")
+    with Image.open(tmp_path / "matrix.png") as image:
+        assert image.size[0] < 3000
+
+
+def test_a_model_without_mistakes_gets_a_figure_that_says_so(tmp_path: Path) -> None:
+    plot_mistakes([], [], tmp_path / "mistakes.png", wrong=0, rows=9)
+    assert (tmp_path / "mistakes.png").stat().st_size > 1000
