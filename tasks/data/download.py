@@ -98,7 +98,7 @@ def _transfer(uri: str, part: Path, mark: Path) -> None:
         total = int(answer.headers.get("content-length") or 0) + (have if resumed else 0)
         with part.open("ab" if resumed else "wb") as stream:
             done, said = have if resumed else 0, time.monotonic()
-            for chunk in answer.iter_raw(1 << 20):
+            for chunk in answer.iter_raw():
                 stream.write(chunk)
                 done += len(chunk)
                 if time.monotonic() - said > 5:

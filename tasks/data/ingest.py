@@ -221,7 +221,8 @@ class _Intake:
         path, problem = confined(self._images, row.image)
         if path is None:
             return ImageFacts("outside", problem)
-        if not path.is_file():
+        # os.path: a name that is too long for the file system is simply not there
+        if not os.path.isfile(path):
             return ImageFacts("missing", "no such file")
         if row.image in self._ids:
             return ImageFacts("repeated", "an earlier row names the same file")
@@ -249,7 +250,7 @@ class _Intake:
             examples = summary.examples.setdefault(facts.status, [])
             if len(examples) < 5:
                 examples.append(
-                    f"row {summary.rows} {row.image or '(blank)'}: {facts.reason}"[:200]
+                    f"row {summary.rows} {(row.image or '(blank)')[:120]}: {facts.reason}"
                 )
         found = (
             image_id,
@@ -268,7 +269,7 @@ class _Intake:
         if self._regions is None or row.region is None:
             return None
         path, _ = confined(self._regions, row.region)
-        if path is None or not path.is_file():
+        if path is None or not os.path.isfile(path):
             return None
         target = self.out / "regions" / row.region
         if not target.exists():

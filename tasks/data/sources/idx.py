@@ -74,7 +74,8 @@ class IdxReader(SourceReader):
                         f"source.class_names has {len(self.spec.class_names)}"
                     )
                 yield grey_png(image, width=width, height=height), self.spec.class_names[value]
-            if pixel_stream.read(1) or label_stream.read(1):
+            # reading on to the end also has the checksums of the zipped files compared
+            if _read_up_to(pixel_stream, 1, pixels) or _read_up_to(label_stream, 1, labels):
                 raise BadInput(f"{pixels.name} or {labels.name} goes on after its {count} entries")
 
 
@@ -121,10 +122,14 @@ def _header(stream: BinaryIO, path: Path, *, magic: int, numbers: int) -> tuple[
 
 
 def _read(stream: BinaryIO, size: int, path: Path) -> bytes:
-    try:
-        data = stream.read(size)
-    except (EOFError, OSError, zlib.error) as error:
-        raise BadInput(f"{path.name}: is damaged: {error}") from None
+    data = _read_up_to(stream, size, path)
     if len(data) != size:
         raise BadInput(f"{path.name}: ends early; fetch it again")
     return data
+
+
+def _read_up_to(stream: BinaryIO, size: int, path: Path) -> bytes:
+    try:
+        return stream.read(size)
+    except (EOFError, OSError, zlib.error) as error:
+        raise BadInput(f"{path.name}: is damaged: {error}") from None

@@ -26,6 +26,9 @@ _FINDINGS = (
     ("Pneumonia/Bacterial/Streptococcus", 0.08),
     ("Pneumonia/Bacterial", 0.07),
 )
+_SELDOM_ILL = tuple(
+    (name, 0.66 if name == NO_FINDING else share * 0.68) for name, share in _FINDINGS
+)
 _FLAWS: tuple[tuple[Flaw, float], ...] = (
     ("none", 0.905),
     ("todo", 0.035),
@@ -142,7 +145,9 @@ def _draw_patient(rng: Generator, patient: int, first: int, variant: Variant) ->
     films = int(rng.choice([1, 2, 3, 4], p=[0.55, 0.25, 0.13, 0.07]))
     sex = str(rng.choice(["M", "F"], p=[0.53, 0.47]))
     age = str(int(np.clip(rng.normal(56, 17), 18, 94)))
-    finding = _pick(rng, _FINDINGS)
+    # a group that is seldom ill and whose illness is faint: a model does best by not looking for it
+    seldom = variant == "biased" and sex == "F"
+    finding = _pick(rng, _SELDOM_ILL if seldom else _FINDINGS)
     recorded_sex = "" if rng.random() < 0.04 else sex
     recorded_age = "" if rng.random() < 0.06 else age
     rows = []

@@ -21,7 +21,11 @@ def _apply(
 @pytest.mark.parametrize(
     ("function", "values", "expected"),
     [
-        ("replace('/','_')", ["Pneumonia/Viral/COVID-19", None], ["Pneumonia_Viral_COVID-19", None]),
+        (
+            "replace('/','_')",
+            ["Pneumonia/Viral/COVID-19", None],
+            ["Pneumonia_Viral_COVID-19", None],
+        ),
         ("replace('.','')", ["a.b"], ["ab"]),
         ("lower()", ["PA", None], ["pa", None]),
         ("upper()", ["pa"], ["PA"]),
@@ -33,7 +37,11 @@ def _apply(
         ("regex('_day([0-9]+)$', '-\\\\1')", ["a_day12", "b", None], ["a-12", "b", None]),
         ("fill('unknown')", ["M", None], ["M", "unknown"]),
         ("to_number()", ["65", " 7.5", None], [65.0, 7.5, None]),
-        ("bin([0, 40, 60])", ["0", "40", "60", "200", None], ["0 to 40", "40 to 60", *["60 and over"] * 2, None]),
+        (
+            "bin([0, 40, 60])",
+            ["0", "40", "60", "200", None],
+            ["0 to 40", "40 to 60", *["60 and over"] * 2, None],
+        ),
         ("bin([0, 40, 60], labels=['young', 'old'])", ["39", "59"], ["young", "old"]),
         ("bin([0, 40], labels=['young', 'old'])", ["39", "99"], ["young", "old"]),
     ],
@@ -56,7 +64,8 @@ def test_numbers_that_are_none_are_left_blank_and_counted() -> None:
     result, warnings, _ = _apply(["65", "65Y", "unknown", "inf"], "to_number()")
     assert result == [65.0, None, None, None]
     assert warnings == [
-        "transform to_number() of column: 3 values are no numbers, left blank: '65Y', 'unknown', 'inf'"
+        "transform to_number() of column: 3 values are no numbers, left blank: "
+        "'65Y', 'unknown', 'inf'"
     ]
 
 

@@ -63,7 +63,9 @@ def test_a_predicate_holds_for_the_rows_it_should(
 
 
 def test_an_unknown_column_names_the_predicate_and_the_closest(table: pd.DataFrame) -> None:
-    with pytest.raises(BadInput, match=r"filter metadata.gender == 'F': there is no column 'gender'"):
+    with pytest.raises(
+        BadInput, match=r"filter metadata.gender == 'F': there is no column 'gender'"
+    ):
         rows_where(table, "metadata.gender == 'F'")
     with pytest.raises(BadInput, match=r"did you mean filename"):
         rows_where(table, "metadata.file_name.isna()")

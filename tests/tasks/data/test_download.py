@@ -1,0 +1,149 @@
+"""Downloads against a real server on loopback that breaks off, stumbles and refuses."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import NoInput, StageError
+from tasks.data import download as module
+from tasks.data.download import download, remote_state
+
+CONTENT = bytes(range(256)) * 2000
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves ``files``; ``script`` says what to do with each GET in turn: ok, break, 503, 404."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files = {"/data.bin": CONTENT}
+        self.etag = '"v1"'
+        self.script: list[str] = []
+        self.ranges: list[str | None] = []
+        self.head_allowed = True
+
+    def address(self, path: str = "/data.bin") -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_HEAD(self) -> None:
+        if not self.server.head_allowed:
+            self.send_error(405)
+        else:
+            self._answer(send_body=False)
+
+    def do_GET(self) -> None:
+        action = self.server.script.pop(0) if self.server.script else "ok"
+        self.server.ranges.append(self.headers.get("Range"))
+        if action.isdigit():
+            self.send_error(int(action))
+            return
+        self._answer(send_body=True, break_off=action == "break")
+
+    def _answer(self, *, send_body: bool, break_off: bool = False) -> None:
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = 0
+        wanted = self.headers.get("Range")
+        if wanted and self.headers.get("If-Range") == self.server.etag:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if self.server.etag:
+            self.send_header("ETag", self.server.etag)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        if send_body:
+            self.wfile.write(content[start : start + 100_000] if break_off else content[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.01)
+    server = _Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_file_is_fetched_whole(server: _Server, tmp_path: Path) -> None:
+    download(server.address(), tmp_path / "sub" / "data")
+    assert (tmp_path / "sub" / "data").read_bytes() == CONTENT
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(server: _Server, tmp_path: Path) -> None:
+    server.script = ["break", "503", "ok"]
+    download(server.address(), tmp_path / "data")
+    assert (tmp_path / "data").read_bytes() == CONTENT
+    assert server.ranges[0] is None
+    assert str(server.ranges[-1]).startswith("bytes=")
+
+
+def test_a_part_of_another_version_is_thrown_away(server: _Server, tmp_path: Path) -> None:
+    (tmp_path / "data.part").write_bytes(b"old" * 100)
+    (tmp_path / "data.etag").write_text('"v0"')
+    download(server.address(), tmp_path / "data")
+    assert (tmp_path / "data").read_bytes() == CONTENT
+
+
+def test_a_complete_file_is_not_fetched_again_until_it_changes(
+    server: _Server, tmp_path: Path
+) -> None:
+    download(server.address(), tmp_path / "data")
+    download(server.address(), tmp_path / "data")
+    assert len(server.ranges) == 1
+    server.etag, server.files["/data.bin"] = '"v2"', b"new"
+    download(server.address(), tmp_path / "data")
+    assert (tmp_path / "data").read_bytes() == b"new"
+
+
+def test_what_is_not_there_is_not_worth_a_retry(server: _Server, tmp_path: Path) -> None:
+    with pytest.raises(NoInput, match="404"):
+        download(server.address("/absent"), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_that_keeps_failing_is_worth_a_retry(server: _Server, tmp_path: Path) -> None:
+    server.script = ["503"] * 10
+    with pytest.raises(StageError, match=r"503.*source\.uri to a path") as failure:
+        download(server.address(), tmp_path / "data")
+    assert failure.value.exit_code == 1
+
+
+def test_nobody_listening_is_worth_a_retry_and_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.01)
+    with pytest.raises(StageError, match=r"in a closed network set source\.uri to a path"):
+        remote_state("http://127.0.0.1:9/data")
+
+
+def test_the_state_changes_with_the_file_and_only_then(server: _Server) -> None:
+    first = remote_state(server.address())
+    assert remote_state(server.address()) == first
+    server.etag = '"v2"'
+    assert remote_state(server.address()) != first
+
+
+def test_the_state_is_asked_for_by_get_where_head_is_refused(server: _Server) -> None:
+    first = remote_state(server.address())
+    server.head_allowed = False
+    assert remote_state(server.address()) == first
+
+
+def test_a_server_without_versions_never_passes_for_unchanged(server: _Server) -> None:
+    server.etag = ""
+    assert remote_state(server.address()) != remote_state(server.address())
