@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tasks")
 
+SHARD_UNIT = 1_000_000
+"""Bytes in a megabyte of ``split.shard_megabytes``."""
+
 
 def arrange(
     metadata: Path, taken_in: Path, out: Path, *, label: Label, split: Split
@@ -71,7 +74,7 @@ def arrange(
         for source, path in zip(sources, table["image_path"], strict=True):
             place(source, out / "folders" / path)
     else:
-        limit = split.shard_megabytes * 1_000_000
+        limit = split.shard_megabytes * SHARD_UNIT
         names, offsets = write_shards(table, sources, out / "shards", limit=limit)
         table["shard"], table["shard_offset"] = names, offsets
     table["shard"] = table["shard"].astype("str")

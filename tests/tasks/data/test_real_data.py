@@ -1,0 +1,121 @@
+"""The public chest films and Fashion-MNIST, through every data stage."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import RunDirectory
+from tasks.data import Arranged
+from tasks.environment import Environment
+from tasks.runner import run_stage
+from tasks.spec import Pipeline
+from tasks.stages import load_stage
+from tasks.stages.base import StageInput
+
+pytestmark = pytest.mark.data
+
+STAGES = ("ingest", "transform", "filter", "arrange", "validate")
+
+
+def _night(pipeline: Pipeline, tmp_path: Path, run_id: str = "one") -> RunDirectory:
+    run = RunDirectory(str(tmp_path / "root" / pipeline.name / "runs" / run_id))
+    environment = Environment(
+        mlflow_uri="",
+        serving_root=tmp_path / "served",
+        serving_python=tmp_path / "python",
+        server_url="",
+        code_revision="",
+    )
+    for stage in STAGES:
+        run_stage(load_stage(stage), pipeline=pipeline, run=run, environment=environment)
+    return run
+
+
+def _arranged(run: RunDirectory) -> Arranged:
+    manifest = run.read_manifest("arrange")
+    assert manifest is not None
+    return Arranged(StageInput(manifest))
+
+
+@pytest.fixture
+def covid(shared_data: Path) -> Pipeline:
+    return Pipeline.model_validate(
+        {
+            "name": "covid_xray",
+            "source": {
+                "kind": "csv_images",
+                "uri": str(shared_data / "covid-chestxray"),
+                "regions": "annotations/lungVAE-masks/{stem}_mask.png",
+                "max_missing": 0.6,
+            },
+            "transform": [
+                {"column": "finding", "function": "replace('/','_')"},
+                {
+                    "column": "finding",
+                    "function": "map({'Pneumonia_Viral_COVID-19': 'COVID-19'}, default='other')",
+                    "into": "label",
+                },
+            ],
+            "filter": [
+                "~metadata.filename.str.contains('.gz')",
+                "metadata.finding != 'todo'",
+            ],
+            "label": {"column": "label", "classes": ["other", "COVID-19"]},
+            "split": {"group": "patientid"},
+            "fairness": {"protected": [{"attribute": "sex"}]},
+        }
+    )
+
+
+def test_the_public_chest_films_are_arranged_by_patient(covid: Pipeline, tmp_path: Path) -> None:
+    run = _night(covid, tmp_path)
+    summary = json.loads(Path(run.path, "ingest/summary.json").read_text())
+    assert (summary["rows"], summary["usable"], summary["missing"]) == (950, 495, 455)
+    assert set(summary["modes"]) == {"L", "RGB", "RGBA"}
+    steps = json.loads(Path(run.path, "filter/steps.json").read_text())
+    assert [(step["before"], step["after"]) for step in steps] == [(950, 929), (929, 846)]
+    arranged = _arranged(run)
+    table = arranged.table()
+    assert arranged.positive == "COVID-19"
+    assert table.groupby("patientid")["split_side"].nunique().max() == 1
+    assert 0.1 < (table["split_side"] == "test").mean() < 0.3
+    assert sum(arranged.region(row) is not None for row in table.itertuples()) > 50
+    assert sum(1 for _ in arranged.read_bytes(table.head(20))) == 20
+
+
+def test_a_source_that_has_not_changed_is_not_read_again(covid: Pipeline, tmp_path: Path) -> None:
+    _night(covid, tmp_path, "first")
+    run = _night(covid, tmp_path, "second")
+    for stage in STAGES:
+        manifest = run.read_manifest(stage)
+        assert manifest is not None and manifest.reused_from is not None, stage
+
+
+def test_fashion_mnist_is_read_from_the_official_files(shared_data: Path, tmp_path: Path) -> None:
+    # the test images serve as training images too, so that the test is quick
+    test = {
+        "train_images": "t10k-images-idx3-ubyte.gz",
+        "train_labels": "t10k-labels-idx1-ubyte.gz",
+    }
+    names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker"]
+    pipeline = Pipeline.model_validate(
+        {
+            "name": "fashion",
+            "source": {
+                "kind": "idx",
+                "uri": str(shared_data / "fashion-mnist"),
+                "class_names": [*names, "Bag", "Ankle boot"],
+                **test,
+            },
+            "filter": ["metadata.filename.str.match('test/0')"],
+            "label": {"column": "label"},
+            "split": {"test": 0.2, "layout": "shards"},
+        }
+    )
+    run = _night(pipeline, tmp_path)
+    arranged = _arranged(run)
+    table = arranged.table()
+    assert len(table) == 10_000
+    assert table["class_name"].value_counts().tolist() == [1000] * 10
+    assert Path(run.path, "arrange/shards/train-00000.tar").exists()
