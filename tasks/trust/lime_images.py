@@ -126,12 +126,10 @@ class LimeExplainer:
     def _copies_classified(self, image: Any, hidden: Any, parts: Any, switches: Any) -> Any:
         """Classify a copy for each row of switches: on shows the segment, off its mean colour."""
         # rows of whole values are looked up faster than values in rows: transpose, then back; as
-        # bytes, since the vectorised transpose has no booleans on every processor
-        columns = tf.transpose(tf.cast(switches, tf.uint8))
-        shown = tf.transpose(tf.gather(columns, parts, axis=0))
-        flat = tf.where(
-            tf.cast(shown, tf.bool), tf.reshape(image, [1, -1]), tf.reshape(hidden, [1, -1])
-        )
+        # floats, since the vectorised transpose has no narrower types on every processor
+        columns = tf.transpose(tf.cast(switches, tf.float32))
+        shown = tf.transpose(tf.gather(columns, parts, axis=0)) > 0.5
+        flat = tf.where(shown, tf.reshape(image, [1, -1]), tf.reshape(hidden, [1, -1]))
         copies = tf.reshape(flat, tf.concat([tf.shape(switches)[:1], tf.shape(image)], axis=0))
         return self._classify(copies)
 

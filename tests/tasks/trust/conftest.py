@@ -28,7 +28,7 @@ CORNER[:10, :10] = True
 CHECKER = np.where(np.indices((SIDE, SIDE)).sum(axis=0) % 2 == 0, 1.0, -1.0)
 
 
-def linear_model(area: np.ndarray, *, gain: float = 0.1) -> Any:
+def linear_model(area: np.ndarray, *, gain: float = 0.02) -> Any:
     """A softmax of how strongly the checkerboard shows in an area, and of nothing else."""
     import keras
 

@@ -104,10 +104,10 @@ def test_the_random_start_is_seeded_and_leaves_numpys_generator_alone(night: Any
     classifier = CompiledClassifier(logits_model(conv_model()), classes=3, chunk=4)
     options = {"attack": "pgd", "strength": 0.05, "steps": 2}
     np.random.seed(11)
-    expected = np.random.default_rng(0), np.random.random(3)
+    expected = np.random.random(3)
     np.random.seed(11)
     first = attack_images(classifier, images, targets, seed=1, **options)
-    np.testing.assert_array_equal(np.random.random(3), expected[1])
+    np.testing.assert_array_equal(np.random.random(3), expected)
     again = attack_images(classifier, images, targets, seed=1, **options)
     other = attack_images(classifier, images, targets, seed=2, **options)
     np.testing.assert_array_equal(first, again)
@@ -145,7 +145,7 @@ def test_logits_and_probabilities_are_of_the_same_model(ending: str) -> None:
         outputs = keras.layers.Activation("softmax")(keras.layers.Dense(3)(flat))
     else:
         whole = keras.layers.Dense(3, activation="exponential")(flat)
-        outputs = keras.layers.UnitNormalization(order=1)(whole)
+        outputs = whole / keras.ops.sum(whole, axis=-1, keepdims=True)
     model = keras.Model(pixels, outputs)
     images = np.random.default_rng(0).uniform(0, 255, (5, 6, 6, 1)).astype(np.float32)
     logits = logits_model(model)(images)
