@@ -69,8 +69,8 @@ def run_stage(
     )
     try:
         manifest = _reuse_or_compute(stage, context, force)
-        tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
         stage.after_commit(context)
+        tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
     except Exception as error:
         exit_code = error.exit_code if isinstance(error, StageError) else 1
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"

@@ -188,7 +188,8 @@ def find_term(name: str) -> Term | None:
     attack = re.search(r"(accuracy|success_rate)_at_[\d.e-]+$", name)
     if attack:
         return TERMS[f"{attack[1]}_at"]
-    for candidate in (name, name.rpartition(".")[2], name.partition(".")[0]):
+    measure = name.partition(".")[0]
+    for candidate in (name, name.rpartition(".")[2], measure, measure.removesuffix("_for")):
         if candidate in TERMS:
             return TERMS[candidate]
     return None

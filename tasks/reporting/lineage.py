@@ -42,7 +42,7 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
         lead="The same source, settings and code give the same digests.",
     )
     section.facts = [
-        ("Source", ", ".join(f"{key} {value}" for key, value in (source or {}).items())),
+        ("Source", ", ".join(f"{key} {_show(value)}" for key, value in (source or {}).items())),
         ("Data fingerprint", _digest(run, "ingest")),
         ("Arranged data", _digest(run, "arrange")),
         ("Model digest", run.verdict.model.digest if run.verdict else ""),
@@ -171,7 +171,7 @@ def _digest(run: RunFacts, stage: str) -> str:
 
 
 def _show(value: Any) -> str:
-    return "not set" if value is None or value is _MISSING else str(value)
+    return "not set" if value is None or value is _MISSING else wording.without_secrets(str(value))
 
 
 def checkout_revision(root: Path) -> str:

@@ -190,7 +190,7 @@ def _pointer_lines(
         serving = "no model yet"
     mlflow = f"run {summary['mlflow_run_id']}" if summary["mlflow_run_id"] else "not tracked"
     if environment is not None and environment.mlflow_uri and summary["mlflow_run_id"]:
-        mlflow += f" at {environment.mlflow_uri}"
+        mlflow += f" at {wording.without_secrets(environment.mlflow_uri)}"
     pointers = {
         "report": summary["report"] or "none was written",
         "MLflow": mlflow,

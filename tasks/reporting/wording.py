@@ -1,6 +1,7 @@
 """Numbers, times and sizes as people read them."""
 
 import math
+import re
 
 COUNTS = frozenset(
     {
@@ -63,3 +64,9 @@ def count_of(items: int, singular: str, plural: str | None = None) -> str:
 def printable(text: str) -> str:
     """Return the text without control characters, which a class name could bring to a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def without_secrets(text: str) -> str:
+    """Return the text with the user, password and query of every address in it left out."""
+    text = re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    return re.sub(r"(\w+://[^\s?]+)\?\S+", r"\1?***", text)

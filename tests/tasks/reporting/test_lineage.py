@@ -6,6 +6,7 @@ import subprocess
 import yaml
 
 from tasks.reporting.lineage import checkout_revision, overrides
+from tasks.reporting.page import render_page
 from tasks.spec import apply_overrides
 
 
@@ -18,6 +19,14 @@ def test_the_fields_that_a_night_changed_are_told_apart_from_the_file(pipeline, 
         ("train.epochs", 10, 2),
     ]
     assert overrides(json.loads(pipeline.to_json()), path) == []
+
+
+def test_credentials_in_an_address_stay_off_the_page(run):
+    source = {"kind": "csv_images", "uri": "https://me:secret@host/data.zip?token=hidden"}
+    run.write_json("pipeline.json", {"name": "demo", "source": source})
+    html = render_page(run)
+    assert "https://***@host/data.zip?***" in html
+    assert "secret" not in html and "token=" not in html
 
 
 def test_without_a_readable_pipeline_file_nothing_is_said_of_overrides(pipeline, tmp_path):

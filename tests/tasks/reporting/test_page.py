@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contract import Failure, ModelIdentity, RunDirectory, Verdict
+from tasks.reporting.glossary import find_term
 from tasks.reporting.page import render_page
 
 from .conftest import commit, images_table, picture, verdict
@@ -188,6 +189,28 @@ def test_metrics_come_with_their_fair_value_and_the_note_of_the_stage(night):
     assert "Equal opportunity difference" in text
     assert "0, in -1 to 1; within ±0.1 is usually called fair" in text
     assert "F 0.86, M 0.88" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("recall.a.b", "Recall"),
+        ("sex.disparate_impact", "Disparate impact"),
+        ("focus_for.Pneumonia", "Focus"),
+        ("pgd.accuracy_at_0.01", "Accuracy under attack"),
+        ("fgsm.success_rate_at_1e-05", "Success rate of the attack"),
+    ],
+)
+def test_a_metric_of_a_class_group_or_attack_has_its_term(name, title):
+    term = find_term(name)
+    assert term is not None and term.title == title
+
+
+def test_a_metric_that_nobody_described_is_shown_under_its_name(night, run: RunDirectory):
+    night()
+    assert find_term("calibration_error") is None
+    commit(run, "evaluate", {}, metrics={"calibration_error": 0.25})
+    assert "evaluate.calibration_error 0.250" in _Page(render_page(run)).text
 
 
 def test_a_reused_stage_names_the_run_that_computed_it(night):
