@@ -6,7 +6,6 @@ after registering, and one digest is registered once however often it is asked f
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -271,8 +270,7 @@ def _log_model(
     logged = client.create_logged_model(
         experiment_id, name=model_name, source_run_id=run_id, tags={"digest": digest}
     )
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        # the model's own code sets filters when MLflow runs it
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         mlflow.pyfunc.save_model(
             folder,
@@ -286,7 +284,7 @@ def _log_model(
                 inputs=Schema([ColSpec("binary")]),
                 outputs=Schema([ColSpec("string", "class_name"), ColSpec("double", "probability")]),
             ),
-            input_example=pd.DataFrame([example]),
+            input_example=pd.DataFrame({"image_bytes": [example]}),
             # without a list MLflow spends half a minute to find one out
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
         )

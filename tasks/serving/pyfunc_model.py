@@ -5,16 +5,12 @@ of this package, and TensorFlow only when the model is loaded.
 """
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-
-# MLflow asks for type hints, which would take the place of the explicit signature
-warnings.filterwarnings("ignore", message=".*Add type hints", category=UserWarning)
 
 
 class ImageClassifier(PythonModel):  # type: ignore[misc]
@@ -24,6 +20,9 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
     has a row per image: its ``class_name``, that class's ``probability``, and a column
     ``probability.<class>`` per class.
     """
+
+    # MLflow warns of missing type hints, but hints would take the place of the explicit signature
+    _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
         import tensorflow as tf
