@@ -1,7 +1,7 @@
 """Full state of a training after an epoch, so that a killed one goes on where it was."""
 
 import json
-import os
+import time
 import uuid
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -60,6 +60,10 @@ class Progress:
     best_weights: list[Any] = field(default_factory=list)
 
 
+_TRAIN_PER_SAVE = 50
+"""Seconds of training for each second of saving."""
+
+
 class Checkpoint:
     """One file that holds the last finished epoch.
 
@@ -74,9 +78,22 @@ class Checkpoint:
     def __init__(self, folder: Path, key: str) -> None:
         self._path = folder / "epoch.npz"
         self._key = key
+        self._due = 0.0
+
+    def save_if_due(self, variables: list[Any], progress: Progress) -> None:
+        """Write unless that was done so shortly ago that it would slow the training by over 2 %."""
+        started = time.monotonic()
+        if started >= self._due:
+            self.save(variables, progress)
+            ended = time.monotonic()
+            self._due = ended + _TRAIN_PER_SAVE * (ended - started)
 
     def save(self, variables: list[Any], progress: Progress) -> None:
-        """Write variables and progress at once or not at all."""
+        """Write variables and progress at once or not at all.
+
+        Not forced to the disk: a file that a power cut leaves incomplete fails its checksum and is
+        ignored.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "key": self._key,
@@ -91,8 +108,6 @@ class Checkpoint:
         try:
             with draft.open("wb") as stream:
                 np.savez(stream, **arrays)
-                stream.flush()
-                os.fsync(stream.fileno())
             draft.replace(self._path)
         finally:
             draft.unlink(missing_ok=True)

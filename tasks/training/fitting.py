@@ -98,7 +98,7 @@ def fit(
         epoch=epoch,
         steps=-(-len(training) // train.batch_size),
         images=len(training),
-        save=lambda: checkpoint.save(state, progress),
+        save=lambda: checkpoint.save_if_due(state, progress),
     )
     if not progress.stopped and len(progress.history) < train.epochs:
         trainer.fit(

@@ -209,6 +209,15 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert int(fresh[1]) == 3
 
 
+def test_checkpoints_do_not_slow_fast_epochs(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, "key")
+    variable = tf.Variable(np.ones(100_000, np.float32))
+    checkpoint.save_if_due([variable], Progress(history=[RECORD]))
+    variable.assign_add(np.ones(100_000, np.float32))
+    checkpoint.save_if_due([variable], Progress(history=[RECORD] * 2))
+    assert len(Checkpoint(tmp_path, "key").restore([variable]).history) == 1
+
+
 @pytest.mark.parametrize("fault", ["another key", "cut off", "another shape"])
 def test_a_checkpoint_that_does_not_belong_here_is_ignored(tmp_path: Path, fault: str) -> None:
     Checkpoint(tmp_path, "key").save([tf.Variable([1.0, 2.0])], Progress(history=[RECORD]))
