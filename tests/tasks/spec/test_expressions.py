@@ -131,7 +131,9 @@ def test_anything_else_is_refused_in_one_line_and_at_once(text: str) -> None:
 
 
 def test_a_refusal_names_the_part_and_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match=r"'metadata.a.apply' is not one of .* isin, .*str.contains"):
+    with pytest.raises(
+        ValueError, match=r"'metadata.a.apply' is not one of .* isin, .*str.contains"
+    ):
         check_predicate("metadata.sex == 'F' and metadata.a.apply(print)")
     with pytest.raises(ValueError, match=r"parentheses"):
         check_predicate("metadata.a > 18 & metadata.sex == 'F'")
@@ -149,11 +151,21 @@ def test_a_parsed_predicate_tells_its_columns() -> None:
     [
         ("replace('/','_')", "replace", ("/", "_"), {}),
         ("lower()", "lower", (), {}),
-        ("map({'M': 'male', 'F': None}, default='x')", "map", ({"M": "male", "F": None},), {"default": "x"}),
+        (
+            "map({'M': 'male', 'F': None}, default='x')",
+            "map",
+            ({"M": "male", "F": None},),
+            {"default": "x"},
+        ),
         ("regex('-day\\\\d+$', '')", "regex", ("-day\\d+$", ""), {}),
         ("to_number()", "to_number", (), {}),
         ("fill(-1)", "fill", (-1,), {}),
-        ("bin([0, 40, 60], labels=['a', 'b', 'c'])", "bin", ([0, 40, 60],), {"labels": ["a", "b", "c"]}),
+        (
+            "bin([0, 40, 60], labels=['a', 'b', 'c'])",
+            "bin",
+            ([0, 40, 60],),
+            {"labels": ["a", "b", "c"]},
+        ),
         ("bin([0, 40.5])", "bin", ([0, 40.5],), {}),
     ],
 )
