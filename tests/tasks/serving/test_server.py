@@ -17,7 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from tasks.serving.client import ServerClient
+from tasks.serving.client import KnownAnswer, ServerClient
+from tasks.serving.deployment import Deployment, deploy
 from tasks.serving.files import Pointer, read_pointer, tree_digest, write_pointer
 
 REPOSITORY = Path(__file__).parents[3]
@@ -235,6 +236,43 @@ def test_a_switch_under_load_fails_no_request(
     assert failures == []
     assert {"1", "2"} == set(versions)
     assert versions[-1] == "2"
+
+
+def test_a_deployment_switches_the_running_server_and_asks_it(
+    server: Server,
+    version_1: ServerClient,
+    serving_python: Path,
+    saved_models: dict[str, Path],
+    images: list[bytes],
+    expected: dict[str, Any],
+) -> None:
+    aliases: list[str] = []
+    answers = [
+        KnownAnswer(image_id=str(index), image=image, probabilities=row)
+        for index, (image, row) in enumerate(zip(images, expected["2"], strict=True))
+    ]
+    deployed = deploy(
+        Deployment(
+            model="demo",
+            version="2",
+            digest=tree_digest(saved_models["2"]),
+            source=saved_models["2"],
+            root=server.root,
+            python=serving_python,
+            server_url=server.url,
+            tolerance=0.02,
+            startup_seconds=120,
+            known_answers=lambda: answers,
+            champion_digest=tree_digest(saved_models["1"]),
+            set_champion=lambda: aliases.append(
+                version_1.predict_v1("demo", images)["model_version"]
+            ),
+        )
+    )
+    # when the alias moved, the server had switched
+    assert aliases == ["2"]
+    assert deployed.previous is not None
+    assert deployed.previous.version == "1"
 
 
 def test_the_load_endpoint_switches_at_once(server: Server, version_1: ServerClient) -> None:
