@@ -47,19 +47,18 @@ def export_model(
         pixels = decode_batch(image_bytes, image_size=(height, width), channels=channels)
         return from_pixels(tf.cast(pixels, tf.float32))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        from_files,
-        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
-    )
-    archive.add_endpoint(
-        "tensors",
-        from_pixels,
-        input_signature=[tf.TensorSpec([None, height, width, channels], tf.float32, name="images")],
-    )
-    archive.write_out(str(folder), verbose=False)
+    # not by keras.export.ExportArchive, which stores every variable twice
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    signatures = {
+        "serving_default": tf.function(from_files).get_concrete_function(
+            tf.TensorSpec([None], tf.string, name="image_bytes")
+        ),
+        "tensors": tf.function(from_pixels).get_concrete_function(
+            tf.TensorSpec([None, height, width, channels], tf.float32, name="images")
+        ),
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
     description = {
         "name": name,
         "classes": classes,

@@ -167,3 +167,10 @@ def test_images_that_tensorflow_cannot_read_are_named(tmp_path: Path, encode: An
             channels=1,
             spill=tmp_path / "pixels.npy",
         )
+
+
+def test_the_served_model_holds_every_weight_once(night: Any) -> None:
+    stored = tf.train.list_variables(str(night.folder("train") / "model/variables/variables"))
+    parameters = sum(int(np.prod(shape)) for name, shape in stored if name.startswith("weights"))
+    assert parameters == night.manifests["train"].metrics["train.parameters"]
+    assert sum(int(np.prod(shape)) for _, shape in stored if shape) == parameters
