@@ -6,9 +6,6 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PIPELINE ?= demo
-export TRUSTED_RETRAINING_STATE ?= $(CURDIR)/.local
-export AIRFLOW_HOME := $(TRUSTED_RETRAINING_STATE)/airflow
-export TRUSTED_RETRAINING_CODE_REVISION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 # byte code once for all the processes of a night
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -1,6 +1,6 @@
 """From a pipeline to its DAG."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -24,8 +24,6 @@ PREPARATION = ("ingest", "transform", "filter", "arrange", "validate", "train", 
 OPERATORS = {"local": LocalStageOperator}
 """The operator of a stage, by runtime."""
 
-# fixed: a start date that moves makes schedules unpredictable
-START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
 LONGEST_RETRY_DELAY = timedelta(hours=1)
 
 STAGE_TEXTS = {
@@ -63,7 +61,6 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
         description=_first_line(pipeline.description),
         doc_md=_doc(pipeline),
         schedule=_timetable(pipeline),
-        start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
         params=trigger_form(pipeline),
@@ -125,8 +122,8 @@ def _default_arguments(pipeline: Pipeline) -> dict[str, Any]:
 def _timetable(pipeline: Pipeline) -> CronTriggerTimetable | None:
     if pipeline.schedule is None:
         return None
-    # a pipeline that is new waits for its hour; by default Airflow would start the night that has
-    # just gone by
+    # A new pipeline waits for its hour. With a start date in the past, or without run_immediately,
+    # Airflow would start the night that has just gone by as soon as it sees the DAG.
     return CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
 
 

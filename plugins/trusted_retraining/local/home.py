@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import secrets
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,43 +17,54 @@ USER = "admin"
 GPU_SLOTS = 1
 """Stages that run the model at a time on one machine."""
 
+_CREATE = f"""
+from airflow.models.pool import Pool
+from airflow.utils.db import initdb
+initdb()
+Pool.create_or_update_pool("gpu", slots={GPU_SLOTS}, include_deferred=True,
+    description="stages that run the model; as many slots as GPUs")
+"""
+
 
 def state_folder() -> Path:
     """Return the folder of everything kept on this machine."""
     return Path(os.environ.get("TRUSTED_RETRAINING_STATE", ROOT / ".local")).absolute()
 
 
-def enter() -> Path:
-    """Render the configuration, point this process and its children at the home, and return it."""
-    home = state_folder() / "airflow"
+def enter(state: Path | None = None) -> Path:
+    """Render the configuration, point this process and its children at the home, and return it.
+
+    Parameters
+    ----------
+    state : Path, optional
+        Folder of everything kept on this machine; :func:`state_folder` when left out.
+    """
+    state = state or state_folder()
+    home = state / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    _render(ROOT / "airflow.cfg.template", home / "airflow.cfg")
+    _render(ROOT / "airflow.cfg.template", home / "airflow.cfg", state)
     password(home)
     os.environ["AIRFLOW_HOME"] = str(home)
     os.environ["AIRFLOW_CONFIG"] = str(home / "airflow.cfg")
+    os.environ.setdefault("TRUSTED_RETRAINING_CODE_REVISION", _revision())
     return home
 
 
-def prepare() -> Path:
+def prepare(state: Path | None = None) -> Path:
     """Enter the home and create its database and pool, unless that is done for this Airflow."""
     from importlib.metadata import version
 
-    home = enter()
+    home = enter(state)
     stamp = home / "migrated"
     done = f"{version('apache-airflow-core')} gpu={GPU_SLOTS}"
     if stamp.exists() and stamp.read_text() == done and (home / "airflow.db").exists():
         return home
     say("Airflow database: migrating")
-    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
-    from airflow.models.pool import Pool
-    from airflow.utils.db import initdb
-
-    initdb()
-    Pool.create_or_update_pool(
-        "gpu",
-        slots=GPU_SLOTS,
-        description="stages that run the model; as many slots as GPUs",
-        include_deferred=True,
+    # in a process of its own: only there can Airflow's chatter be turned down without a trace
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _CREATE],
+        env=os.environ | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"},
+        check=True,
     )
     stamp.write_text(done)
     return home
@@ -72,8 +84,17 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _render(template: Path, target: Path) -> None:
-    values = {"ROOT": str(ROOT), "STATE": str(state_folder()), **_keys(target.parent)}
+def _revision() -> str:
+    """Return the revision of this checkout for the lineage; empty outside of one."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _render(template: Path, target: Path, state: Path) -> None:
+    values = {"ROOT": str(ROOT), "STATE": str(state), **_keys(target.parent)}
     text = template.read_text(encoding="utf-8")
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)

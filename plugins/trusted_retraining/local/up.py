@@ -20,10 +20,10 @@ from pathlib import Path
 from trusted_retraining.local import home, stack_file
 
 REAPER = Path(__file__).parents[1] / "operators/reaper.py"
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 8.0
 READY_SECONDS = 240.0
 DEFAULT_PORTS = {"AIRFLOW_PORT": 8080, "MLFLOW_PORT": 5000, "SERVING_PORT": 8081}
-"""Environment variable to the port used unless it says otherwise; a taken port gives way."""
+"""Environment variable to the port used unless it says otherwise; 0, or a taken one: any other."""
 
 
 @dataclass(kw_only=True)
@@ -126,16 +126,15 @@ def _addresses() -> dict[str, str]:
 
 
 def _port(name: str, default: int) -> int:
-    if name in os.environ:
-        return int(os.environ[name])
-    for port in (default, 0):
+    chosen = int(os.environ.get(name, default))
+    for port in (chosen, 0):
         with socket.socket() as probe:
             # as servers do: a port that was in use a moment ago is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                home.say(f"port {port} is taken; another one is used ({name}=... chooses)")
+                home.say(f"port {port} is taken, another one is used; {name}=... chooses one")
                 continue
             return int(probe.getsockname()[1])
     raise RuntimeError("no free port on 127.0.0.1")

@@ -44,13 +44,10 @@ class BlessingGate(BaseBranchOperator):
         if verdict is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
-        for rule in verdict.rules:
-            mark = "passed" if rule.passed else "FAILED"
-            self.log.info("%s: %s %s: %s", mark, rule.metric, rule.bound, rule.reason)
         if verdict.blessed and not verdict.reasons and all(rule.passed for rule in verdict.rules):
             self.log.info("blessed: %s", verdict.model.name)
             return self.blessed
-        self.log.info("refused: %s", "; ".join(verdict.reasons) or "not blessed")
+        self.log.info("refused: %s", "; ".join(verdict.reasons) or "a rule failed")
         return self.refused
 
     def _read_verdict(self, uri: str) -> Verdict | None:
