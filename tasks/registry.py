@@ -4,7 +4,9 @@ A version holds the very files that were evaluated: its SavedModel's tree digest
 after registering, and one digest is registered once however often it is asked for.
 """
 
+import atexit
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -314,10 +316,14 @@ def _model_dir(environment: Environment, version: "ModelVersion") -> Path:
         else:
             from mlflow.artifacts import download_artifacts
 
+            scratch = tempfile.mkdtemp(prefix="registered-model-")
+            # the files are read as long as the process lives, and nobody's afterwards
+            atexit.register(shutil.rmtree, scratch, ignore_errors=True)
             folder = Path(
                 download_artifacts(
                     artifact_uri=f"{source.rstrip('/')}/artifacts",
                     tracking_uri=environment.mlflow_uri,
+                    dst_path=scratch,
                 )
             )
     models = [each.parent for each in folder.glob("*/saved_model.pb")]
