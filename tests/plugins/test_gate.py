@@ -1,0 +1,101 @@
+"""The gate follows a committed verdict and refuses whatever it cannot read."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks.contract import (
+    Manifest,
+    ModelIdentity,
+    RuleResult,
+    RunDirectory,
+    Verdict,
+    describe_outputs,
+    outputs_digest,
+)
+from trusted_retraining.operators.gate import BlessingGate
+from trusted_retraining.settings import Settings
+
+PASSED = RuleResult(metric="evaluate.accuracy", value=0.9, bound=">= 0.8", passed=True, reason="")
+FAILED = PASSED.model_copy(update={"passed": False, "reason": "0.7 is under 0.8"})
+CONTEXT: dict[str, Any] = {"dag": SimpleNamespace(dag_id="demo"), "run_id": "manual__1"}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", str(tmp_path))
+    return RunDirectory(f"{tmp_path}/demo/runs/manual__1")
+
+
+def commit(run: RunDirectory, text: str) -> Path:
+    folder = Path(run.path) / "bless"
+    folder.mkdir(parents=True)
+    (folder / "verdict.json").write_text(text)
+    outputs = describe_outputs(folder)
+    run.write_manifest(
+        Manifest(
+            stage="bless",
+            fingerprint="f",
+            digest=outputs_digest(outputs),
+            location=run.stage_uri("bless"),
+            outputs=outputs,
+        )
+    )
+    return folder / "verdict.json"
+
+
+def choice() -> str:
+    return BlessingGate(task_id="blessing_gate", settings=Settings.read()).choose_branch(CONTEXT)
+
+
+def verdict(**changes: Any) -> str:
+    model = ModelIdentity(name="demo")
+    return Verdict(blessed=True, model=model, rules=[PASSED], **changes).model_dump_json()
+
+
+def test_a_blessed_model_is_deployed(run: RunDirectory) -> None:
+    commit(run, verdict())
+    assert choice() == "deploy"
+
+
+def test_a_refused_model_is_rejected(run: RunDirectory) -> None:
+    refused = Verdict(
+        blessed=False, model=ModelIdentity(name="demo"), rules=[FAILED], reasons=["too low"]
+    )
+    commit(run, refused.model_dump_json())
+    assert choice() == "reject"
+
+
+def test_no_verdict_is_a_refusal(run: RunDirectory) -> None:
+    assert choice() == "reject"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"blessed": true}', '{"blessed": "yes"}'])
+def test_an_unreadable_verdict_is_a_refusal(run: RunDirectory, text: str) -> None:
+    commit(run, text)
+    assert choice() == "reject"
+
+
+def test_a_verdict_changed_after_its_commit_is_a_refusal(run: RunDirectory) -> None:
+    path = commit(run, Verdict(blessed=False, model=ModelIdentity(name="x")).model_dump_json())
+    path.write_text(verdict())
+    assert choice() == "reject"
+
+
+def test_a_verdict_without_a_commit_is_a_refusal(run: RunDirectory) -> None:
+    commit(run, verdict())
+    run.retract("bless")
+    assert choice() == "reject"
+
+
+def test_a_blessing_that_contradicts_its_own_rules_is_a_refusal(run: RunDirectory) -> None:
+    contradiction = Verdict(blessed=True, model=ModelIdentity(name="demo"), rules=[FAILED])
+    commit(run, contradiction.model_dump_json())
+    assert choice() == "reject"
+
+
+def test_storage_out_of_reach_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "nosuchscheme://bucket")
+    assert choice() == "reject"

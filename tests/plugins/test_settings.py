@@ -1,0 +1,49 @@
+"""Settings come from one section, with defaults, and from the environment before it."""
+
+from pathlib import Path
+
+import pytest
+
+from trusted_retraining.settings import SettingError, Settings
+
+
+def test_defaults_lie_inside_the_state_folder() -> None:
+    settings = Settings.read()
+    assert settings.runtime == "local"
+    assert settings.storage_root == f"{settings.state}/runs"
+    assert settings.mlflow_uri == f"sqlite:///{settings.state}/mlflow/mlflow.db"
+    assert settings.pipelines.name == "pipelines" and settings.pipelines.is_dir()
+
+
+def test_the_environment_goes_before_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STATE", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "s3://bucket/prefix")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_UI", "http://mlflow:5000/")
+    settings = Settings.read()
+    assert settings.storage_root == "s3://bucket/prefix"
+    assert settings.serving_root == f"{tmp_path}/served"
+    assert settings.mlflow_ui == "http://mlflow:5000"
+
+
+def test_an_unknown_runtime_is_refused_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__RUNTIME", "mainframe")
+    with pytest.raises(SettingError, match=r"runtime: 'mainframe' is not one of local"):
+        Settings.read()
+
+
+def test_a_stage_gets_exactly_the_variables_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.environment import Environment
+
+    settings = Settings.read()
+    for name, value in settings.stage_environment().items():
+        monkeypatch.setenv(name, value)
+    environment = Environment.read()
+    assert environment.mlflow_uri == settings.mlflow_uri
+    assert environment.mlflow_artifacts == settings.mlflow_artifacts
+    assert str(environment.serving_root) == settings.serving_root
+    assert str(environment.serving_python) == settings.serving_python
+    assert environment.state_dir == settings.state
