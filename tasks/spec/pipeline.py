@@ -13,6 +13,9 @@ from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trust import Explain, Fairness, Robustness
 
+# the same safe loader in C, where it is there: every parse of the DAG file reads every pipeline
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class Pipeline(Section):
     """One pipeline file: one DAG, one model, one night."""
@@ -99,7 +102,7 @@ def load_pipeline(spec: str | Path) -> Pipeline:
         except OSError as error:
             raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_LOADER)  # noqa: S506
     except yaml.YAMLError as error:
         raise SpecError(f"{origin}: is not valid YAML: {error}") from error
     if not isinstance(document, dict):
