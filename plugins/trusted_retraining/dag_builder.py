@@ -68,7 +68,7 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
     ) as dag:
         _build_tasks(pipeline, settings)
     # Put in last: an operator created after it copies the whole form, and given to DAG it would be
-    # checked against its schema at every parse, where the pipeline has been checked already. The two
+    # checked against its schema at every parse, although the pipeline has been checked. The two
     # were three quarters of the parse time. Airflow hands the form to the tasks when they run.
     dag.params.update(trigger_form(pipeline))
     return dag
