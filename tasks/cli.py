@@ -17,15 +17,13 @@ log = logging.getLogger("tasks")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a stage; return 0 when done, 64-78 for bad input or configuration, else a code to retry."""
+    """Run a stage; return 0 when done, 64-78 for bad input, any other code to be retried."""
     logging.basicConfig(
         level=os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"),
         stream=sys.stdout,
         format="%(message)s",
     )
     logging.getLogger("tasks").setLevel(logging.INFO)
-    # chatter of libraries that would bury the progress lines
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
@@ -77,6 +75,8 @@ def _print_reference(_: argparse.Namespace) -> int:
 
     log.info("%s", reference().rstrip("\n"))
     return 0
+
+
 def _generate(options: argparse.Namespace) -> int:
     from tasks.data.synthetic import generate
 
@@ -92,8 +92,6 @@ def _generate(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     return 0
-
-
 
 
 def _colour_wanted() -> bool:
@@ -121,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="write and print what became of a run")
     summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     summary.set_defaults(action=_summarize)
+    page = commands.add_parser("reference", help="print the reference of the pipeline file")
+    page.set_defaults(action=_print_reference)
     films = commands.add_parser("generate", help="write a data set of generated chest films")
     films.add_argument("--out", required=True, help="folder to be written")
     films.add_argument("--rows", type=int, default=900, help="rows of the table (900)")
@@ -128,8 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     films.add_argument("--size", type=int, default=96, help="side of the films in pixels (96)")
     films.add_argument("--seed", type=int, default=7, help="same seed, same bytes (7)")
     films.set_defaults(action=_generate)
-    page = commands.add_parser("reference", help="print the reference of the pipeline file")
-    page.set_defaults(action=_print_reference)
     return parser
 
 
