@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section, Uri
 from tasks.spec.expressions import check_function
 
 
@@ -13,7 +13,7 @@ class CsvImages(Section):
 
     kind: Literal["csv_images"] = "csv_images"
     """How the source is laid out."""
-    uri: str
+    uri: Uri
     """Folder, archive (.tar, .tar.gz, .tar.xz, .zip) or http(s) address of one."""
     metadata: str = "metadata.csv"
     """Path of the table inside the source."""
@@ -35,7 +35,7 @@ class Idx(Section):
 
     kind: Literal["idx"] = "idx"
     """How the source is laid out."""
-    uri: str
+    uri: Uri
     """Folder, archive or http(s) folder address that holds the four files."""
     class_names: list[str]
     """Names of the classes, in the order of the label bytes."""

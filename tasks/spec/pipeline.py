@@ -6,15 +6,33 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tasks.spec.base import Name, PositiveInt, Section, SpecError
+from tasks.spec.base import Name, PositiveInt, Section, SpecError, without_password
 from tasks.spec.data import Label, Source, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trust import Explain, Fairness, Robustness
 
+MAX_DEPTH = 40
+"""Levels of nesting in a pipeline file."""
+
 # the same safe loader in C, where it is there: every parse of the DAG file reads every pipeline
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SAFE_LOADER):  # type: ignore[misc]
+    """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class Pipeline(Section):
@@ -101,10 +119,9 @@ def load_pipeline(spec: str | Path) -> Pipeline:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        document = yaml.load(text, Loader=_LOADER)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise SpecError(f"{origin}: is not valid YAML: {error}") from error
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{path}: is not UTF-8 at byte {error.start}; save it so") from error
+    document = _parsed(text, origin)
     if not isinstance(document, dict):
         raise SpecError(f"{origin}: must be a mapping of sections, got {type(document).__name__}")
     return _validated(document, origin)
@@ -124,8 +141,8 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         if not equals or not field:
             raise SpecError(f"{assignment!r} is not field=value, such as train.epochs=15")
         try:
-            overrides[field] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            overrides[field] = _parsed(value, field)
+        except SpecError as error:
             raise SpecError(f"{field}: {value!r} is not a YAML value") from error
     return overrides
 
@@ -158,6 +175,30 @@ def apply_overrides(pipeline: Pipeline, overrides: dict[str, Any]) -> Pipeline:
     return _validated(document, f"{pipeline.name} with {', '.join(overrides) or 'no'} override")
 
 
+def _parsed(text: str, origin: str) -> Any:
+    try:
+        _check_depth(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = error.problem or error.context
+        raise SpecError(f"{origin}: is not valid YAML: {where}{problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SpecError(f"{origin}: is not valid YAML: {reason[:200]}") from error
+
+
+def _check_depth(text: str) -> None:
+    """Bound the nesting: the C loader recurses and takes the whole process down with it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_SAFE_LOADER):
+        depth += isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent)
+        depth -= isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+
+
 def _validated(document: dict[str, Any], origin: str) -> Pipeline:
     try:
         return Pipeline.model_validate(document)
@@ -175,7 +216,7 @@ def _explain(error: ValidationError, origin: str) -> str:
         )
         if problem["type"] == "extra_forbidden":
             message, given = "no such field", ""
-        lines.append(f"{origin}: {field}: {message}{given[:200]}")
+        lines.append(without_password(f"{origin}: {field}: {message}{given[:200]}"))
     if error.error_count() > 5:
         lines.append(f"... and {error.error_count() - 5} more")
     return "\n".join(lines)

@@ -84,3 +84,35 @@ def test_own_rules_replace_default_rules_on_the_same_metric(pipeline: Pipeline) 
 def test_a_rule_without_a_bound_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(SpecError, match="needs min, max or both"):
         apply_overrides(pipeline, {"blessing.rules": [{"metric": "evaluate.accuracy"}]})
+
+
+@pytest.mark.parametrize("bound", [".nan", ".inf", "-.inf"])
+def test_a_bound_that_json_cannot_carry_is_refused_rather_than_dropped(
+    pipeline: Pipeline, bound: str
+) -> None:
+    rules = parse_overrides([f"blessing.rules=[{{metric: m, min: {bound}, max: 1}}]"])
+    with pytest.raises(SpecError, match=r"blessing\.rules\.0\.min: .*finite"):
+        apply_overrides(pipeline, rules)
+
+
+def test_a_section_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "films.yaml"
+    path.write_text("name: films\nblessing: {default_rules: true}\nblessing: {rules: []}\n")
+    with pytest.raises(SpecError, match=r"line 3, column 1: 'blessing' is given twice"):
+        load_pipeline(path)
+
+
+@pytest.mark.parametrize("text", [b"name: [films\n: x\n\n", b"\xff\xfe", b"[" * 100_000])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "films.yaml"
+    path.write_bytes(text)
+    with pytest.raises(SpecError, match=r"films\.yaml: is not") as caught:
+        load_pipeline(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(pipeline: Pipeline) -> None:
+    source = {"kind": "csv_images", "uri": "https://me:s3cret@example.org/films.zip"}
+    with pytest.raises(SpecError, match=r"source.*uri: holds a password; .*netrc") as caught:
+        apply_overrides(pipeline, {"source": source})
+    assert "s3cret" not in str(caught.value)
