@@ -26,6 +26,9 @@ from tasks.stages.base import Outcome, Stage, StageContext
 
 log = logging.getLogger("tasks")
 
+REASON_LENGTH = 2000
+"""Characters of a failure's reason that are kept; it travels into verdict, report and tags."""
+
 
 def run_stage(
     stage: Stage,
@@ -67,13 +70,19 @@ def run_stage(
     context = StageContext(
         pipeline=pipeline, run=run, out=Path(run.path) / stage.name, environment=environment
     )
+    committed = False
     try:
         manifest = _reuse_or_compute(stage, context, force)
+        committed = True
         stage.after_commit(context)
         tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
     except Exception as error:
+        if not committed:
+            # an earlier attempt's result must not stand for one that could not be had again
+            run.retract(stage.name)
         exit_code = error.exit_code if isinstance(error, StageError) else 1
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())[:REASON_LENGTH]
         seconds = round(time.perf_counter() - started, 3)
         run.write_failure(
             Failure(stage=stage.name, exit_code=exit_code, reason=reason, seconds=seconds, at=now())
@@ -101,6 +110,7 @@ def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manif
     if committed is not None and committed.fingerprint == wanted and stage.reusable:
         # a retry after the commit: computed by this very run, so even force has been obeyed
         log.info("%s: committed in this run already", stage.name)
+        run.forgive(stage.name)
         return committed
     if stage.reusable and not force:
         reused = run.cached(wanted)

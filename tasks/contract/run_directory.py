@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,9 +12,14 @@ import fsspec
 from fsspec.core import url_to_fs
 from pydantic import BaseModel
 
+from tasks.contract.hashing import sha256_text
 from tasks.contract.records import Failure, Manifest, Verdict
 
 M = TypeVar("M", bound=BaseModel)
+
+_STAMP = r"[A-Za-z_]+__\d{4}-\d\d-\d\dT\d\d{0}\d\d{0}\d\d(?:\.\d+)?{1}\d\d{0}\d\d[A-Za-z0-9_.~-]*"
+_DATED = re.compile(_STAMP.replace("{0}", ":").replace("{1}", r"\+"), re.ASCII)
+_FLATTENED = re.compile(_STAMP.replace("{0}", "_").replace("{1}", "_"), re.ASCII)
 
 
 class RunDirectory:
@@ -67,8 +73,13 @@ class RunDirectory:
         """Commit a stage: its last write. Removes the record of earlier failed attempts."""
         folder = f"{self.path}/{manifest.stage}"
         self._write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1))
-        if self.fs.exists(f"{folder}/failure.json"):
-            self.fs.rm(f"{folder}/failure.json")
+        self.forgive(manifest.stage)
+
+    def forgive(self, stage: str) -> None:
+        """Remove the record of a failed attempt: a later one has succeeded."""
+        path = f"{self.path}/{stage}/failure.json"
+        if self.fs.exists(path):
+            self.fs.rm(path)
 
     def write_failure(self, failure: Failure) -> None:
         """Record why an attempt failed."""
@@ -116,7 +127,9 @@ class RunDirectory:
     def _read_json(self, path: str) -> Any:
         try:
             return json.loads(self.fs.cat_file(path))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except (ValueError, RecursionError):
             return None
 
     def _write(self, path: str, text: str) -> None:
@@ -151,9 +164,14 @@ def run_uri(root: str, pipeline: str, run_id: str) -> str:
     pipeline : str
         Pipeline name.
     run_id : str
-        Airflow's run id, such as ``manual__2026-01-31T02:00:00+00:00``.
+        Airflow's run id, such as ``manual__2026-01-31T02:00:00+00:00``. Only ids of that form, and
+        those that need no change, keep their name alone; any other gets a digest behind it, so
+        that two runs never share a folder.
     """
-    safe = "".join(c if c.isalnum() or c in "-_.~" else "_" for c in run_id)
+    safe = re.sub(r"[^A-Za-z0-9_.~-]", "_", run_id)
+    unchanged = safe == run_id and safe.strip(".") and not _FLATTENED.fullmatch(safe)
+    if len(safe) > 200 or not (unchanged or _DATED.fullmatch(run_id)):
+        safe = f"{safe[:200].lstrip('.')}-{sha256_text(run_id)[:12]}"
     return f"{root.rstrip('/')}/{pipeline}/runs/{safe}"
 
 

@@ -163,3 +163,44 @@ def test_a_retry_keeps_checkpoints_and_clears_other_leftovers(night: Any, tmp_pa
 def test_a_stage_whose_input_is_missing_says_which_to_run_first(night: Any) -> None:
     with pytest.raises(NoInput, match="run stage 'transform' first"):
         night(Later())
+
+
+def test_a_result_that_stood_is_withdrawn_when_it_cannot_be_had_again(
+    night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Count()
+    night(stage)
+
+    def away(_: StageContext) -> str:
+        raise NoInput("the source is gone")
+
+    monkeypatch.setattr(stage, "state", away)
+    with pytest.raises(NoInput):
+        night(stage)
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    assert run.read_manifest("transform") is None
+    failure = run.read_failure("transform")
+    assert failure is not None
+    assert failure.reason == "the source is gone"
+
+
+def test_a_retry_of_what_follows_the_commit_clears_the_failure(
+    night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Count()
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+
+    def away(_: StageContext) -> None:
+        raise RuntimeError("no\nconnection")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stage, "after_commit", away)
+        with pytest.raises(RuntimeError):
+            night(stage)
+    failure = run.read_failure("transform")
+    assert failure is not None
+    assert failure.reason == "RuntimeError: no connection"
+    assert run.read_manifest("transform") is not None
+    night(stage)
+    assert run.read_failure("transform") is None
+    assert stage.computed == 1

@@ -42,6 +42,22 @@ def test_a_run_id_of_airflow_becomes_a_safe_folder_name(run: RunDirectory) -> No
     assert run.uri.startswith("file://")
 
 
+@pytest.mark.parametrize("run_id", [".", "..", "...", "../../etc", "a" * 300])
+def test_no_run_id_leads_out_of_the_folder_of_runs(tmp_path: Path, run_id: str) -> None:
+    path = Path(RunDirectory(run_uri(str(tmp_path), "films", run_id)).path)
+    assert path.parent == tmp_path / "films" / "runs"
+    path.mkdir(parents=True)
+
+
+def test_two_run_ids_never_share_a_folder() -> None:
+    ids = [
+        *("manual__2026-01-31T02:00:00+00:00", "manual__2026-01-31T02_00_00_00_00"),
+        *("manual__2026-01-31T02:00:00.5+00:00_x1", "a+b", "a:b", "a_b", "a b", "ä_b", "b_b"),
+    ]
+    assert len({run_uri("/runs", "films", run_id) for run_id in ids}) == len(ids)
+    assert run_uri("/runs", "films", "a_b") == "/runs/films/runs/a_b"
+
+
 def test_a_stage_without_a_manifest_never_happened(run: RunDirectory) -> None:
     (Path(run.path) / "ingest").mkdir(parents=True)
     (Path(run.path) / "ingest/metadata.parquet").write_text("half")
