@@ -43,7 +43,8 @@ def measure(
     -------
     Measured
         ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that have test rows),
-        ``balanced_accuracy_above_chance`` ((ba - 1/K) / (1 - 1/K): 0 for guessing, 1 at best),
+        ``balanced_accuracy_above_chance`` ((ba - 1/K) / (1 - 1/K), K the number of these classes:
+        0 for one answer to everything, 1 at best; left out where K is 1),
         ``least_recall``, ``roc_auc`` (of the positive class, or mean over classes against the rest;
         left out where a class has no test rows), ``recall.CLASS``, ``precision.CLASS``,
         ``f1.CLASS``. All within 0..1, except above chance, which may be negative; larger is better.
@@ -59,9 +60,11 @@ def measure(
     present = support > 0
     result = Measured()
     result.metrics["accuracy"] = float(np.mean(predicted == truth))
-    balanced, chance = float(recall[present].mean()), 1 / len(classes)
+    # of the classes that are measured: always naming one of them gets 1/K, however many more exist
+    balanced, chance = float(recall[present].mean()), 1 / int(present.sum())
     result.metrics["balanced_accuracy"] = balanced
-    result.metrics["balanced_accuracy_above_chance"] = (balanced - chance) / (1 - chance)
+    if chance < 1:
+        result.metrics["balanced_accuracy_above_chance"] = (balanced - chance) / (1 - chance)
     least = int(kinds[present][recall[present].argmin()])
     result.metrics["least_recall"] = float(recall[least])
     right = int(np.sum((truth == least) & (predicted == least)))
@@ -138,7 +141,9 @@ def bootstrap_intervals(
     """Return percentile bootstrap intervals of accuracy and balanced accuracy.
 
     Groups (patients) are resampled, not rows: images of one patient are alike, and an interval that
-    takes them for independent is too narrow [1]_.
+    takes them for independent is too narrow [1]_. Where every answer is right the bootstrap has no
+    spread, and its lower end is replaced by that of Clopper and Pearson for as many groups, all of
+    them right [2]_; balanced accuracy's by that of its smallest class, in its share of the mean.
 
     Parameters
     ----------
@@ -158,13 +163,15 @@ def bootstrap_intervals(
     Returns
     -------
     dict
-        ``accuracy`` and ``balanced_accuracy`` to (low, high), within 0..1.
+        ``accuracy`` and ``balanced_accuracy`` to (low, high), within 0..1. Empty when there are
+        fewer than two groups, which tell nothing of how groups differ.
 
     References
     ----------
     .. [1] Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+    .. [2] Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
     """
-    if not resamples:
+    if not resamples or len(set(groups)) < 2:
         return {}
     _, group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     counts = np.zeros((group.max() + 1, 2 * classes), np.int64)
@@ -184,8 +191,23 @@ def bootstrap_intervals(
         "balanced_accuracy": np.nanmean(recall, axis=1),
     }
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    if right.all():
+        holders = (counts[:, :classes] > 0).sum(axis=0)
+        measured = holders[holders > 0]
+        return {
+            "accuracy": (_least_share(len(counts), tails[0]), 1.0),
+            "balanced_accuracy": (
+                1 - (1 - _least_share(int(measured.min()), tails[0])) / len(measured),
+                1.0,
+            ),
+        }
     return {
         name: (float(low), float(high))
         for name, sample in values.items()
         for low, high in [np.quantile(sample, tails)]
     }
+
+
+def _least_share(trials: int, tail: float) -> float:
+    """Return the share of successes under which that many in a row would be rarer than the tail."""
+    return float(tail ** (1 / trials))

@@ -64,6 +64,20 @@ def test_a_class_without_test_images_is_warned_of_and_left_out() -> None:
     assert "owl" in measured.warnings[0]
 
 
+def test_chance_is_that_of_the_classes_that_have_test_images() -> None:
+    truth = np.array([0] * 6 + [1] * 6)
+    always = measure(
+        truth,
+        certain(np.zeros(12, int), 25),
+        classes=[f"c{i}" for i in range(25)],
+        positive_index=1,
+    )
+    assert always.metrics["balanced_accuracy"] == 0.5
+    assert always.metrics["balanced_accuracy_above_chance"] == 0
+    alone = measure(truth[:6], certain(truth[:6]), classes=CLASSES, positive_index=None)
+    assert "balanced_accuracy_above_chance" not in alone.metrics
+
+
 def test_roc_auc_is_about_the_positive_class() -> None:
     truth = np.array([0, 0, 1, 1])
     scores = np.array([0.1, 0.4, 0.35, 0.8])
@@ -116,3 +130,23 @@ def test_no_resamples_no_interval() -> None:
         )
         == {}
     )
+
+
+def test_one_patient_tells_nothing_of_how_patients_differ() -> None:
+    assert (
+        bootstrap_intervals(
+            TRUTH, PREDICTED, ["a"] * 10, classes=3, resamples=100, confidence=0.9, seed=0
+        )
+        == {}
+    )
+
+
+def test_five_right_answers_do_not_prove_a_perfect_model() -> None:
+    truth = np.array([0, 0, 0, 0, 1])
+    intervals = bootstrap_intervals(
+        truth, truth, list("abcde"), classes=3, resamples=100, confidence=0.95, seed=0
+    )
+    # Clopper and Pearson's interval of 5 of 5 is 0.478 to 1
+    assert intervals["accuracy"] == (pytest.approx(0.478, abs=1e-3), 1)
+    # the one image of the second class may as well have been luck: 0.025 of its recall is sure
+    assert intervals["balanced_accuracy"] == (pytest.approx((1 + 0.025) / 2), 1)
