@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tasks.contract import BadConfig
 from tasks.spec import Augmentation, Train
 from tasks.training.checkpoints import Checkpoint, EpochRecord, Progress
 from tasks.training.input_pipeline import Examples, balanced_class_weights
@@ -77,6 +78,11 @@ def fit(
     -------
     Progress
         The epochs done, those before a kill included.
+
+    Raises
+    ------
+    BadConfig
+        The loss is not finite: the training has diverged.
     """
     trainer = compiled(model, train)
     with tf.device("CPU:0"):
@@ -231,6 +237,13 @@ class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.monotonic()
         figures = {name: float(logs[name]) for name in _FIGURES}
+        if not np.isfinite([figures["loss"], figures["val_loss"]]).all():
+            # before the checkpoint, which would bring it back at every retry
+            raise BadConfig(
+                f"train: loss {figures['loss']:g}, validation loss {figures['val_loss']:g} in "
+                f"epoch {epoch + 1}: the training has diverged; lower train.learning_rate or set "
+                "train.mixed_precision to off"
+            )
         record = EpochRecord(
             epoch=epoch + 1,
             **figures,

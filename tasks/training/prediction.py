@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tasks.contract import BadInput
+
 log = logging.getLogger("tasks")
 
 _LINE_EVERY_SECONDS = 15.0
@@ -62,6 +64,11 @@ class SavedClassifier:
         -------
         ndarray
             float32, shape (n, len(classes)); rows sum to 1.
+
+        Raises
+        ------
+        BadInput
+            Some answers are not numbers.
         """
         iterator = iter(files)
         parts: list[NDArray[np.float32]] = []
@@ -75,4 +82,12 @@ class SavedClassifier:
                 log.info("predicted %d%s images", done, f" of {total}" if total else "")
         if not parts:
             return np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate(parts)
+        answers = np.concatenate(parts)
+        broken = int((~np.isfinite(answers)).any(axis=1).sum())
+        if broken:
+            # its argmax would be the first class, and look like an answer
+            raise BadInput(
+                f"the model's answer to {broken} of {len(answers)} images is not a number: its "
+                "weights, or what it computes from them, have overflowed"
+            )
+        return answers

@@ -5,16 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from tasks import registry, tracking
-from tasks.contract import RunDirectory
+from tasks.contract import BadInput, RunDirectory
 from tasks.runner import run_stage
 from tasks.stages import load_stage
+from tasks.training.export import export_model
 from tasks.training.plots import plot_confusion, plot_mistakes
+from tasks.training.prediction import SavedClassifier
 
 
 def test_predictions_are_kept_row_by_row(night: Any) -> None:
@@ -119,3 +122,14 @@ def test_a_confusion_matrix_of_any_size_is_drawn(number: int, tmp_path: Path) ->
 def test_a_model_without_mistakes_gets_a_figure_that_says_so(tmp_path: Path) -> None:
     plot_mistakes([], [], tmp_path / "mistakes.png", wrong=0, rows=9)
     assert (tmp_path / "mistakes.png").stat().st_size > 1000
+
+
+def test_answers_that_are_not_numbers_are_no_answers(tmp_path: Path, encode: Any) -> None:
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    )
+    model.set_weights([np.full((16, 2), np.nan), np.zeros(2)])
+    export_model(model, tmp_path / "model", name="m", classes=["a", "b"], positive=None)
+    picture = encode(Image.new("L", (4, 4), 9), "PNG")
+    with pytest.raises(BadInput, match="answer to 3 of 3 images is not a number"):
+        SavedClassifier(tmp_path / "model").predict([picture] * 3, batch_size=2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tasks.contract import BadInput
+from tasks.contract import BadConfig, BadInput
 from tasks.spec import Augmentation, Train
 from tasks.training import fitting
 from tasks.training.architectures import build_classifier
@@ -177,6 +177,33 @@ def test_early_stopping_returns_the_best_weights(tmp_path: Path) -> None:
     assert fitting.inference_accuracy(model, validation) == pytest.approx(
         progress.history[progress.best_epoch - 1].val_accuracy
     )
+
+
+def test_a_training_that_diverges_ends_there_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (40, 4, 4, 1)).astype(np.uint8)
+    labels = generator.integers(0, 2, 40)
+    train = Train(
+        architecture="dense",
+        image_size=(4, 4),
+        channels=1,
+        epochs=5,
+        optimizer="sgd",
+        learning_rate=1e30,
+        early_stopping=2,
+    )
+    fitting.prepare(train)
+    with pytest.raises(BadConfig, match=r"diverged; lower train\.learning_rate"):
+        fitting.fit(
+            build_classifier(train, classes=2, steps_per_epoch=1, weights_file=None),
+            training=Examples(noise, labels, np.arange(30)),
+            validation=Examples(noise, labels, np.arange(30, 40)),
+            train=train,
+            classes=2,
+            checkpoints=tmp_path,
+            key="k",
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mixed_precision_trains_and_leaves_a_float32_model(
