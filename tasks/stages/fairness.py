@@ -116,6 +116,7 @@ def _examine(
         favourable=favourable,
         positive=positive,
         min_group=pipeline.fairness.min_group,
+        clusters=list(rows["group_key"]),
         draws=pipeline.evaluate.bootstrap,
         confidence=pipeline.evaluate.confidence,
     )

@@ -1,5 +1,6 @@
 """Group fairness of test predictions: AIF360's metrics, error rates, gaps and intervals."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks.spec import ProtectedAttribute
 from tasks.trust.aif import group_metrics
 from tasks.trust.groups import BITS, Group, Outcomes, group_labels, split_into_groups
-from tasks.trust.intervals import percentile_interval, resample_counts, wilson
+from tasks.trust.intervals import percentile_interval, resample_clusters, wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +87,7 @@ def examine(
     favourable: str,
     positive: str | None,
     min_group: int,
+    clusters: "Sequence[str] | None" = None,
     draws: int = 1000,
     confidence: float = 0.95,
 ) -> AttributeReport:
@@ -106,8 +108,10 @@ def examine(
     min_group : int
         Rows under which a group is not judged, and a rate's own rows (those with the finding, for a
         true positive rate) under which it is not compared.
+    clusters : sequence of str, optional
+        Patient of each row, whose images are alike; rows are independent when left out.
     draws : int
-        Bootstrap replicates within each group; 0 gives no intervals.
+        Bootstrap replicates of the clusters within each group; 0 gives no intervals.
     confidence : float
         Of the intervals.
 
@@ -126,10 +130,7 @@ def examine(
         attribute=attribute.attribute, groups=groups, warnings=warnings, positive=positive
     )
     judged = [group for group in groups if group.judged]
-    replicates = [
-        resample_counts(group.cells, draws=draws, seed=number)
-        for number, group in enumerate(judged)
-    ]
+    replicates = _replicates(labels, outcomes, judged, clusters, draws)
     if {group.role for group in judged} == {"privileged", "unprivileged"}:
         _compare_sides(
             report, labels, outcomes, judged, replicates, favourable, min_group, confidence
@@ -137,6 +138,26 @@ def examine(
     if len(judged) > 1:
         _measure_gaps(report, judged, replicates, positive, min_group, confidence)
     return report
+
+
+def _replicates(
+    labels: "pd.Series[str]",
+    outcomes: Outcomes,
+    judged: Sequence[Group],
+    clusters: "Sequence[str] | None",
+    draws: int,
+) -> "list[Counts]":
+    import numpy as np
+
+    cells = outcomes.cells()
+    found = []
+    for seed, group in enumerate(judged):
+        rows = np.flatnonzero((labels == group.name).to_numpy()).tolist()
+        names = [str(row) if clusters is None else clusters[row] for row in rows]
+        found.append(
+            resample_clusters(cells[rows], names, size=1 << len(BITS), draws=draws, seed=seed)
+        )
+    return found
 
 
 def rate(cells: "Counts", name: Rate) -> tuple["Counts", "Counts"]:
@@ -212,6 +233,11 @@ def _compare_sides(
         if any(rate(cells, kind)[1] == 0 for kind in needed for cells in (low_cells, high_cells)):
             # such as false positives where the favourable outcome is due to everybody
             continue
+        if not math.isfinite(value):
+            report.warnings.append(
+                f"{report.attribute}: {name} is undefined, it divides by a rate of zero"
+            )
+            continue
         scarce = [
             kind
             for kind in needed
@@ -229,8 +255,10 @@ def _compare_sides(
             else None
         )
         low, high = interval or (None, None)
-        kind = needed[0] if needed else "selection_rate"
-        note = _sides_note(judged, kind, favourable, (low_cells, high_cells))
+        if needed:
+            note = _sides_note(judged, needed[0], favourable, (low_cells, high_cells))
+        else:
+            note = f"among all {int(taken.sum())} rows judged, whatever their group"
         report.metrics[name] = Figures(value=value, low=low, high=high, note=note)
 
 

@@ -1,7 +1,7 @@
 """Confidence intervals of rates and of what is computed from counts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -45,16 +45,23 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[fl
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 
-def resample_counts(counts: "Counts", *, draws: int, seed: int = 0) -> "Counts":
+def resample_clusters(
+    cells: "Counts", clusters: "Sequence[str]", *, size: int, draws: int, seed: int = 0
+) -> "Counts":
     """Draw bootstrap replicates of a group's rows, of which only the counts per cell matter.
 
-    Resampling n rows with replacement and counting them per cell is a multinomial draw, so the
-    bootstrap costs one call, whatever the number of rows.
+    Clusters (patients) are resampled, not rows: images of one patient are alike, and an interval
+    that takes them for independent is too narrow [1]_. Clusters with equal counts are
+    interchangeable, so the bootstrap is one multinomial draw, whatever the number of rows.
 
     Parameters
     ----------
-    counts : (cells,) int array
-        Rows of the group in each cell of its table.
+    cells : (rows,) int array
+        Cell of each row, below ``size``.
+    clusters : sequence of str
+        Cluster of each row.
+    size : int
+        Number of cells.
     draws : int
         Replicates.
     seed : int
@@ -62,16 +69,28 @@ def resample_counts(counts: "Counts", *, draws: int, seed: int = 0) -> "Counts":
 
     Returns
     -------
-    (draws, cells) int array
-        Each row sums to the group's size.
+    (draws, size) int array
+        Counts per cell. All zero, which leaves every rate undefined, where there are fewer than two
+        clusters: they tell nothing of how clusters differ.
+
+    References
+    ----------
+    .. [1] A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section
+       3.8.
     """
     import numpy as np
 
-    total = int(counts.sum())
-    if total == 0:
-        return np.zeros((draws, len(counts)), dtype=np.int64)
+    number: dict[str, int] = {}
+    rows = np.array([number.setdefault(cluster, len(number)) for cluster in clusters], np.int64)
+    if len(number) < 2:
+        return np.zeros((draws, size), dtype=np.int64)
+    counts = np.zeros((len(number), size), dtype=np.int64)
+    np.add.at(counts, (rows, cells), 1)
+    kinds, multiplicity = np.unique(counts, axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
-    return generator.multinomial(total, counts / total, size=draws)
+    drawn = generator.multinomial(len(counts), multiplicity / len(counts), size=draws)
+    replicates: Counts = drawn @ kinds
+    return replicates
 
 
 def percentile_interval(

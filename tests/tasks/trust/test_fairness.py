@@ -108,6 +108,35 @@ def test_groups_that_differ_by_chance_have_an_interval_around_zero() -> None:
     assert gap.low < 0 < gap.high
 
 
+def test_patients_with_many_alike_images_make_the_intervals_wider() -> None:
+    groups, truth, predicted = rows_of({"M": (40, 10, 10, 40), "F": (30, 20, 10, 40)})
+    alone = examined(groups, truth, predicted).metrics
+    together = examined(
+        groups, truth, predicted, clusters=[str(row // 5) for row in range(len(groups))]
+    ).metrics
+    for name in ("true_positive_rate_gap", "statistical_parity_difference", "accuracy_gap"):
+        one, other = alone[name], together[name]
+        assert one.low is not None and one.high is not None
+        assert other.low is not None and other.high is not None
+        assert other.high - other.low > 1.6 * (one.high - one.low), name
+
+
+def test_a_ratio_to_nothing_is_told_rather_than_infinite() -> None:
+    report = examined(
+        *rows_of({"M": (0, 20, 0, 20), "F": (10, 10, 5, 15)}),
+        favourable="opacity",
+        sides={"privileged": ["M"]},
+    )
+    assert "disparate_impact" not in report.metrics
+    assert report.metrics["statistical_parity_difference"].value == pytest.approx(15 / 40)
+    assert report.warnings == ["sex: disparate_impact is undefined, it divides by a rate of zero"]
+
+
+def test_the_theil_index_is_not_said_to_compare_groups() -> None:
+    report = examined(*rows_of({**TABLE, "X": (1, 0, 0, 1)}))
+    assert report.metrics["theil_index"].note == "among all 80 rows judged, whatever their group"
+
+
 def test_the_largest_group_is_the_reference_unless_another_is_declared() -> None:
     table = {"A": (10, 5, 5, 10), "B": (20, 5, 5, 20), "C": (8, 4, 4, 8)}
     roles = {group.name: group.role for group in examined(*rows_of(table)).groups}
@@ -184,6 +213,15 @@ def test_the_stage_finds_the_planted_bias(night: Any) -> None:
     assert manifest.metrics[metric] == pytest.approx(missed / len(found))
     assert manifest.notes[metric].startswith(f"F: {len(found) - missed} of {len(found)}")
     assert manifest.metrics[f"{metric}.low"] <= manifest.metrics[metric]
+    # the same films, taken by one patient of each sex: no interval can be told
+    images = night.folder("arrange") / "images.parquet"
+    table = pd.read_parquet(images)
+    table["group_key"] = table["sex"].fillna("nobody")
+    table.to_parquet(images)
+    night.commit("arrange")
+    patients = night.check("fairness", fairness={"protected": [{"attribute": "sex"}]}).metrics
+    assert patients[metric] == manifest.metrics[metric]
+    assert f"{metric}.low" not in patients
     assert manifest.output("fairness_sex.png").bytes > 5000
     document = night.document("fairness", "fairness.json")
     assert [row["group"] for row in document["attributes"][0]["groups"]][-1] == BLANK
