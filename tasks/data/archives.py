@@ -1,14 +1,17 @@
 """Unpacks archives that nobody vouches for."""
 
+import bz2
+import errno
+import gzip
 import logging
 import lzma
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, cast
 
 from tasks.contract import BadInput
 
@@ -19,6 +22,18 @@ MAX_RATIO = 100
 """Unpacked bytes a packed byte may become, beyond :data:`FREE_BYTES`."""
 FREE_BYTES = 1 << 30
 
+LONGEST_HEADER = 1 << 20
+"""Bytes of an extended tar header (a long name, say); the standard library reads it as a whole."""
+
+WARNINGS = 5
+"""Entries left out that are named; the others are counted."""
+
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -27,12 +42,20 @@ _BROKEN = (
     EOFError,
     RuntimeError,  # an encrypted zip
     NotImplementedError,
+    gzip.BadGzipFile,
 )
 
 
 def is_archive(path: Path) -> bool:
     """Tell whether a file is a zip or a tar, packed or not, by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        with _unpacked(path) as stream:
+            tarfile.TarInfo.frombuf(stream.read(512), "utf-8", "surrogateescape")
+    except (*_BROKEN, OSError):
+        return False
+    return True
 
 
 def unpack(archive: Path, target: Path) -> Path:
@@ -65,8 +88,8 @@ def unpack(archive: Path, target: Path) -> Path:
     draft.mkdir(parents=True)
     budget = _Budget(archive)
     try:
-        entries = _zip(archive) if zipfile.is_zipfile(archive) else _tar(archive)
-        for name, stream in entries:
+        read = _zip if zipfile.is_zipfile(archive) else _tar
+        for name, stream in read(archive, budget):
             _write(archive, draft, name, stream, budget)
     except _BROKEN as error:
         raise BadInput(f"{archive.name}: cannot be unpacked: {_first_line(error)}") from None
@@ -75,6 +98,8 @@ def unpack(archive: Path, target: Path) -> Path:
             f"{archive.name}: holds {error.filename} both as file and as folder"
         ) from None
     draft.rename(target)
+    if budget.left_out > WARNINGS:
+        log.warning("%s: %d entries are left out in all", archive.name, budget.left_out)
     log.info("unpacked %s: %d files, %d bytes", archive.name, budget.files, budget.written)
     return target
 
@@ -87,10 +112,20 @@ class _Budget:
         self.limit = FREE_BYTES + MAX_RATIO * archive.stat().st_size
         self.written = 0
         self.files = 0
+        self.left_out = 0
 
     def count_file(self) -> None:
         self.files += 1
-        if self.files > MAX_ENTRIES:
+        self._check_entries()
+
+    def leave_out(self, name: str, what: str) -> None:
+        self.left_out += 1
+        self._check_entries()
+        if self.left_out <= WARNINGS:
+            log.warning("%s: %r is %s and is left out", self.name, name[:200], what)
+
+    def _check_entries(self) -> None:
+        if self.files + self.left_out > MAX_ENTRIES:
             raise BadInput(f"{self.name}: holds more than {MAX_ENTRIES} files")
 
     def count_bytes(self, number: int) -> None:
@@ -102,12 +137,51 @@ class _Budget:
             )
 
 
-def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+class _Counted:
+    """A stream that ends the unpacking when too much has come out of it, written or skipped."""
+
+    def __init__(self, stream: IO[bytes], budget: _Budget) -> None:
+        self._stream, self._budget, self._read = stream, budget, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._read += len(data)
+        # the blocks of the tar itself are not meant by the limit on files
+        if self._read > 2 * self._budget.limit:
+            self._budget.count_bytes(self._read)
+        return data
+
+
+class _Entry(tarfile.TarInfo):
+    """Refuses headers that the standard library would read into memory whatever their size."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"{self.name[:80]!r} is a sparse file, which is not supported")
+        extended = self.type in (
+            *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+            *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        )
+        if extended and self.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"an extended header has {self.size} bytes")
+        return cast(tarfile.TarInfo, super()._proc_member(opened))  # type: ignore[misc]
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as stream:
+        magic = stream.read(6)
+    for start, opener in _OPENERS.items():
+        if magic.startswith(start):
+            return cast(IO[bytes], opener(archive, "rb"))
+    return archive.open("rb")
+
+
+def _zip(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes] | None]]:
     with zipfile.ZipFile(archive) as opened:
         for entry in opened.infolist():
             # the upper half of external_attr is the Unix mode; 0o120000 marks a symbolic link
             if (entry.external_attr >> 16) & 0o170000 == 0o120000:
-                log.warning("%s: link %s is left out", archive.name, entry.filename)
+                budget.leave_out(entry.filename, "a link")
             elif entry.is_dir():
                 yield entry.filename, None
             else:
@@ -115,17 +189,28 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                     yield entry.filename, stream
 
 
-def _tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _tar(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes] | None]]:
     # a stream, so that a compressed archive is read once and its index is not held in memory
-    with tarfile.open(archive, "r|*") as opened:
+    with _unpacked(archive) as stream:
+        counted = _Counted(stream, budget)
+        yield from _entries(counted, budget)
+        # on to the end: only there does a packed file tell its checksum
+        while counted.read(1 << 20):
+            pass
+
+
+def _entries(counted: _Counted, budget: _Budget) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r|", tarinfo=_Entry) as opened:
         for entry in opened:
             opened.members = []  # type: ignore[attr-defined]
             if entry.isdir():
                 yield entry.name, None
+            elif entry.issparse():
+                raise tarfile.ReadError(f"{entry.name[:80]!r} is a sparse file")
             elif entry.isfile():
                 yield entry.name, opened.extractfile(entry)
             else:
-                log.warning("%s: %s is no regular file and is left out", archive.name, entry.name)
+                budget.leave_out(entry.name, "no regular file")
 
 
 def _write(archive: Path, root: Path, name: str, stream: IO[bytes] | None, budget: _Budget) -> None:
@@ -134,11 +219,11 @@ def _write(archive: Path, root: Path, name: str, stream: IO[bytes] | None, budge
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise BadInput(f"{archive.name}: entry {name!r} would leave the folder it is unpacked into")
     target = root.joinpath(*path.parts)
-    if stream is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if stream is None:
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as out:
             while chunk := stream.read(1 << 20):
                 budget.count_bytes(len(chunk))
@@ -146,7 +231,7 @@ def _write(archive: Path, root: Path, name: str, stream: IO[bytes] | None, budge
     except OSError as error:
         if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
             raise
-        if error.errno == 36:  # ENAMETOOLONG
+        if error.errno == errno.ENAMETOOLONG:
             raise BadInput(f"{archive.name}: entry name {name[:80]!r}... is too long") from None
         raise
 

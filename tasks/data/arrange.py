@@ -189,10 +189,14 @@ def _paths(table: "pd.DataFrame", classes: list[str]) -> list[str]:
 def class_folders(classes: list[str]) -> dict[str, str]:
     """Return a folder name for each class: safe on any file system, different for each."""
     folders: dict[str, str] = {}
+    taken: set[str] = set()
     for index, name in enumerate(classes):
         safe = re.sub(r"[^\w.+ -]+", "_", name).strip(". ")[:80]
-        taken = {folder.lower() for folder in folders.values()}
-        folders[name] = safe if safe and safe.lower() not in taken else f"{safe or 'class'}-{index}"
+        folder, number = safe, index
+        while not folder or folder.lower() in taken:
+            folder, number = f"{safe or 'class'}-{number}", number + 1
+        taken.add(folder.lower())
+        folders[name] = folder
     return folders
 
 

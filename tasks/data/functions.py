@@ -1,10 +1,12 @@
 """Applies column functions, parsed by :mod:`tasks.spec.expressions`, to columns of the metadata."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
+from tasks.data.names import RESERVED
 from tasks.data.tables import column
 from tasks.spec.data import Transform
 from tasks.spec.expressions import FunctionCall, parse_function
@@ -30,6 +32,8 @@ def apply_transform(table: "pd.DataFrame", transform: Transform) -> list[str]:
 
     Raises
     ------
+    BadConfig
+        The column to be written is one of the stages' own.
     BadInput
         There is no such column, or the function does not fit its values.
     """
@@ -38,9 +42,13 @@ def apply_transform(table: "pd.DataFrame", transform: Transform) -> list[str]:
     except ValueError as error:
         raise BadConfig(str(error)) from None
     name = f"transform {transform.function} of {transform.column}"
+    written = transform.into or transform.column
+    if written in RESERVED:
+        # image_id is a path, image_status and split_side decide what is trained on
+        raise BadConfig(f"{name}: {written!r} is kept by the stages; write into another column")
     values = column(table, transform.column, name)
     warnings: list[str] = []
-    table[transform.into or transform.column] = _FUNCTIONS[call.name](values, call, name, warnings)
+    table[written] = _FUNCTIONS[call.name](values, call, name, warnings)
     return warnings
 
 
@@ -61,8 +69,13 @@ def as_text(values: "pd.Series") -> "pd.Series":
     if isinstance(values.dtype, pd.StringDtype):
         return values
     if pd.api.types.is_float_dtype(values.dtype):
-        return values.map(lambda v: f"{v:g}", na_action="ignore").astype("str")
+        return values.map(number_text, na_action="ignore").astype("str")
     return values.astype("str").where(values.notna())
+
+
+def number_text(value: float) -> str:
+    """Return a number as text, whole: ``7`` for 7.0, never ``1.23457e+06``, which names two."""
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(float(value))
 
 
 def replace_pattern(values: "pd.Series", pattern: str, replacement: str, name: str) -> "pd.Series":
@@ -169,14 +182,14 @@ def _bin(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any
     edges = [float(edge) for edge in call.args[0]]
     labels = call.option("labels")
     if labels is None:
-        labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-        labels.append(f"{edges[-1]:g} and over")
+        labels = [f"{number_text(low)} to {number_text(high)}" for low, high in pairwise(edges)]
+        labels.append(f"{number_text(edges[-1])} and over")
     if len(labels) == len(edges):
         edges.append(float("inf"))
     binned = pd.cut(parsed, edges, right=False, labels=labels)
     outside = binned.isna() & parsed.notna()
     if outside.any():
-        examples = ", ".join(f"{value:g}" for value in parsed[outside].unique()[:5])
+        examples = ", ".join(number_text(value) for value in parsed[outside].unique()[:5])
         warnings.append(
             f"{name}: {int(outside.sum())} values fall outside {call.args[0]} and are left blank: "
             f"{examples}"
@@ -195,7 +208,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_key(value: Any) -> str:
-    return f"{value:g}" if _is_number(value) else str(value)
+    return number_text(value) if _is_number(value) else str(value)
 
 
 _FUNCTIONS: dict[str, Callable[[Any, FunctionCall, str, list[str]], Any]] = {

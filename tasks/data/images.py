@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from struct import unpack_from
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -37,6 +38,19 @@ QUARANTINED: tuple[Status, ...] = (
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 """What TensorFlow decodes inside the served graph."""
+
+SMALLEST_16_BIT = 4096
+"""Largest value that a 16-bit image must reach; below it hardly 4 bits are left to the model."""
+
+_MASKS = 3
+"""BI_BITFIELDS: the header tells where each colour is."""
+
+_OTHER_KINDS = {
+    b"\x1f\x8b": "gzip data",
+    b"PK\x03\x04": "a zip archive",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "HDF5 data",
+}
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
@@ -99,7 +113,7 @@ def inspect_bytes(content: bytes) -> ImageFacts:
             with Image.open(BytesIO(content)) as image:
                 return _decode(image, content, sha256)
     except UnidentifiedImageError:
-        return bad("not_an_image", f"no known image format; it begins with {content[:12]!r}")
+        return bad("not_an_image", _what_it_is(content))
     except Image.DecompressionBombError:
         return bad("too_large", f"far more than the {MAX_PIXELS} pixels that are allowed")
     except MemoryError:
@@ -125,10 +139,48 @@ def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
             "unsupported",
             f"format {kind} cannot be served; convert it to one of {', '.join(FORMATS)}",
         )
-    if kind == "BMP" and mode not in ("RGB", "RGBA"):
-        return facts("unsupported", f"BMP of mode {mode} cannot be served; convert it to PNG")
+    if kind == "BMP" and not _plain_bmp(content):
+        return facts("unsupported", "BMP other than 24 or 32 bits BGR cannot be served; use PNG")
     image.load()
+    if mode.startswith("I") and 0 < _largest(image) < SMALLEST_16_BIT:
+        return facts(
+            "unsupported",
+            f"16 bits a pixel, but all below {SMALLEST_16_BIT}: serving keeps the upper 8 bits, "
+            "which are nearly black; scale it to 0..65535 or convert it to 8 bits",
+        )
     return facts("ok")
+
+
+def _largest(image: Image.Image) -> float:
+    high = image.getextrema()[1]
+    return high if isinstance(high, int | float) else max(high)
+
+
+def _plain_bmp(content: bytes) -> bool:
+    """Tell whether TensorFlow's decoder, which skips the header, finds B, G and R where it looks.
+
+    It knows neither palettes nor 16 bits nor colour masks (BITMAPV4HEADER, [MS-WMF] 2.2.2).
+    """
+    if len(content) < 54:
+        return False
+    size, bits, compression = unpack_from("<I", content, 14) + unpack_from("<HI", content, 28)
+    if bits not in (24, 32) or size < 40:
+        return False
+    if compression == _MASKS and bits == 32 and len(content) >= 66:
+        return bool(unpack_from("<3I", content, 54) == (0xFF0000, 0xFF00, 0xFF))
+    return bool(compression == 0)
+
+
+def _what_it_is(content: bytes) -> str:
+    """Name the content by kind, never by its bytes: equal failures are counted together."""
+    if content[128:132] == b"DICM":
+        return "a DICOM file; convert it to PNG"
+    if content.lstrip()[:1] == b"<":
+        return "a web page or other markup, perhaps a failed download"
+    for magic, name in _OTHER_KINDS.items():
+        if content.startswith(magic):
+            return f"{name}, no known image format"
+    return "no known image format"
 
 
 def inspect_all(paths: Sequence[Path | None]) -> Iterator[ImageFacts | None]:
@@ -143,6 +195,9 @@ def inspect_all(paths: Sequence[Path | None]) -> Iterator[ImageFacts | None]:
 
 def place(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where that is not possible."""
+    if os.path.islink(source):
+        # a hard link to the link would lead elsewhere from its new place
+        source = Path(os.path.realpath(source))
     try:
         os.link(source, target)
     except FileNotFoundError:

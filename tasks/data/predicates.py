@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
-from tasks.data.functions import as_text, match_pattern, numbers
+from tasks.data.functions import as_text, match_pattern, number_text, numbers
 from tasks.data.tables import column
 from tasks.spec.expressions import column_of, literal, parse_predicate
 
@@ -125,7 +125,8 @@ class _Evaluator:
 
     def _as_numbers(self, value: Any) -> Any:
         if isinstance(value, int | float):
-            return value
+            # whole numbers of Python grow without bound when multiplied
+            return float(value)
         parsed, wrong = numbers(value)
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
@@ -183,7 +184,7 @@ class _Evaluator:
     def _isin(self, values: Any, wanted: list[Any]) -> Any:
         if _is_numeric(values):
             return values.isin([float(v) for v in wanted if not isinstance(v, str)])
-        texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in wanted]
+        texts = [number_text(v) if isinstance(v, float) else str(v) for v in wanted]
         return as_text(values).isin(texts)
 
     def _between(self, values: Any, bounds: list[Any], inclusive: str) -> Any:

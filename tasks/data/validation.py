@@ -158,10 +158,10 @@ def _leakage(
     counts = {"shared": len(shared), "rows": len(rows)}
     if shared.empty:
         return Check(name, "ok", f"{what} is never on both sides", counts)
-    ids = rows.sort_values([key, "split_side"])
+    shown = rows[rows[key].isin(shared[:5])].sort_values([key, "split_side"])
     examples = "; ".join(
         " and ".join(f"{side} {i}" for side, i in _one_a_side(group))
-        for _, group in list(ids.groupby(key))[:5]
+        for _, group in shown.groupby(key)
     )
     message = (
         f"{len(shared)} times {what} is on both sides ({len(rows)} rows): {examples}; "

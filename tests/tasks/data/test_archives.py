@@ -1,5 +1,6 @@
 """Archives are unpacked whole or refused, and nothing in them reaches outside."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -150,3 +151,59 @@ def test_what_an_earlier_attempt_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.part" / "half").write_text("x")
     out = unpack(_tar(tmp_path / "a.tar", [_file("new")]), tmp_path / "out")
     assert [entry.name for entry in out.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, 50_000_000
+    archive = tmp_path / "bomb.tar.gz"
+    with gzip.open(archive, "wb", 1) as stream:
+        stream.write(header.tobuf())
+        stream.write(bytes(header.size))
+    assert is_archive(archive)
+    with pytest.raises(BadInput, match="an extended header has 50000000 bytes"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_what_is_skipped_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "FREE_BYTES", 1_000_000)
+    hidden = tarfile.TarInfo("hidden")
+    # a kind that nobody knows, with contents
+    hidden.type, hidden.size = b"Z", 60_000_000
+    archive = tmp_path / "bomb.tar.gz"
+    with gzip.open(archive, "wb") as stream:
+        stream.write(hidden.tobuf())
+        stream.write(bytes(hidden.size))
+    with pytest.raises(BadInput, match="unpacks to more than"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_flood_of_links_is_counted_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    links = [_special(f"l{number}", tarfile.SYMTYPE, "/etc") for number in range(50)]
+    archive = _tar(tmp_path / "a.tar", links)
+    unpack(archive, tmp_path / "out")
+    named = [record for record in caplog.records if "left out" in record.getMessage()]
+    assert len(named) == 6
+    assert "50 entries are left out" in named[-1].getMessage()
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 49)
+    with pytest.raises(BadInput, match="more than 49 files"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_an_overlong_folder_is_refused(tmp_path: Path) -> None:
+    archive = _tar(tmp_path / "a.tar", [_file(f"{'n' * 300}/x")])
+    with pytest.raises(BadInput, match="too long"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_flipped_byte_in_a_packed_tar_is_refused_in_one_line(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 400
+    archive = _tar(tmp_path / "a.tar.gz", [_file("a", content)], "w:gz")
+    damaged = bytearray(archive.read_bytes())
+    damaged[-6] ^= 0xFF
+    archive.write_bytes(damaged)
+    with pytest.raises(BadInput, match=r"^a\.tar\.gz: cannot be unpacked: [^\n]+$"):
+        unpack(archive, tmp_path / "out")

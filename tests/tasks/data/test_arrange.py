@@ -198,6 +198,11 @@ def test_class_folders_are_safe_and_different() -> None:
     assert folders["T-shirt/top"] == "T-shirt_top"
 
 
+def test_a_class_named_like_a_numbered_folder_keeps_its_own() -> None:
+    names = ["a-2", "A", "a", "a-3"]
+    assert len({folder.lower() for folder in class_folders(names).values()}) == len(names)
+
+
 def test_flat_names_never_collide_across_folders() -> None:
     names = [
         "x.png",

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from tasks.contract import BadInput
-from tasks.data.functions import apply_transform
+from tasks.contract import BadConfig, BadInput
+from tasks.data.functions import apply_transform, as_text
 from tasks.spec import Transform
 
 
@@ -33,6 +33,8 @@ def _apply(
         ("map({'M': 'male'})", ["M", "F", None], ["male", "F", None]),
         ("map({'M': 'male'}, default='other')", ["M", "F", None], ["male", "other", None]),
         ("map({1: 'one'})", ["1", "2"], ["one", "2"]),
+        ("map({1234567: 'a'})", ["1234567", "1234568"], ["a", "1234568"]),
+        ("fill(1234567)", [None], ["1234567"]),
         ("map({'Y': 1, 'N': 0}, default=None)", ["Y", "N", "?"], [1.0, 0.0, None]),
         ("regex('_day([0-9]+)$', '-\\\\1')", ["a_day12", "b", None], ["a-12", "b", None]),
         ("fill('unknown')", ["M", None], ["M", "unknown"]),
@@ -94,3 +96,16 @@ def test_an_unknown_column_is_named_with_those_that_come_closest() -> None:
     table = pd.DataFrame({"finding": ["a"], "view": ["PA"]})
     with pytest.raises(BadInput, match=r"no column 'Findings'; did you mean finding\?"):
         apply_transform(table, Transform(column="Findings", function="lower()"))
+
+
+def test_large_numbers_stay_apart_as_texts() -> None:
+    table = pd.DataFrame({"patient": pd.Series(["1234567", "1234568", "0.1", None], dtype="str")})
+    apply_transform(table, Transform(column="patient", function="to_number()"))
+    assert as_text(table["patient"]).tolist()[:3] == ["1234567", "1234568", "0.1"]
+
+
+@pytest.mark.parametrize("into", ["image_id", "image_status", "split_side", "group_key"])
+def test_columns_of_the_stages_cannot_be_written(into: str) -> None:
+    table = pd.DataFrame({"finding": ["a"], into: ["x"]})
+    with pytest.raises(BadConfig, match=f"'{into}' is kept by the stages; write into another"):
+        apply_transform(table, Transform(column="finding", function="lower()", into=into))

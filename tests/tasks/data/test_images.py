@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from struct import pack
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -43,12 +44,14 @@ def test_what_serving_decodes_is_ok(
     ("content", "status", "reason"),
     [
         (b"", "undecodable", "empty"),
-        (b"<!DOCTYPE html><h1>404</h1>", "not_an_image", "b'<!DOCTYPE ht'"),
+        (b"<!DOCTYPE html><h1>404</h1>", "not_an_image", "a web page or other markup"),
         (b"\x1f\x8b" + bytes(50), "not_an_image", "no known image format"),
         (bytes(1000), "not_an_image", "no known image format"),
     ],
 )
-def test_what_is_no_image_is_named(content: bytes, status: str, reason: str) -> None:
+def test_what_is_no_image_is_named_without_quoting_it(
+    content: bytes, status: str, reason: str
+) -> None:
     facts = inspect_bytes(content)
     assert facts.status == status
     assert reason in facts.reason
@@ -121,3 +124,57 @@ def test_a_file_is_linked_or_copied_into_a_new_folder(tmp_path: Path) -> None:
     assert (tmp_path / "b/c/d").samefile(source)
     with pytest.raises(FileNotFoundError):
         place(tmp_path / "absent", tmp_path / "e")
+
+
+def _bmp(bits: int, *, masks: tuple[int, int, int] | None = None, header: int = 40) -> bytes:
+    """Return a BMP of 4 x 4 pixels that Pillow reads, in a layout that Pillow does not write."""
+    pixels = bytes(range(4 * bits // 8)) * 4
+    compression = 3 if masks else 0
+    rest = pack("<4I", *masks, 0xFF000000) if masks else b""
+    body = pack("<IiiHHIIiiII", header, 4, 4, 1, bits, compression, len(pixels), 0, 0, 0, 0)
+    body += rest.ljust(header - 40, b"\0") if header > 40 else rest
+    offset = 14 + len(body)
+    return b"BM" + pack("<IHHI", offset + len(pixels), 0, 0, offset) + body + pixels
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (_bmp(24), "ok"),
+        (_bmp(32), "ok"),
+        (_bmp(32, masks=(0xFF0000, 0xFF00, 0xFF), header=108), "ok"),
+        # red and blue the other way round: TensorFlow would not notice
+        (_bmp(32, masks=(0xFF, 0xFF00, 0xFF0000), header=108), "unsupported"),
+        (_bmp(16), "unsupported"),
+    ],
+)
+def test_a_bmp_is_taken_only_if_tensorflow_reads_it_as_it_is_meant(
+    content: bytes, status: str
+) -> None:
+    assert inspect_bytes(content).status == status
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1"])
+def test_a_bmp_with_a_palette_is_quarantined(image_bytes: Callable[..., bytes], mode: str) -> None:
+    facts = inspect_bytes(image_bytes(kind="BMP", mode=mode))
+    assert (facts.status, facts.reason[:9]) == ("unsupported", "BMP other")
+
+
+@pytest.mark.parametrize(("largest", "status"), [(0, "ok"), (4095, "unsupported"), (65535, "ok")])
+def test_16_bits_of_which_serving_would_see_nothing_are_quarantined(
+    largest: int, status: str
+) -> None:
+    buffer = BytesIO()
+    Image.fromarray(np.full((8, 8), largest, np.uint16)).save(buffer, "PNG")
+    facts = inspect_bytes(buffer.getvalue())
+    assert facts.status == status
+    assert ("upper 8 bits" in facts.reason) == (status != "ok")
+
+
+def test_a_link_is_placed_as_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"pixels")
+    (tmp_path / "b.png").symlink_to("a.png")
+    place(tmp_path / "b.png", tmp_path / "elsewhere" / "b.png")
+    placed = tmp_path / "elsewhere" / "b.png"
+    assert not placed.is_symlink()
+    assert placed.read_bytes() == b"pixels"

@@ -95,3 +95,8 @@ def test_a_predicate_that_leaves_nothing_is_named_with_the_values_there_are(
 ) -> None:
     with pytest.raises(BadInput, match=r"leaves none of 4 rows; sex holds 'F' \(2\)"):
         apply_filters(table, ["metadata.sex == 'female'"])
+
+
+def test_a_product_of_huge_numbers_is_infinite_not_an_error(table: pd.DataFrame) -> None:
+    huge = " * ".join(["1000000000000000"] * 40)
+    assert not rows_where(table, f"metadata.width > {huge} / 3").any()
