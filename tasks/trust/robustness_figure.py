@@ -54,8 +54,8 @@ def draw_accuracy(
     axes.set_ylabel(f"accuracy ({confidence:.0%} interval)")
     ticks = sorted({document["strength"] for document in documents})
     axes.set_xticks([0, *ticks], [f"{tick:g}" for tick in (0, *ticks)])
-    axes.set_title("Accuracy under attack", loc="left", fontweight="bold", fontsize=11)
-    axes.legend(loc="lower left", frameon=False)
+    axes.set_title("Accuracy under attack")
+    axes.legend(loc="lower left")
     return figure
 
 
