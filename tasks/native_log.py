@@ -24,6 +24,8 @@ def import_tensorflow() -> None:
     not known chatter are logged after all.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Keras imports Matplotlib, which announces that it lists the fonts of a new machine
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     with _stderr_of_native_code() as lines:
         import tensorflow as tf
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+# it announces where it keeps data
 logging.getLogger("art").setLevel(logging.WARNING)
 with warnings.catch_warnings():
     # ART announces the absence of PyTorch

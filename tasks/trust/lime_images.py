@@ -59,7 +59,7 @@ class LimeExplainer:
                 tf.TensorSpec([None, None, None], tf.float32),
                 tf.TensorSpec([None, None, None], tf.float32),
                 tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([None, None], tf.bool),
+                tf.TensorSpec([None, None], tf.float32),
             ],
         )
 
@@ -87,7 +87,7 @@ class LimeExplainer:
         switches = lime.random_state.randint(0, 2, self._samples * count)
         switches = switches.reshape(self._samples, count)
         switches[0] = 1
-        probabilities = self._probabilities(image, segments, switches.astype(bool))
+        probabilities = self._probabilities(image, segments, switches.astype(np.float32))
         label = int(probabilities[0].argmax())
         _, weights, fidelity, _ = lime.base.explain_instance_with_data(
             switches,
@@ -110,7 +110,7 @@ class LimeExplainer:
         )
 
     def _probabilities(
-        self, image: Pixels, segments: NDArray[np.int64], switches: NDArray[np.bool_]
+        self, image: Pixels, segments: NDArray[np.int64], switches: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         pixels = tf.constant(image, tf.float32)
         hidden = tf.constant(mean_colours(image, segments))
@@ -124,11 +124,10 @@ class LimeExplainer:
         return np.concatenate([answer.numpy() for answer in answers])
 
     def _copies_classified(self, image: Any, hidden: Any, parts: Any, switches: Any) -> Any:
-        """Classify a copy for each row of switches: on shows the segment, off its mean colour."""
+        """Classify a copy for each row of switches: 1 shows the segment, 0 its mean colour."""
         # rows of whole values are looked up faster than values in rows: transpose, then back; as
-        # floats, since the vectorised transpose has no narrower types on every processor
-        columns = tf.transpose(tf.cast(switches, tf.float32))
-        shown = tf.transpose(tf.gather(columns, parts, axis=0)) > 0.5
+        # floats, since the vectorised kernels have no narrower types on every processor
+        shown = tf.transpose(tf.gather(tf.transpose(switches), parts, axis=0)) > 0.5
         flat = tf.where(shown, tf.reshape(image, [1, -1]), tf.reshape(hidden, [1, -1]))
         copies = tf.reshape(flat, tf.concat([tf.shape(switches)[:1], tf.shape(image)], axis=0))
         return self._classify(copies)

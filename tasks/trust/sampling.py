@@ -72,7 +72,12 @@ def decode_images(
 
     from tasks.training.images import decode_batch
 
-    encoded = tf.constant(list(files), tf.string)
-    pixels = decode_batch(encoded, image_size=image_size, channels=channels)
-    images: NDArray[np.float32] = tf.cast(pixels, tf.float32).numpy()
+    # a graph decodes in parallel, operations one by one do not
+    decode = tf.function(
+        lambda encoded: tf.cast(
+            decode_batch(encoded, image_size=image_size, channels=channels), tf.float32
+        ),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    images: NDArray[np.float32] = decode(tf.constant(list(files), tf.string)).numpy()
     return images

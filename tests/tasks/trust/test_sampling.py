@@ -1,6 +1,10 @@
 """Which test images are looked at."""
 
 import io
+import os
+import subprocess
+import sys
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -51,3 +55,35 @@ def test_images_are_decoded_as_the_model_sees_them() -> None:
     images = decode_images([buffer.getvalue()] * 3, image_size=(8, 10), channels=3)
     assert images.shape == (3, 8, 10, 3) and images.dtype == np.float32
     assert (images == 77).all()
+
+
+def test_the_checks_say_nothing_that_a_person_did_not_ask_for() -> None:
+    script = """
+import io, logging, sys
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(name)s %(message)s")
+from tasks.native_log import import_tensorflow
+import_tensorflow()
+import numpy as np, tensorflow as tf
+from PIL import Image
+from tasks.trust import attacks
+from tasks.trust.lime_images import LimeExplainer
+from tasks.trust.sampling import decode_images
+import tasks.figures, matplotlib.font_manager
+logging.getLogger("tensorflow").setLevel("WARNING")
+buffer = io.BytesIO()
+Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(buffer, "PNG")
+image, = decode_images([buffer.getvalue()], image_size=(8, 8), channels=1)
+classify = lambda x: tf.nn.softmax(tf.stack([tf.reduce_sum(x, (1, 2, 3)) / 4000] * 2, axis=1))
+LimeExplainer(classify, samples=60, segments=4, seed=0).explain(image)
+"""
+    with TemporaryDirectory() as home:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            # a machine on which none of them ever ran
+            env={**os.environ, "HOME": home, "MPLCONFIGDIR": home, "XDG_CACHE_HOME": home},
+        )
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line]
+    assert [line for line in lines if not line.startswith("tasks device: ")] == []
