@@ -67,7 +67,9 @@ def _quarantine_rows(ingest: StageFacts) -> list[dict[str, str]]:
 def _quarantine_table(ingest: StageFacts) -> Table | None:
     files: dict[str, list[str]] = {}
     for row in _quarantine_rows(ingest):
-        files.setdefault(row["reason"], []).append(str(row.get("filename") or ""))
+        # what a broken file happens to hold is no reason of its own
+        kind = row["reason"].partition("; it begins with ")[0]
+        files.setdefault(kind, []).append(str(row.get("filename") or ""))
     if not files:
         return None
     ranked = sorted(files.items(), key=lambda item: -len(item[1]))

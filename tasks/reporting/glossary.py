@@ -30,13 +30,14 @@ TERMS: dict[str, Term] = {
     "balanced_accuracy": Term(
         "Balanced accuracy",
         "1; chance is 1 / classes",
-        "Mean of the recalls of all classes, so that a rare class weighs as much as a common one.",
+        "Mean of the recalls of the classes that have test images, so that a rare class weighs as"
+        " much as a common one.",
     ),
     "balanced_accuracy_above_chance": Term(
         "Balanced accuracy above chance",
         "1; 0 is guessing",
         "Balanced accuracy rescaled so that 0 is what guessing, or one answer for everything, gets:"
-        " (b - 1/K) / (1 - 1/K) for K classes.",
+        " (b - 1/K) / (1 - 1/K) for K classes with test images.",
     ),
     "least_recall": Term(
         "Least recall",
@@ -69,17 +70,21 @@ TERMS: dict[str, Term] = {
         "The challenger's accuracy less the champion's, on the same test images.",
     ),
     "champion.accuracy": Term(
-        "Champion's accuracy", "", "Accuracy on the same test images of the model that serves now."
+        "Champion's accuracy",
+        "",
+        "Accuracy on the same test images of the model that served when this one was judged.",
     ),
     "champion.balanced_accuracy": Term(
         "Champion's balanced accuracy",
         "",
-        "Balanced accuracy on the same test images of the model that serves now.",
+        "Balanced accuracy on the same test images of the model that served when this one was"
+        " judged.",
     ),
     "accuracy_logged": Term(
         "Accuracy, logged while training",
         "1, in 0 to 1",
-        "As Keras reports it for the last epoch, with dropout and batch statistics in effect.",
+        "As Keras reports it for the epoch whose weights are kept, with dropout and batch"
+        " statistics in effect, while the weights still change.",
     ),
     "accuracy_inference": Term(
         "Accuracy, in inference mode",
@@ -121,7 +126,8 @@ TERMS: dict[str, Term] = {
         "Theil index",
         "0, from 0 up",
         "Inequality of the benefit over all individuals, a generalised entropy with alpha = 1;"
-        " the benefit of a person is prediction - truth + 1 (Speicher et al. 2018).",
+        " the benefit of a person is prediction - truth + 1 (Speicher et al. 2018). It does not"
+        " compare the groups.",
     ),
     "accuracy_gap": Term(
         "Accuracy gap", "0, in 0 to 1", "Largest difference in accuracy between any two groups."
@@ -162,7 +168,10 @@ TERMS: dict[str, Term] = {
         " random would reach.",
     ),
     "clean_accuracy": Term(
-        "Accuracy without attack", "1, in 0 to 1", "On the images that are then attacked."
+        "Accuracy without attack",
+        "1, in 0 to 1",
+        "On the images that are then attacked, the same number of every class as far as there are"
+        " enough: not the accuracy on all test images.",
     ),
     "accuracy_at": Term(
         "Accuracy under attack",

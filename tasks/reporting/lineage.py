@@ -39,7 +39,9 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
     section = Section(
         key="lineage",
         title="Lineage",
-        lead="The same source, settings and code give the same digests.",
+        lead="The same source, settings and code give the same data digests and fingerprints. A"
+        " model that is trained again gets a digest of its own, even where every answer is the"
+        " same: TensorFlow marks each file it writes.",
     )
     section.facts = [
         ("Source", ", ".join(f"{key} {_show(value)}" for key, value in (source or {}).items())),

@@ -89,7 +89,8 @@ def evaluation_section(run: RunFacts) -> Section:
     if stage.manifest is not None:
         section.lead = (
             "On test images that the model never saw, by the exported model that would be served."
-            " Intervals are bootstrap intervals."
+            f" {wording.intervals(stage.read_json('evaluation.json'))}, from a bootstrap over"
+            " groups (patients)."
         )
     classes, shown = _class_table(stage)
     tables = [

@@ -64,6 +64,10 @@ def fairness_section(run: RunFacts) -> Section:
         " less the privileged group's."
     )
     document = stage.read_json("fairness.json")
+    section.lead += (
+        f" {wording.intervals(document)}: those of differences and gaps from a bootstrap over"
+        " patients, those of a single group Wilson's, which take its images as independent."
+    )
     names, shown = _attributes(stage), set()
     for attribute in names:
         ordered = [f"{attribute}.{name}" for name in _FAIRNESS]
@@ -87,6 +91,12 @@ def explanations_section(run: RunFacts) -> Section:
     """Return the heat maps and the share of explanation mass inside the relevant region."""
     stage = run.stages["explain"]
     section = Section(key="explanations", title="Explanations", absence=stage.absence)
+    if stage.manifest is not None:
+        section.lead = (
+            "What speaks for the predicted class, on images taken in turn from every class, rightly"
+            " and wrongly classified: mistakes are more frequent among them than among all test"
+            " images."
+        )
     names = ["mass_inside_region", "region_area", "focus", "fidelity", "images"]
     shown = {*names, *(f"{name}{end}" for name in names for end in (".low", ".high"))}
     tables = [
@@ -109,7 +119,9 @@ def robustness_section(run: RunFacts) -> Section:
     section = Section(key="robustness", title="Adversarial robustness", absence=stage.absence)
     section.lead = (
         "Test images whose pixels are each changed by at most the strength, a share of the pixel"
-        " range, so as to mislead the model. FGSM takes one step, PGD several."
+        " range, so as to mislead the model. FGSM takes one step, PGD several. One grey level of an"
+        " 8-bit image is 0.0039 of the range. These attacks bound the accuracy under attack from"
+        " above only: a stronger one may find more."
     )
     accuracy, shown = _attacks_table(stage, "accuracy", title="Accuracy under attack, by strength")
     success, fooled = _attacks_table(

@@ -6,6 +6,10 @@ from typing import Literal
 Look = Literal["text", "number", "code", "pass", "fail", "quiet"]
 
 
+_SENTENCE = 40
+"""Letters beyond which a text does not fit into a column of a phone."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell of a table.
@@ -34,6 +38,12 @@ class Table:
     rows: list[list[Cell]]
     folded: bool = False
     """Shown on demand; in print, always."""
+
+    @property
+    def has_sentences(self) -> bool:
+        """Whether cells hold sentences: such rows are set one under the other on a phone."""
+        texts = (cell.text for row in self.rows for cell in row if cell.look in ("text", "quiet"))
+        return len(self.headings) > 2 and any(len(text) > _SENTENCE for text in texts)
 
 
 @dataclass(kw_only=True)

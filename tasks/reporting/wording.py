@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 COUNTS = frozenset(
     {
@@ -30,6 +31,14 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"{number(low)} to {number(high)}"
+
+
+def intervals(document: dict[str, Any]) -> str:
+    """Return what the intervals of a check's document are: ``Intervals are 95 % intervals``."""
+    confidence = document.get("confidence")
+    if not isinstance(confidence, int | float):
+        return "Intervals are confidence intervals"
+    return f"Intervals are {100 * confidence:g} % confidence intervals"
 
 
 def seconds(value: float) -> str:

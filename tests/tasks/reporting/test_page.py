@@ -184,6 +184,41 @@ def test_filter_steps_and_quarantine_reasons_are_counted(night):
     assert "truncated 1 clear.png" in text
 
 
+def test_what_a_broken_file_holds_is_no_reason_of_its_own(night, run: RunDirectory):
+    night()
+    rows = [f"{n},{n}.png,no known image format; it begins with b'{n}'" for n in range(3)]
+    commit(run, "ingest", {"quarantine.csv": "\n".join(["row,filename,reason", *rows])})
+    assert "no known image format 3 0.png, 1.png, 2.png" in _Page(render_page(run)).text
+
+
+def test_intervals_say_their_confidence_and_what_was_resampled(night, run: RunDirectory):
+    night()
+    commit(run, "fairness", {"fairness.json": {"confidence": 0.9, "attributes": []}})
+    text = _Page(render_page(run)).text
+    assert "Intervals are 90 % confidence intervals: those of differences and gaps from" in text
+    commit(run, "evaluate", {"evaluation.json": {"confidence": 0.95}})
+    assert (
+        "Intervals are 95 % confidence intervals, from a bootstrap" in _Page(render_page(run)).text
+    )
+
+
+def test_rows_have_headings_and_sentences_are_stacked_on_a_phone(night):
+    html = render_page(night())
+    assert '<th scope="row" data-heading="Stage">train' in html
+    first = {
+        name: html.partition(f'<section id="{name}">')[2].partition("<thead>")[0]
+        for name in ("stages", "fairness")
+    }
+    assert first["fairness"].rstrip().endswith('<table class="stacked">')
+    assert first["stages"].rstrip().endswith("<table>")
+
+
+def test_wide_tables_can_be_scrolled_by_keyboard(night):
+    html = render_page(night())
+    assert html.count('<div class="scroll" tabindex="0" role="region"') == html.count("<table")
+    assert 'aria-label="Filter steps"' in html
+
+
 def test_metrics_come_with_their_fair_value_and_the_note_of_the_stage(night):
     text = _Page(render_page(night())).text
     assert "Equal opportunity difference" in text
