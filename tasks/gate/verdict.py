@@ -49,7 +49,7 @@ def judge(
     return verdict_of(
         results,
         model=ModelIdentity(name=model_name, digest=digest),
-        champion=_identity(model_name, champion),
+        champion=champion_of(model_name, champion),
     )
 
 
@@ -67,7 +67,8 @@ def verdict_of(
     )
 
 
-def _identity(model_name: str, champion: ChampionEvidence) -> ModelIdentity | None:
+def champion_of(model_name: str, champion: ChampionEvidence) -> ModelIdentity | None:
+    """Return who serves now, None when nobody does."""
     if champion.current is None:
         return None
     version, digest = champion.current

@@ -163,6 +163,17 @@ class ServerClient:
         StageError
             An answer differs, comes from another version, or does not come.
         """
+        try:
+            return self._check(model, digest, answers, tolerance)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise StageError(
+                f"model server {self.url} gave an answer of another shape than KServe's: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _check(
+        self, model: str, digest: str, answers: Sequence[KnownAnswer], tolerance: float
+    ) -> float:
         images = [answer.image for answer in answers]
         first = self.predict_v1(model, images)
         rows = [entry["probabilities"] for entry in first["predictions"]]
@@ -193,7 +204,12 @@ class ServerClient:
                 f"model server {self.url}{path}: status {response.status_code}: "
                 f"{response.text[:300]}"
             )
-        document = response.json()
+        try:
+            document = response.json()
+        except ValueError as error:
+            raise StageError(
+                f"model server {self.url}{path}: answered no JSON: {response.text[:100]!r}"
+            ) from error
         return document if isinstance(document, dict) else {}
 
 

@@ -46,8 +46,9 @@ class Deployment:
         Time a server has to become ready or to switch.
     known_answers : callable
         Returns test images with offline predictions; called only if there is something to ask.
-    champion_digest : str
-        Digest of the registry's champion now; empty when there is none.
+    champion_digest : callable
+        Returns the digest of the registry's champion, empty when there is none. Called once no
+        other deployment can interfere; raises when this one must not go on.
     set_champion : callable
         Moves the registry's alias to this version.
     """
@@ -62,7 +63,7 @@ class Deployment:
     tolerance: float
     startup_seconds: float
     known_answers: Callable[[], Sequence[KnownAnswer]]
-    champion_digest: str
+    champion_digest: Callable[[], str]
     set_champion: Callable[[], None]
 
 
@@ -99,6 +100,8 @@ def deploy(deployment: Deployment) -> Deployed:
     folder = deployment.root / deployment.model
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
+        # not the champion, yet served: killed between the two; the steps are idempotent
+        champion_digest = deployment.champion_digest()
         current = read_pointer(folder)
         pointer = Pointer(
             version=deployment.version, digest=deployment.digest, path=deployment.version
@@ -107,7 +110,7 @@ def deploy(deployment: Deployment) -> Deployed:
         if current is not None and current.digest == deployment.digest:
             # this very version: an attempt was killed after the switch, or all is done already
             previous = read_pointer(folder, name=PREVIOUS)
-        if _serves_already(deployment, folder, current):
+        if champion_digest == deployment.digest and _serves_already(deployment, folder, current):
             log.info("%s version %s is serving already", deployment.model, deployment.version)
             return Deployed(already=True, previous=previous)
         _put_beside(deployment, folder / pointer.path)
@@ -122,9 +125,6 @@ def deploy(deployment: Deployment) -> Deployed:
 
 def _serves_already(deployment: Deployment, folder: Path, pointer: Pointer | None) -> bool:
     if pointer is None or pointer.digest != deployment.digest:
-        return False
-    if deployment.champion_digest != deployment.digest:
-        # killed between the switch and the alias: go through the steps again, they are idempotent
         return False
     target = folder / pointer.path
     if not target.is_dir() or tree_sha256(target) != deployment.digest:

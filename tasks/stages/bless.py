@@ -10,12 +10,13 @@ from tasks.contract import (
     RuleResult,
     StageError,
     Verdict,
+    sha256_file,
     tree_sha256,
     write_atomically,
 )
 from tasks.gate import ChampionEvidence, Evidence, judge
 from tasks.gate.evidence import JUDGED
-from tasks.gate.verdict import verdict_of
+from tasks.gate.verdict import champion_of, verdict_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext, StageInput
 
@@ -60,7 +61,9 @@ class Bless(Stage):
             log.exception("bless: the evidence cannot be judged")
             model = ModelIdentity(name=pipeline.model_name, digest=evidence.model_digest)
             verdict = verdict_of(
-                [_refusal("bless", f"{type(error).__name__}: {error}")], model=model, champion=None
+                [_refusal("bless", f"{type(error).__name__}: {error}")],
+                model=model,
+                champion=champion_of(pipeline.model_name, champion),
             )
         if not evidence.model_digest:
             return verdict
@@ -81,6 +84,7 @@ class Bless(Stage):
             "run_uri": context.run.uri,
             "pipeline": pipeline.name,
         }
+        champion = verdict.champion
         version = registry.register(
             environment,
             model_name=name,
@@ -92,6 +96,9 @@ class Bless(Stage):
             example=lambda: _example(evidence),
             tags=tags,
         )
+        if champion is not None and champion.version == version:
+            # what it earned its place with stays; tonight's opinion stands beside it
+            tags = {f"last_{key}": text for key, text in tags.items() if key != "pipeline"}
         registry.tag(environment, name, version, tags)
         registry.set_alias(environment, name, registry.CHALLENGER, version)
         model = ModelIdentity(name=name, version=version, digest=digest)
@@ -112,6 +119,9 @@ def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> C
             if evaluated is not None and not champion.get("compared", True):
                 said = [text for text in manifest.warnings if "the champion" in text]
                 not_compared = "; ".join(said) or "evaluate does not say why"
+            for name in ("evaluation.json", "predictions.parquet"):
+                if outputs.has(name) and not _as_committed(outputs, name):
+                    not_compared = f"{outputs.path(name)} is not the file that evaluate committed"
         except (OSError, KeyError, ValueError, AttributeError) as error:
             log.warning("bless: evaluation.json cannot be read: %s", error)
     return ChampionEvidence(
@@ -120,6 +130,10 @@ def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> C
         predictions=predictions,
         not_compared=not_compared,
     )
+
+
+def _as_committed(outputs: StageInput, name: str) -> bool:
+    return sha256_file(outputs.path(name)) == outputs.manifest.output(name).sha256
 
 
 def _model_problem(evidence: Evidence) -> str:

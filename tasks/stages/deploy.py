@@ -38,9 +38,20 @@ class Deploy(Stage):
         verdict = _blessed_verdict(context)
         pipeline, environment = context.pipeline, context.environment
         model = verdict.model
+        if environment.mlflow_uri and not model.version:
+            raise BadInput(
+                f"{model.name}: the verdict names no registered version, so none could become the "
+                "champion: run stage 'bless' again"
+            )
         version = model.version or f"digest-{model.digest[:12]}"
-        current = registry.champion_identity(environment, model.name)
-        _check_champion(verdict, current)
+
+        def champion_digest() -> str:
+            current = registry.champion_identity(environment, model.name)
+            _check_champion(verdict, current)
+            if not environment.mlflow_uri:
+                # without a registry the pointer alone says who serves
+                return model.digest
+            return current[1] if current else ""
 
         def set_champion() -> None:
             if environment.mlflow_uri and model.version:
@@ -58,10 +69,7 @@ class Deploy(Stage):
                 tolerance=pipeline.deploy.tolerance,
                 startup_seconds=pipeline.deploy.startup_seconds,
                 known_answers=lambda: _known_answers(context),
-                # without a registry the pointer alone says who serves
-                champion_digest=(current[1] if current else "")
-                if environment.mlflow_uri
-                else model.digest,
+                champion_digest=champion_digest,
                 set_champion=set_champion,
             )
         )
@@ -96,6 +104,11 @@ def _blessed_verdict(context: StageContext) -> Verdict:
         raise BadInput(
             f"{verdict.model.name}: the verdict refuses this model: "
             f"{'; '.join(verdict.reasons[:5]) or 'a rule did not pass'}"
+        )
+    if verdict.model.name != context.pipeline.model_name:
+        raise BadInput(
+            f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "
+            f"{context.pipeline.model_name!r}: run stage 'bless' again"
         )
     trained = context.input("train").manifest.output("model/").sha256
     if verdict.model.digest != trained:

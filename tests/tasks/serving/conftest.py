@@ -1,8 +1,12 @@
 """Real SavedModels and the real serving environment."""
 
 import io
+import json
 import os
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,40 @@ def serving_python() -> Path:
     if not python.exists():
         pytest.skip(f"no serving environment at {python}: make test creates it")
     return python
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    serving_python: Path,
+) -> "Callable[[Path], AbstractContextManager[tuple[subprocess.Popen[bytes], str]]]":
+    """Return a function that runs the model server on a folder; gives its process and address."""
+
+    @contextmanager
+    def start(root: Path) -> "Iterator[tuple[subprocess.Popen[bytes], str]]":
+        port_file = root.parent / f"{root.name}.port.json"
+        process = subprocess.Popen(
+            [
+                *(serving_python, "-m", "tasks.serving.server", "--root", root, "--port", "0"),
+                *("--port-file", port_file, "--poll-seconds", "0.1", "--ends-with-stdin"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(1200):
+                if port_file.exists() or process.poll() is not None:
+                    break
+                time.sleep(0.1)
+            yield process, json.loads(port_file.read_text())["url"]
+        finally:
+            # the closed pipe alone must end it
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(20)
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def make(
             tolerance=0.02,
             startup_seconds=120,
             known_answers=lambda: answers,
-            champion_digest="",
+            champion_digest=lambda: "",
             set_champion=lambda: aliases.append(version),
         )
         return dataclasses.replace(deployment, **changes)
@@ -100,7 +100,12 @@ def test_a_version_is_asked_then_switched_to_then_the_alias_moves(
         raise AssertionError("asked for known answers")
 
     again = deploy(
-        make("1", champion_digest=deployment.digest, python=Path("absent"), known_answers=never)
+        make(
+            "1",
+            champion_digest=lambda: deployment.digest,
+            python=Path("absent"),
+            known_answers=never,
+        )
     )
     assert again.already
     assert aliases == ["1"]
@@ -211,7 +216,7 @@ def test_kill_9_leaves_no_server_behind(
 def test_a_deployment_killed_between_switch_and_alias_is_completed_by_its_retry(
     make: Make, aliases: list[str], saved_models: dict[str, Path]
 ) -> None:
-    deployment = make("2", champion_digest=tree_sha256(saved_models["1"]))
+    deployment = make("2", champion_digest=lambda: tree_sha256(saved_models["1"]))
     old = install(deployment.root, "1", saved_models["1"])
     new = install(deployment.root, "2", saved_models["2"])
     write_pointer(deployment.root / "demo", old, name="previous.json")

@@ -2,13 +2,13 @@
 
 import base64
 import json
-import os
 import shutil
 import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,36 +43,19 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(
-    serving_python: Path, saved_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    start_server: Callable[[Path], AbstractContextManager[tuple["subprocess.Popen[bytes]", str]]],
+    saved_models: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("served")
     for version, folder in saved_models.items():
         shutil.copytree(folder, root / "demo" / version)
-    port_file = root.parent / f"{root.name}.port.json"
-    process = subprocess.Popen(
-        [
-            *(serving_python, "-m", "tasks.serving.server", "--root", root, "--port", "0"),
-            *("--port-file", port_file, "--poll-seconds", "0.1", "--ends-with-stdin"),
-        ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    write_pointer(
+        root / "demo", Pointer(version="1", digest=tree_digest(root / "demo" / "1"), path="1")
     )
-    made = Server(root, process, "")
-    made.point_to("1")
-    try:
-        for _ in range(1200):
-            if port_file.exists() or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        made.url = json.loads(port_file.read_text())["url"]
-        yield made
-    finally:
-        # the closed pipe alone must end it
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(20) == 0
+    with start_server(root) as (process, url):
+        yield Server(root, process, url)
+    assert process.returncode == 0
 
 
 @pytest.fixture
@@ -263,7 +246,7 @@ def test_a_deployment_switches_the_running_server_and_asks_it(
             tolerance=0.02,
             startup_seconds=120,
             known_answers=lambda: answers,
-            champion_digest=tree_digest(saved_models["1"]),
+            champion_digest=lambda: tree_digest(saved_models["1"]),
             set_champion=lambda: aliases.append(
                 version_1.predict_v1("demo", images)["model_version"]
             ),
