@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,8 @@ def _describe(item: "Explained") -> dict[str, Any]:
         "correct": item.correct,
         "probability": round(explanation.probability, 6),
         "fidelity": round(explanation.fidelity, 6),
-        "mass_inside_region": item.inside,
+        # not a number, which JSON does not know, where nothing speaks for the class
+        "mass_inside_region": item.inside if math.isfinite(item.inside or 0.0) else None,
         "region_area": item.area,
         "weights": [round(float(weight), 8) for weight in explanation.weights],
     }

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.trust.attacks import Attack, CompiledClassifier, Pixels, attack_images
+
+SHOWN_OF_A_CLASS, SHOWN_AT_MOST = 4, 16
+"""Adversarial images kept of every attack, among those that turned the answer and those not."""
 
 log = logging.getLogger("tasks")
 
@@ -24,8 +28,9 @@ class Attacked:
     attack : str
     strength : float
         Largest change of a pixel, as a fraction of the pixel range.
-    images : (n, height, width, channels) float32 array
-        The adversarial images, 0..255.
+    shown : dict of int to (height, width, channels) float32 array
+        The adversarial images that may be shown, 0..255, by row: to keep all of every attack would
+        take as much memory as all images many times over.
     predicted : (n,) int array
         Their predicted classes.
     right : (n,) bool array
@@ -34,7 +39,7 @@ class Attacked:
 
     attack: Attack
     strength: float
-    images: Pixels
+    shown: dict[int, Pixels]
     predicted: Indices
     right: NDArray[np.bool_]
 
@@ -92,11 +97,12 @@ def attack_all(
             )
             predicted = classifier.predict(changed).argmax(axis=1)
             right = (clean == true_index) & (predicted == true_index)
+            kept = _to_show(true_index, turned=(clean == true_index) & ~right)
             results.append(
                 Attacked(
                     attack=attack,
                     strength=strength,
-                    images=changed,
+                    shown={row: changed[row].copy() for row in kept},
                     predicted=predicted,
                     right=right,
                 )
@@ -110,6 +116,19 @@ def attack_all(
                 time.perf_counter() - started,
             )
     return clean, results
+
+
+def _to_show(true_index: Indices, *, turned: NDArray[np.bool_]) -> list[int]:
+    """Choose rows to keep an image of: some of every class that gave way, and some that did not."""
+    rows: list[int] = []
+    for among in (turned, ~turned):
+        taken: Counter[int] = Counter()
+        for row in np.flatnonzero(among).tolist():
+            label = int(true_index[row])
+            if taken[label] < SHOWN_OF_A_CLASS and taken.total() < SHOWN_AT_MOST:
+                taken[label] += 1
+                rows.append(row)
+    return rows
 
 
 def as_document(

@@ -70,7 +70,8 @@ def choose_examples(
     ranked = sorted(results, key=lambda result: (result.strength, result.attack != "pgd"))
     for result in ranked:
         for index in np.flatnonzero((clean == true_index) & ~result.right):
-            chosen.setdefault(int(index), result)
+            if int(index) in result.shown:
+                chosen.setdefault(int(index), result)
     examples = sorted(chosen.items(), key=lambda item: (item[1].strength, item[0]))
     # of every class first, since one class often gives way before all others
     seen: dict[int, int] = {}
@@ -80,7 +81,7 @@ def choose_examples(
         keyed.append((seen.setdefault(label, 0), example))
         seen[label] += 1
     picked = [example for _, example in sorted(keyed, key=lambda key: key[0])][:count]
-    rest = [(i, ranked[-1]) for i in range(len(clean)) if i not in chosen] if ranked else []
+    rest = [(i, ranked[-1]) for i in ranked[-1].shown if i not in chosen] if ranked else []
     return [*picked, *rest[: count - len(picked)]]
 
 
@@ -111,7 +112,7 @@ def draw_examples(
     for axis in axes.flat:
         axis.set_axis_off()
     for row, (index, result) in zip(axes, examples, strict=False):
-        original, adversarial = images[index], result.images[index]
+        original, adversarial = images[index], result.shown[index]
         amplification = 127.5 / (255.0 * result.strength)
         noise = 127.5 + (adversarial - original) * amplification
         answers = [

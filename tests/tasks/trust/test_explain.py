@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_a_model_that_looks_into_a_corner_is_caught_with_the_worst_images_named(
     assert manifest.metrics["explain.focus"] < 0.5
     assert manifest.metrics["explain.focus.high"] < 1
     assert "least: film" in manifest.notes["explain.mass_inside_region"]
+
+
+def test_a_model_for_which_nothing_speaks_has_no_mass_anywhere(night: Any) -> None:
+    night.train(linear_model(SQUARE, gain=0.0))
+    manifest = night.check("explain", **OPTIONS)
+    assert "explain.mass_inside_region" not in manifest.metrics
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (night.folder("explain") / "explanations.json").read_text(encoding="utf-8")
+    document = json.loads(text, parse_constant=refuse)
+    assert {image["mass_inside_region"] for image in document["images"]} == {None}
 
 
 def test_rightly_and_wrongly_classified_images_of_every_class_are_explained(night: Any) -> None:

@@ -50,9 +50,13 @@ def test_a_linear_model_falls_exactly_where_its_margin_says(night: Any, attack: 
     shares = []
     for result in results:
         largest = 255 * result.strength
-        change = np.abs(result.images - images)
-        assert change.max() <= largest + 1e-3
-        assert result.images.min() >= 0 and result.images.max() <= 255
+        for row, changed in result.shown.items():
+            change = np.abs(changed - images[row])
+            assert largest / 2 < change.max() <= largest + 1e-3
+            assert changed.min() >= 0 and changed.max() <= 255
+        # of both classes, turned and not: a few, however many were attacked
+        assert 8 <= len(result.shown) <= 16
+        assert {labels[row] for row in result.shown} == {0, 1}
         # where no pixel reaches the end of its range, the worst case is known
         margin = margins(images, labels)
         sure = np.abs(margin - largest) > 0.5
@@ -170,6 +174,29 @@ def test_the_stage_tells_accuracy_by_strength(night: Any) -> None:
     assert manifest.output("adversarial_examples.png").bytes > 20_000
     attacks = night.document("robustness", "robustness.json")["attacks"]
     assert [a["strength"] for a in attacks] == [0.02, 0.1, 0.3] * 2
+
+
+def test_the_examples_are_those_of_the_weakest_attack_that_turns_them(night: Any) -> None:
+    from tasks.trust.attacks import CompiledClassifier, logits_model
+    from tasks.trust.robustness import attack_all
+    from tasks.trust.robustness_figure import choose_examples
+
+    images, labels = films(night)
+    classifier = CompiledClassifier(logits_model(linear_model(SQUARE)), classes=2)
+    clean, results = attack_all(
+        classifier, images, labels, attacks=["pgd", "fgsm"], strengths=[0.3, 0.1], steps=4, seed=0
+    )
+    examples = choose_examples(clean, labels, results)
+    assert [labels[row] for row, _ in examples] == [0, 1, 0, 1]
+    for row, result in examples:
+        assert row in result.shown and not result.right[row]
+        assert (result.attack, result.strength) == ("pgd", 0.1)
+    # none gives way to next to nothing: those that stood are shown instead
+    _, results = attack_all(
+        classifier, images, labels, attacks=["fgsm"], strengths=[1e-4], steps=1, seed=0
+    )
+    stood = choose_examples(clean, labels, results)
+    assert len(stood) == 4 and all(result.right[row] for row, result in stood)
 
 
 def test_the_stage_warns_when_the_examined_model_is_not_the_evaluated_one(night: Any) -> None:
