@@ -179,6 +179,7 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
     failures = [stage.failure for stage in facts.stages.values() if stage.failure]
     spent = sum(m.seconds for m in fresh) + sum(failure.seconds for failure in failures)
     champion = verdict.champion if verdict else None
+    reused = len(manifests) - len(fresh)
     found = [
         ("Model", str(model["name"])),
         ("Version", model["version"] or "not registered"),
@@ -187,6 +188,10 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
         ("Started", wording.moment(started)),
         ("Judged", wording.moment(verdict.at if verdict else "")),
         ("Time in stages", wording.seconds(spent)),
+        (
+            "Taken over from earlier runs",
+            f"{reused} of {wording.count_of(len(manifests), 'stage')}",
+        ),
         ("Model digest", verdict.model.digest if verdict and verdict.model.digest else "unknown"),
     ]
     if champion and champion.digest:

@@ -249,7 +249,9 @@ def test_a_metric_that_nobody_described_is_shown_under_its_name(night, run: RunD
 
 
 def test_a_reused_stage_names_the_run_that_computed_it(night):
-    assert "from run scheduled__2026-01-30" in _Page(render_page(night())).text
+    text = _Page(render_page(night())).text
+    assert "from run scheduled__2026-01-30" in text
+    assert "Taken over from earlier runs 1 of 13 stages" in text
 
 
 def test_lineage_lists_settings_seeds_packages_and_the_code_revision(night):
