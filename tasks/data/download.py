@@ -1,12 +1,15 @@
 """Fetches files over http(s), going on where a broken transfer stopped."""
 
 import logging
+import netrc
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
-from tasks.contract import NoInput, StageError
+from tasks.contract import BadConfig, NoInput, StageError
 from tasks.contract.run_directory import write_atomically
 
 if TYPE_CHECKING:
@@ -103,7 +106,7 @@ def _transfer(uri: str, part: Path, mark: Path) -> None:
                 done += len(chunk)
                 if time.monotonic() - said > 5:
                     said = time.monotonic()
-                    log.info("fetching %s: %d of %s bytes", uri, done, total or "?")
+                    log.info("fetching %s: %d of %s bytes", shown(uri), done, total or "?")
         if total and done != total:
             raise _Transient(f"got {done} of {total} bytes")
 
@@ -117,14 +120,42 @@ def _check(answer: "httpx.Response") -> None:
     if status == 429 or status >= 500:
         raise _Transient(f"the server answered {status}")
     if status >= 400:
-        raise NoInput(f"{answer.url}: the server answered {status} {answer.reason_phrase}")
+        address = shown(str(answer.url))
+        raise NoInput(f"{address}: the server answered {status} {answer.reason_phrase}")
 
 
 def _client() -> "httpx.Client":
     import httpx
 
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    return httpx.Client(timeout=timeout, follow_redirects=True)
+    try:
+        account = httpx.NetRCAuth(os.environ.get("NETRC"))
+    except OSError:
+        account = None
+    except netrc.NetrcParseError as error:
+        raise BadConfig(f"{error.filename}: line {error.lineno}: {error.msg}") from None
+    return httpx.Client(
+        timeout=timeout,
+        follow_redirects=True,
+        max_redirects=5,
+        auth=account,
+        event_hooks={"response": [_refuse_downgrade]},
+    )
+
+
+def _refuse_downgrade(answer: "httpx.Response") -> None:
+    """Refuse to be sent from https to http, where anybody may change what is trained on."""
+    following = answer.next_request
+    if answer.url.scheme == "https" and following and following.url.scheme != "https":
+        raise NoInput(
+            f"{shown(str(answer.url))}: sends on to {shown(str(following.url))}, no https"
+        )
+
+
+def shown(uri: str) -> str:
+    """Return an address for a log line: without account and query, which may hold a secret."""
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _retried(uri: str, action: Callable[[], T]) -> T:
@@ -134,14 +165,14 @@ def _retried(uri: str, action: Callable[[], T]) -> T:
         try:
             return action()
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise NoInput(f"{uri}: is no address: {error}") from None
+            raise NoInput(f"{shown(uri)}: is no address: {error}") from None
         except (httpx.HTTPError, _Transient) as error:
             reason = str(error) or type(error).__name__
             if attempt + 1 == ATTEMPTS:
                 break
             wait = FIRST_WAIT_SECONDS * 2**attempt
-            log.warning("%s: %s; trying again in %.1f s", uri, reason, wait)
+            log.warning("%s: %s; trying again in %.1f s", shown(uri), reason, wait)
             time.sleep(wait)
     raise StageError(
-        f"{uri}: cannot be fetched: {reason}; in a closed network set source.uri to a path"
+        f"{shown(uri)}: cannot be fetched: {reason}; in a closed network set source.uri to a path"
     )

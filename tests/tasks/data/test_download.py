@@ -1,10 +1,12 @@
 """Downloads against a real server on loopback that breaks off, stumbles and refuses."""
 
+import base64
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tasks.contract import NoInput, StageError
@@ -24,6 +26,7 @@ class _Server(ThreadingHTTPServer):
         self.script: list[str] = []
         self.ranges: list[str | None] = []
         self.head_allowed = True
+        self.accounts: list[str | None] = []
 
     def address(self, path: str = "/data.bin") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
@@ -33,12 +36,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_HEAD(self) -> None:
+        self.server.accounts.append(self.headers.get("Authorization"))
         if not self.server.head_allowed:
             self.send_error(405)
         else:
             self._answer(send_body=False)
 
     def do_GET(self) -> None:
+        self.server.accounts.append(self.headers.get("Authorization"))
         action = self.server.script.pop(0) if self.server.script else "ok"
         self.server.ranges.append(self.headers.get("Range"))
         if action.isdigit():
@@ -147,3 +152,42 @@ def test_the_state_is_asked_for_by_get_where_head_is_refused(server: _Server) ->
 def test_a_server_without_versions_never_passes_for_unchanged(server: _Server) -> None:
     server.etag = ""
     assert remote_state(server.address()) != remote_state(server.address())
+
+
+def test_neither_token_nor_account_reaches_a_message(
+    server: _Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = ["503", "404"]
+    address = server.address().replace("//", "//me@") + "?token=s3cret"
+    server.files["/data.bin?token=s3cret"] = CONTENT
+    with pytest.raises(NoInput) as caught:
+        download(address, tmp_path / "data.bin")
+    told = str(caught.value) + caplog.text
+    assert "/data.bin" in told
+    assert "s3cret" not in told and "me@" not in told
+
+
+def test_the_account_comes_from_the_netrc_file(
+    server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login me password s3cret\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    download(server.address(), tmp_path / "data.bin")
+    expected = "Basic " + base64.b64encode(b"me:s3cret").decode()
+    assert set(server.accounts) == {expected}
+
+
+def test_a_way_from_https_to_http_is_not_taken() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {"location": "http://elsewhere.example/data.zip"}
+        return httpx.Response(302, headers=headers, request=request)
+
+    with httpx.Client(
+        transport=httpx.MockTransport(answer),
+        follow_redirects=True,
+        event_hooks={"response": [module._refuse_downgrade]},
+    ) as client:
+        with pytest.raises(NoInput, match="sends on to http://elsewhere"):
+            client.get("https://source.example/data.zip")
