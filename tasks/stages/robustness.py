@@ -49,7 +49,10 @@ class RobustnessStage(Stage):
         chosen = stratified(rows, by=["class_index"], count=options.images, seed=options.seed)
         if chosen.empty:
             raise BadInput("robustness: the arrangement holds no test images to attack")
-        model = load_classifier(context.input("train").path("model.keras"))
+        model = load_classifier(
+            context.input("train").path("model.keras"),
+            architecture=context.pipeline.train.architecture,
+        )
         height, width, channels = model.input_shape[1:]
         images = decode_images(
             arranged.read_bytes(chosen), image_size=(height, width), channels=channels

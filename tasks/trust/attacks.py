@@ -1,5 +1,6 @@
 """Adversarial attacks of ART on a compiled classifier."""
 
+import importlib
 import logging
 import warnings
 from pathlib import Path
@@ -9,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from tasks.contract import BadConfig
 
 # it announces where it keeps data
 logging.getLogger("art").setLevel(logging.WARNING)
@@ -114,15 +117,38 @@ def _softened(logits: Any, targets: Any) -> Any:
     return tf.stop_gradient(SUREST_MARGIN / tf.maximum(lead, SUREST_MARGIN))
 
 
-def load_classifier(path: Path) -> Any:
+def load_classifier(path: Path, *, architecture: str = "") -> Any:
     """Load the Keras model that training left beside the served one.
+
+    Parameters
+    ----------
+    path : Path
+        ``model.keras``.
+    architecture : str
+        The pipeline file's name of it; of ``package.module:function`` the module is imported, since
+        the model may be made of layers that are defined there.
 
     Returns
     -------
     keras.Model
         Uncompiled; pixels 0..255 to probabilities.
+
+    Raises
+    ------
+    BadConfig
+        The module or a class of the model is not found.
     """
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    module, _, function = architecture.partition(":")
+    try:
+        known = vars(importlib.import_module(module)) if function else {}
+        custom = {name: value for name, value in known.items() if callable(value)}
+        return keras.models.load_model(path, compile=False, safe_mode=True, custom_objects=custom)
+    except (ImportError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
+        raise BadConfig(
+            f"train.architecture: the model of {architecture!r} was trained but cannot be loaded "
+            f"again ({reason[:200]}); layers of your own must be names of its module, or registered"
+        ) from error
 
 
 def logits_model(model: Any) -> Any:

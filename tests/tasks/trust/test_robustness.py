@@ -1,5 +1,9 @@
 """Attacks: within their bounds, as strong as theory says, and the same as stock ART's."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +11,7 @@ import pytest
 
 from .conftest import CHECKER, SIDE, SQUARE, linear_model
 
+REPOSITORY = Path(__file__).parents[3]
 STRENGTHS = [0.02, 0.1, 0.2, 0.3]
 
 
@@ -208,3 +213,43 @@ def test_the_stage_warns_when_the_examined_model_is_not_the_evaluated_one(night:
     assert manifest.warnings == [
         "robustness: model.keras and the evaluated model disagree on 10 of 20 images"
     ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_users_own_layers_are_found_again(tmp_path: Path, known: bool) -> None:
+    layer = [
+        "class Doubled(keras.layers.Layer):",
+        "    def call(self, x):",
+        "        return 2 * x",
+    ]
+    model = [
+        "def tiny(shape, classes, train):",
+        *([] if known else [f"    {line}" for line in layer]),
+        "    return keras.Sequential([keras.Input(shape), Doubled(), keras.layers.Flatten(),",
+        "        keras.layers.Dense(classes, activation='softmax')])",
+    ]
+    source = ["import keras", *(layer if known else []), *model]
+    (tmp_path / "house_layers.py").write_text("\n".join(source))
+    # training and attack are processes of their own: what one has imported the other has not
+    scripts = [
+        "import house_layers; house_layers.tiny((4, 4, 1), 2, None).save('m.keras')",
+        "from pathlib import Path; from tasks.trust.attacks import load_classifier\n"
+        "print(load_classifier(Path('m.keras'), architecture='house_layers:tiny').output_shape)",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    done = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+        )
+        for script in scripts
+    ]
+    if known:
+        assert done[1].stdout.splitlines()[-1] == "(None, 2)"
+    else:
+        last = done[1].stderr.splitlines()[-1]
+        assert "BadConfig: train.architecture: the model of 'house_layers:tiny' was trained" in last
+        assert "Could not locate class 'Doubled'" in last
