@@ -101,6 +101,11 @@ def _imagenet_model(
             f"train.channels: {train.channels} does not go with train.weights {train.weights!r}: "
             "pretrained weights read 3 channels"
         )
+    if train.frozen != "none" and not pretrained:
+        raise BadConfig(
+            f"train.frozen: {train.frozen!r} would keep random weights; give train.weights, or "
+            "leave train.frozen at 'none'"
+        )
     backbone = _backbone(train, function, weights_file)
     _freeze(backbone, train)
     if pretrained:
@@ -257,6 +262,12 @@ def _user_model(train: Train, classes: int) -> Any:
         raise BadConfig(
             f"train.architecture: {train.architecture} must map {(None, *shape)} to "
             f"{(None, classes)}, but maps {found[0]} to {found[1]}"
+        )
+    answer = np.asarray(model(np.zeros((1, *shape), np.float32), training=False), np.float64)
+    if not (answer.min() >= 0 and abs(answer.sum() - 1) < 1e-2):
+        raise BadConfig(
+            f"train.architecture: {train.architecture} must end in a softmax, but answers a black "
+            f"image with {', '.join(f'{value:.3g}' for value in answer[0, :5])}"
         )
     return model
 

@@ -141,13 +141,13 @@ def test_pretrained_weights_want_three_channels(backbone_weights: Path) -> None:
 
 
 @pytest.fixture
-def house_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def write(outputs: str) -> None:
+def house_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def write(outputs: str, ending: str = "softmax") -> None:
         (tmp_path / "house_nets.py").write_text(
             "import keras\n"
             "def tiny(input_shape, classes, train):\n"
             "    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(),\n"
-            f"        keras.layers.Dense({outputs}, activation='softmax')])\n"
+            f"        keras.layers.Dense({outputs}, activation='{ending}')])\n"
         )
 
     monkeypatch.syspath_prepend(tmp_path)
@@ -155,12 +155,23 @@ def house_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     return write
 
 
-def test_a_users_own_function_is_used(house_models: Callable[[str], None]) -> None:
+def test_a_users_own_function_is_used(house_models: Callable[..., None]) -> None:
     house_models("classes")
     assert build(architecture="house_nets:tiny").output_shape == (None, 3)
 
 
-def test_a_users_model_of_the_wrong_shape_is_refused(house_models: Callable[[str], None]) -> None:
+def test_a_users_model_of_the_wrong_shape_is_refused(house_models: Callable[..., None]) -> None:
     house_models("classes + 1")
     with pytest.raises(BadConfig, match=r"must map .* to \(None, 3\)"):
         build(architecture="house_nets:tiny")
+
+
+def test_a_users_model_without_a_softmax_is_refused(house_models: Callable[..., None]) -> None:
+    house_models("classes", "linear")
+    with pytest.raises(BadConfig, match=r"must end in a softmax, but answers .* with 0, 0, 0"):
+        build(architecture="house_nets:tiny")
+
+
+def test_random_weights_are_not_frozen() -> None:
+    with pytest.raises(BadConfig, match=r"'all' would keep random weights; give train\.weights"):
+        build(architecture="mobilenet_v2", frozen="all")
