@@ -145,11 +145,11 @@ def _client() -> "httpx.Client":
 
 def _refuse_downgrade(answer: "httpx.Response") -> None:
     """Refuse to be sent from https to http, where anybody may change what is trained on."""
-    following = answer.next_request
-    if answer.url.scheme == "https" and following and following.url.scheme != "https":
-        raise NoInput(
-            f"{shown(str(answer.url))}: sends on to {shown(str(following.url))}, no https"
-        )
+    if answer.url.scheme != "https" or not answer.has_redirect_location:
+        return
+    following = answer.url.join(answer.headers["location"])
+    if following.scheme != "https":
+        raise NoInput(f"{shown(str(answer.url))}: sends on to {shown(str(following))}, no https")
 
 
 def shown(uri: str) -> str:
