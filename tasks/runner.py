@@ -107,7 +107,8 @@ def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manif
 
     wanted = key(stage.state(context))
     committed = run.read_manifest(stage.name)
-    if committed is not None and committed.fingerprint == wanted and stage.reusable:
+    kept = committed is not None and committed.fingerprint == wanted and stage.reusable
+    if committed is not None and kept and run.stands(committed):
         # a retry after the commit: computed by this very run, so even force has been obeyed
         log.info("%s: committed in this run already", stage.name)
         run.forgive(stage.name)

@@ -99,10 +99,20 @@ class RunDirectory:
         manifest = RunDirectory(entry["run_uri"]).read_manifest(entry["stage"])
         if manifest is None or manifest.digest != entry.get("digest"):
             return None
+        return manifest if self.stands(manifest) else None
+
+    def stands(self, manifest: Manifest) -> bool:
+        """Tell whether a manifest's outputs are still there, the files in their full size."""
         fs, folder = url_to_fs(manifest.location)
-        if all(fs.exists(f"{folder}/{output.path}") for output in manifest.outputs):
-            return manifest
-        return None
+        try:
+            return all(
+                fs.exists(f"{folder}/{output.path}")
+                if output.path.endswith("/")
+                else fs.size(f"{folder}/{output.path}") == output.bytes
+                for output in manifest.outputs
+            )
+        except FileNotFoundError:
+            return False
 
     def remember(self, fingerprint: str, manifest: Manifest) -> None:
         """Let later runs find the result under its fingerprint."""

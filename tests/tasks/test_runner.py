@@ -204,3 +204,19 @@ def test_a_retry_of_what_follows_the_commit_clears_the_failure(
     night(stage)
     assert run.read_failure("transform") is None
     assert stage.computed == 1
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+@pytest.mark.parametrize("run_id", ["one", "two"])
+def test_a_result_whose_files_are_damaged_is_computed_again(
+    night: Any, run_id: str, damage: str
+) -> None:
+    stage = Count()
+    first = night(stage)
+    path = Path(first.location.removeprefix("file://")) / "result.txt"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_text("")
+    night(stage, run_id)
+    assert stage.computed == 2
