@@ -13,7 +13,7 @@ from tasks.data.functions import as_text
 from tasks.data.images import place
 from tasks.data.shards import write_shards
 from tasks.data.split import Grouping, hash_sides, join_groups
-from tasks.data.tables import column, read_table, write_table
+from tasks.data.tables import column, quoted, read_table, write_table
 from tasks.spec.data import Label, Split
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str 
         classes = list(label.classes)
         strange = [(name, n) for name, n in counts.most_common() if name not in classes]
         if strange:
-            examples = ", ".join(f"{name!r} ({n} rows)" for name, n in strange[:5])
+            examples = ", ".join(f"{quoted(name)} ({n} rows)" for name, n in strange[:5])
             raise BadInput(
                 f"label.column {label.column!r} holds {len(strange)} values that are not in "
                 f"label.classes: {examples}; map them with a transform, filter or declare them "
@@ -168,7 +168,7 @@ def _sides(table: "pd.DataFrame", grouping: Grouping, split: Split) -> list[str]
     wrong = ~sides.isin(["train", "test"])
     if wrong.any():
         counts = Counter(sides[wrong].fillna("(blank)")).most_common(5)
-        examples = ", ".join(f"{name!r} ({n} rows)" for name, n in counts)
+        examples = ", ".join(f"{quoted(name)} ({n} rows)" for name, n in counts)
         raise BadInput(
             f"split.column {split.column!r} holds values other than train and test: {examples}; "
             "map them with a transform"

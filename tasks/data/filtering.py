@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadInput
 from tasks.data.predicates import columns_in, rows_where
+from tasks.data.tables import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,5 +60,5 @@ def apply_filters(
 
 def _commonest(table: "pd.DataFrame", name: str) -> str:
     counts = table[name].value_counts(dropna=False).head(5)
-    values = ", ".join(f"{value!r} ({count})" for value, count in counts.items())
+    values = ", ".join(f"{quoted(value)} ({count})" for value, count in counts.items())
     return f"{name} holds {values}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.names import RESERVED
-from tasks.data.tables import column
+from tasks.data.tables import column, quoted
 from tasks.spec.data import Transform
 from tasks.spec.expressions import FunctionCall, parse_function
 
@@ -199,7 +199,7 @@ def _bin(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any
 
 def _warn_of_non_numbers(values: Any, wrong: Any, name: str, warnings: list[str]) -> None:
     if wrong.any():
-        examples = ", ".join(repr(value) for value in values[wrong].unique()[:5])
+        examples = ", ".join(quoted(value) for value in values[wrong].unique()[:5])
         warnings.append(f"{name}: {int(wrong.sum())} values are no numbers, left blank: {examples}")
 
 

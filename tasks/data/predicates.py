@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.functions import as_text, match_pattern, number_text, numbers
-from tasks.data.tables import column
+from tasks.data.tables import column, quoted
 from tasks.spec.expressions import column_of, literal, parse_predicate
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class _Evaluator:
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             raise BadInput(
-                f"{self.name}: column {value.name!r} holds {value.iloc[row]!r} (row {row + 1}), "
-                f"{int(wrong.sum())} values are no numbers; transform the column with to_number(), "
+                f"{self.name}: column {value.name!r} holds {quoted(value.iloc[row])} "
+                f"(row {row + 1}), {int(wrong.sum())} values are no numbers; transform the column with to_number(), "
                 "which leaves them blank"
             )
         return parsed

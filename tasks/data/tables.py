@@ -22,6 +22,12 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
     table.to_parquet(path, index=False)
 
 
+def quoted(value: object) -> str:
+    """Return a cell for a message: in quotes, and no longer than a line bears."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def column(table: "pd.DataFrame", name: str, asked_by: str) -> "pd.Series":
     """Return a column.
 

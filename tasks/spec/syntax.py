@@ -24,7 +24,11 @@ def parse_expression(text: str, what: str) -> ast.Expression:
             warnings.simplefilter("ignore")
             tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else "nested too deeply"
+        reason = "nested too deeply"
+        if isinstance(error, SyntaxError):
+            reason = error.msg
+        elif isinstance(error, ValueError):
+            reason = "it holds characters that are no text"
         raise ValueError(f"{what} {shortened(text)}: cannot be read: {reason}") from None
     _check_size(text, tree, what)
     return tree
@@ -49,7 +53,7 @@ def _check_size(text: str, tree: ast.AST, what: str) -> None:
 def literal_value(text: str, node: ast.expr) -> Any:
     """Return the value of a text, number, True, False, None, or a list, tuple or dict of them."""
     if isinstance(node, ast.Constant) and (node.value is None or is_scalar(node.value)):
-        if isinstance(node.value, int) and abs(node.value) > 10**15:
+        if isinstance(node.value, int | float) and not abs(node.value) <= 10**15:
             refuse(text, node, "is too large a number")
         return node.value
     if (

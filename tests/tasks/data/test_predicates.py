@@ -100,3 +100,12 @@ def test_a_predicate_that_leaves_nothing_is_named_with_the_values_there_are(
 def test_a_product_of_huge_numbers_is_infinite_not_an_error(table: pd.DataFrame) -> None:
     huge = " * ".join(["1000000000000000"] * 40)
     assert not rows_where(table, f"metadata.width > {huge} / 3").any()
+
+
+def test_a_long_cell_is_not_told_in_full() -> None:
+    table = pd.DataFrame({"notes": pd.Series(["n" * 30_000], dtype="str")})
+    with pytest.raises(BadInput, match=r"holds 'nnn.*\.\.\. \(row 1\)") as caught:
+        rows_where(table, "metadata.notes > 1")
+    with pytest.raises(BadInput, match=r"leaves none of 1 rows") as emptied:
+        apply_filters(table, ["metadata.notes == 'x'"])
+    assert max(len(str(caught.value)), len(str(emptied.value))) < 400

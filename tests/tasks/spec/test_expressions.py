@@ -230,3 +230,14 @@ def test_a_wrong_call_shows_how_it_is_written() -> None:
         check_function("replace('/')")
     with pytest.raises(ValueError, match=r"'replase' is not one of replace, map"):
         check_function("replase('/', '_')")
+
+
+@pytest.mark.parametrize("function", ["bin([0, 1e999])", "fill(1e999)", "map({'a': -1e999})"])
+def test_an_infinite_number_is_refused_when_it_is_read(function: str) -> None:
+    with pytest.raises(ValueError, match="is too large a number"):
+        check_function(function)
+
+
+def test_characters_that_are_no_text_are_called_so() -> None:
+    with pytest.raises(ValueError, match="characters that are no text"):
+        check_predicate("metadata.a == '\ud800'")
