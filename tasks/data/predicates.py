@@ -132,8 +132,8 @@ class _Evaluator:
             row = int(wrong.to_numpy().argmax())
             raise BadInput(
                 f"{self.name}: column {value.name!r} holds {quoted(value.iloc[row])} "
-                f"(row {row + 1}), {int(wrong.sum())} values are no numbers; transform the column with to_number(), "
-                "which leaves them blank"
+                f"(row {row + 1}), {int(wrong.sum())} values are no numbers; transform the column "
+                "with to_number(), which leaves them blank"
             )
         return parsed
 
