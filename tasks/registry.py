@@ -185,18 +185,6 @@ def set_alias(environment: Environment, model_name: str, alias: str, version: st
         patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
 
 
-def drop_alias(environment: Environment, model_name: str, alias: str) -> None:
-    """Remove an alias; nothing happens when it is not there.
-
-    Raises
-    ------
-    StageError
-        MLflow cannot be reached.
-    """
-    with mlflow_client(environment) as client:
-        patiently(lambda: client.delete_registered_model_alias(model_name, alias))
-
-
 def tag(environment: Environment, model_name: str, version: str, tags: dict[str, str]) -> None:
     """Set tags of a version.
 

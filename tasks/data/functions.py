@@ -10,6 +10,7 @@ from tasks.data.names import RESERVED
 from tasks.data.tables import column, quoted
 from tasks.spec.data import Transform
 from tasks.spec.expressions import FunctionCall, parse_function
+from tasks.spec.syntax import is_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,7 @@ def _map(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any
 
     mapped = as_text(values).map(change, na_action="ignore")
     results = [*mapping.values(), *([default] if has_default else [])]
-    if has_default and all(_is_number(v) for v in results if v is not None):
+    if has_default and all(is_number(v) for v in results if v is not None):
         return pd.to_numeric(mapped).astype("float64")
     return mapped.map(_as_key, na_action="ignore").astype("str").where(mapped.notna())
 
@@ -167,7 +168,7 @@ def _fill(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> An
 
     value = call.args[0]
     if pd.api.types.is_numeric_dtype(values.dtype):
-        if not _is_number(value):
+        if not is_number(value):
             raise BadInput(f"{name}: the column holds numbers; fill it with a number")
         return values.fillna(value)
     return as_text(values).fillna(_as_key(value))
@@ -203,12 +204,8 @@ def _warn_of_non_numbers(values: Any, wrong: Any, name: str, warnings: list[str]
         warnings.append(f"{name}: {int(wrong.sum())} values are no numbers, left blank: {examples}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _as_key(value: Any) -> str:
-    return number_text(value) if _is_number(value) else str(value)
+    return number_text(value) if is_number(value) else str(value)
 
 
 _FUNCTIONS: dict[str, Callable[[Any, FunctionCall, str, list[str]], Any]] = {
