@@ -40,8 +40,8 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
         key="lineage",
         title="Lineage",
         lead="The same source, settings and code give the same data digests and fingerprints. A"
-        " model that is trained again gets a digest of its own, even where every answer is the"
-        " same: TensorFlow marks each file it writes.",
+        " model that is trained again gets a digest of its own: TensorFlow marks each file that it"
+        " writes, and with another number of threads, or on a GPU, sums are rounded differently.",
     )
     section.facts = [
         ("Source", ", ".join(f"{key} {_show(value)}" for key, value in (source or {}).items())),
