@@ -14,7 +14,10 @@ SERVING_VENV := .local/serving-venv
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 VENV_DONE := .venv/installed-$(call digest,requirements.txt pyproject.toml)
 SERVING_DONE := $(SERVING_VENV)/installed-$(call digest,docker/serving.requirements.txt)
-NIGHT := $(BIN)/python -m trusted_retraining.local.night
+# exported, and quoted by the shell, so that no value can be anything but one argument
+export PIPELINE SOURCE SET
+NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
+  --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
 .PHONY: help setup demo retrain up test lint bench lock clean
 
@@ -22,10 +25,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## one night of the pipeline demo (PIPELINE=demo_biased: of another; FORCE=1: reuse nothing)
-	@$(NIGHT) $(PIPELINE) $(if $(FORCE),--force)
+	@$(NIGHT)
 
 retrain: setup ## one night of any: PIPELINE=covid_xray SOURCE=path-or-address SET="train.epochs=15 ..." FORCE=1
-	@$(NIGHT) "$$PIPELINE" --source "$$SOURCE" --settings "$$SET" $(if $(FORCE),--force)
+	@$(NIGHT)
 
 up: setup ## Airflow, MLflow and the model server on this machine; Ctrl-C ends all
 	@$(BIN)/python -m trusted_retraining.local.up

@@ -24,13 +24,13 @@ class TrustReportLink(BaseOperatorLink):
     name = "Trust report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address; empty as long as there is no report."""
-        settings = Settings.read()
-        run = RunDirectory(run_uri(settings.storage_root, ti_key.dag_id, ti_key.run_id))
+        """Return where the report will be; empty as long as no stage has been logged.
+
+        Airflow asks once, when the task ends. The tasks before ``report`` would never get their
+        button if the report had to be there.
+        """
         address = mlflow_run_address(ti_key.dag_id, ti_key.run_id)
-        if not address or run.read_manifest("report") is None:
-            return ""
-        return f"{address}/artifacts/report/report.html"
+        return f"{address}/artifacts/report/report.html" if address else ""
 
 
 def mlflow_run_address(pipeline: str, run_id: str) -> str:

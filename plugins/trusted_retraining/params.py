@@ -8,16 +8,22 @@ functions) are overridden by the same dotted names in the run's configuration.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from airflow.sdk import Param
 
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, SpecError
 
 FORCE = "force"
 """The one parameter that is not a field of the pipeline."""
+
+OF_THE_DAG = (
+    *("name", "description", "tags", "owner", "schedule"),
+    *("retries", "retry_delay_seconds", "stage_timeout_minutes"),
+)
+"""Fields of the pipeline that no run's configuration can change."""
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern")
 _Schema = dict[str, Any]
@@ -62,7 +68,13 @@ def changed_fields(pipeline: Pipeline, params: Mapping[str, Any]) -> dict[str, A
     dict
         Dotted field to value, for :func:`tasks.spec.apply_overrides`. A field that has its default
         is not among them.
+
+    Raises
+    ------
+    SpecError
+        See :func:`check_fields`.
     """
+    check_fields(params)
     defaults = {name: (value, schema) for name, value, schema, _ in _fields(pipeline)}
     overrides = {}
     for name, value in params.items():
@@ -76,6 +88,30 @@ def changed_fields(pipeline: Pipeline, params: Mapping[str, Any]) -> dict[str, A
                 continue
         overrides[name] = value
     return overrides
+
+
+def check_fields(names: Iterable[str]) -> None:
+    """Refuse fields that one night cannot change.
+
+    They belong to the DAG, which is made before the night starts, so that a change would do
+    nothing; and a night under the name of another pipeline would put its model in that one's place.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Dotted fields.
+
+    Raises
+    ------
+    SpecError
+        One of them is the DAG's.
+    """
+    fixed = [name for name in names if name.split(".")[0] in OF_THE_DAG]
+    if fixed:
+        raise SpecError(
+            f"{', '.join(fixed)}: belongs to the DAG and is the same every night; change it in the "
+            "pipeline file"
+        )
 
 
 def _fields(pipeline: Pipeline) -> Iterator[tuple[str, Any, _Schema, str]]:
@@ -155,7 +191,8 @@ def _types(field: _Schema) -> list[str]:
 
 def _title(path: str, model: _Schema) -> str:
     sentence = re.split(r"(?<=[.:;])\s|\n\n", model.get("description", ""), maxsplit=1)[0]
-    return f"{path}: {' '.join(sentence.split()).rstrip('.:;')}"
+    # a section's title is plain text on the form, and no Markdown
+    return f"{path}: {' '.join(sentence.replace('`', '').split()).rstrip('.:;')}"
 
 
 @lru_cache(maxsize=1)

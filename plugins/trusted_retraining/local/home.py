@@ -5,11 +5,14 @@ before ``AIRFLOW_HOME`` is set, because Airflow reads it when it is imported.
 """
 
 import base64
+import fcntl
 import json
 import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,12 +20,34 @@ USER = "admin"
 GPU_SLOTS = 1
 """Stages that run the model at a time on one machine."""
 
+UNFINISHED = "unfinished"
+"""File in the Airflow home that is there while a night of the command line runs."""
+
 _CREATE = f"""
 from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 initdb()
 Pool.create_or_update_pool("gpu", slots={GPU_SLOTS}, include_deferred=True,
     description="stages that run the model; as many slots as GPUs")
+"""
+
+_GIVE_UP = """
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState, State, TaskInstanceState
+from airflow.utils.types import DagRunTriggeredByType
+from sqlalchemy import select
+
+with create_session() as session:
+    left = select(DagRun).where(
+        DagRun.triggered_by == DagRunTriggeredByType.TEST,
+        DagRun.state.in_(State.unfinished_dr_states),
+    )
+    for run in session.scalars(left):
+        for task in run.get_task_instances(session=session):
+            if task.state is not None and task.state in State.unfinished:
+                task.state = TaskInstanceState.FAILED
+        run.set_state(DagRunState.FAILED)
 """
 
 
@@ -42,6 +67,8 @@ def enter(state: Path | None = None) -> Path:
     state = state or state_folder()
     home = state / "airflow"
     home.mkdir(parents=True, exist_ok=True)
+    # passwords, keys and connections are in there, some in files that Airflow makes
+    home.chmod(0o700)
     _render(ROOT / "airflow.cfg.template", home / "airflow.cfg", state)
     password(home)
     os.environ["AIRFLOW_HOME"] = str(home)
@@ -57,17 +84,46 @@ def prepare(state: Path | None = None) -> Path:
     home = enter(state)
     stamp = home / "migrated"
     done = f"{version('apache-airflow-core')} gpu={GPU_SLOTS}"
-    if stamp.exists() and stamp.read_text() == done and (home / "airflow.db").exists():
-        return home
-    say("Airflow database: migrating")
+    with (home / "prepare.lock").open("w") as lock:
+        # two make commands at the same time: the second waits and finds it done
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == done and (home / "airflow.db").exists():
+            return home
+        say("Airflow database: migrating")
+        _run_in_airflow(_CREATE)
+        stamp.write_text(done)
+    return home
+
+
+@contextmanager
+def unfinished() -> Iterator[None]:
+    """Leave a note while a night runs outside of the scheduler, so that a kill is seen later."""
+    note = state_folder() / "airflow" / UNFINISHED
+    note.touch()
+    yield
+    note.unlink(missing_ok=True)
+
+
+def give_up_unfinished() -> None:
+    """Fail the nights of the command line that ended without a word: Ctrl-C, a kill, a power cut.
+
+    In the database they run for ever. They would hold the one active run of their pipeline and the
+    slot of the pool ``gpu``, and no later night of any pipeline would get it.
+    """
+    note = state_folder() / "airflow" / UNFINISHED
+    if note.exists():
+        say("Airflow database: giving up the night that was interrupted")
+        _run_in_airflow(_GIVE_UP)
+        note.unlink(missing_ok=True)
+
+
+def _run_in_airflow(script: str) -> None:
     # in a process of its own: only there can Airflow's chatter be turned down without a trace
     subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _CREATE],
+        [sys.executable, "-c", script],
         env=os.environ | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"},
         check=True,
     )
-    stamp.write_text(done)
-    return home
 
 
 def password(home: Path) -> str:

@@ -1,60 +1,132 @@
 """One night from the command line: the pipeline's DAG, run to its end in this process.
 
 Exit code: 0 when the night came to a verdict, blessed or refused; 1 when a stage failed; 64 to 78
-when the pipeline or an argument is wrong.
+when the pipeline or an argument is wrong; 130 when it was interrupted.
 """
 
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import EX_CONFIG, EX_USAGE, run_uri
+from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, RunDirectory, run_uri
 from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
 from trusted_retraining.local import home, stack_file
+from trusted_retraining.operators import reaper
 from trusted_retraining.pipelines import read_pipelines
 
 STAGE_LOGGERS = "airflow.task.operators.trusted_retraining"
+GATE_LOGGER = f"{STAGE_LOGGERS}.operators.gate"
+"""What the gate does is the verdict again, which has been printed just before it."""
+GRACE_SECONDS = 12.0
+"""More than a stage has to end itself before its own reaper kills it."""
 RETRY_DELAY = timedelta(seconds=2)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a night as the command line says, and return the exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words)
+    if not options.inside:
+        return _guard(options.pipeline, words)
+    _hold_on_to_life()
     _quieten()
     home.prepare()
     # these import Airflow, which looks for its home at that moment
-    from trusted_retraining.params import FORCE
+    from trusted_retraining.params import FORCE, check_fields
     from trusted_retraining.settings import Settings
 
-    running = stack_file.read()
-    if running:
-        home.say(
-            f"Airflow is running (make up, process {running['pid']}): trigger {options.pipeline} "
-            f"there, {running['airflow']}, or end it first"
-        )
-        return EX_USAGE
     try:
         overrides = _overrides(options)
         settings = Settings.read()
-        apply_overrides(_find(options.pipeline, settings.pipelines), overrides)
+        pipeline = _find(options.pipeline, settings.pipelines)
+        check_fields(overrides)
+        apply_overrides(pipeline, overrides)
     except (SpecError, ValueError) as error:
         home.say(str(error))
         return EX_CONFIG
+    home.give_up_unfinished()
     home.say(f"{options.pipeline}: starting a night; Airflow takes some seconds to load")
-    run_id, state = run_night(options.pipeline, overrides | {FORCE: options.force})
+    with home.unfinished():
+        run_id, state = run_night(options.pipeline, overrides | {FORCE: options.force})
     uri = run_uri(settings.storage_root, options.pipeline, run_id)
     summary = [settings.stage_python, "-m", "tasks", "summary", "--run-uri", uri]
     subprocess.run(  # noqa: S603
-        summary, env=os.environ | settings.stage_environment(), check=False
+        summary,
+        env=os.environ | settings.stage_environment(),
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     if state != "success":
-        home.say(f"{options.pipeline}: the night failed ({state}); its stages' lines are above")
+        home.say(f"{options.pipeline}: the night failed: {_reasons(RunDirectory(uri))}")
     return 0 if state == "success" else 1
+
+
+class _Interrupted(Exception):
+    """Somebody wants the night to end."""
+
+
+def _guard(pipeline: str, arguments: list[str]) -> int:
+    """Run the night in a process of its own, and end it with everything it started when told to.
+
+    Airflow takes an interrupt for a failed task, which it tries again. So the night is in a session
+    that the terminal does not reach, and it is killed; the reapers of its stages tidy up.
+    """
+    running = stack_file.occupy({"night": pipeline})
+    if running is not None:
+        home.say(stack_file.in_words(running, f"trigger {pipeline}"))
+        return EX_USAGE
+    reaper.adopt_orphans()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _raise_interrupted)
+    command = [sys.executable, "-m", "trusted_retraining.local.night", "--inside", *arguments]
+    try:
+        # its standard input is our lifeline to it
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as night:  # noqa: S603
+            try:
+                return night.wait()
+            except _Interrupted:
+                night.kill()
+                reaper.end_the_rest(GRACE_SECONDS)
+    except _Interrupted:
+        pass
+    finally:
+        stack_file.release()
+    home.say(
+        f"{pipeline}: interrupted; everything it had started has ended. The next night reuses the "
+        "stages that were done"
+    )
+    return 128 + signal.SIGINT
+
+
+def _raise_interrupted(*_: object) -> None:
+    # once: an impatient second Ctrl-C must not leave half of it running
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    raise _Interrupted
+
+
+def _hold_on_to_life() -> None:
+    """End this process as soon as the one that guards it has ended, kill -9 included."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _reasons(run: RunDirectory) -> str:
+    failures = [(stage, run.read_failure(stage)) for stage in STAGES]
+    reasons = [f"{stage}: {failure.reason}" for stage, failure in failures if failure]
+    return "; ".join(reasons) or "its stages' lines are above"
 
 
 def run_night(name: str, conf: dict[str, Any]) -> tuple[str, str]:
@@ -92,7 +164,12 @@ def _find(name: str, folder: Path) -> Pipeline:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     overrides = parse_overrides([*shlex.split(options.settings), *options.set])
     if options.source:
-        path = Path(options.source)
+        path = Path(options.source).expanduser()
+        if "://" not in options.source and not path.exists():
+            raise SpecError(
+                f"SOURCE={options.source}: no such file or folder (looked for {path.absolute()}); "
+                "give the path of one, or an address such as https://... or s3://..."
+            )
         # stages may run in another folder than the one in which this was typed
         overrides["source.uri"] = str(path.resolve()) if path.exists() else options.source
     return overrides
@@ -106,7 +183,7 @@ def _quieten() -> None:
     """
     os.environ |= {
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
-        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": f"{STAGE_LOGGERS}=INFO",
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": f"{STAGE_LOGGERS}=INFO {GATE_LOGGER}=WARNING",
         "AIRFLOW__LOGGING__LOG_FORMAT": "%(message)s",
     }
 
@@ -121,6 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--settings", default="", metavar="WORDS", help="overrides in one string, as in a shell"
     )
+    # the night itself, under the guard of the process that was typed
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--force", action="store_true", help="compute what could be reused")
     return parser
 

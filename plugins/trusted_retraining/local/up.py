@@ -83,16 +83,20 @@ def main() -> int:
     """Start everything, wait for a signal or a death, end everything; return the exit code."""
     home.prepare()
     running = stack_file.read()
-    if running:
-        home.say(f"it is running already: {running['airflow']} (process {running['pid']})")
+    if running is not None:
+        home.say(stack_file.in_words(running, "look"))
         return 1
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _raise_ended)
-    addresses = _addresses()
-    parts = _parts(addresses)
     code = 0
+    parts: list[Part] = []
     try:
-        stack_file.write(addresses)
+        addresses = _addresses()
+        running = stack_file.occupy(addresses)
+        if running is not None:
+            raise RuntimeError(stack_file.in_words(running, "look"))
+        home.give_up_unfinished()
+        parts = _parts(addresses)
         for part in parts:
             part.start()
         _wait_until_ready(parts)
@@ -105,7 +109,7 @@ def main() -> int:
         code = 1
     finally:
         _end(parts)
-        stack_file.remove()
+        stack_file.release()
     return code
 
 
@@ -126,7 +130,10 @@ def _addresses() -> dict[str, str]:
 
 
 def _port(name: str, default: int) -> int:
-    chosen = int(os.environ.get(name, default))
+    text = os.environ.get(name, str(default))
+    if not text.isdigit() or int(text) > 65535:
+        raise RuntimeError(f"{name}={text!r} is not a port: 1 to 65535, or 0 for any free one")
+    chosen = int(text)
     for port in (chosen, 0):
         with socket.socket() as probe:
             # as servers do: a port that was in use a moment ago is free

@@ -39,6 +39,11 @@ class BlessingGate(BaseBranchOperator):
 
     def choose_branch(self, context: Any) -> str:
         """Return the task to go on with."""
+        unsure = self._not_succeeded(context)
+        if unsure:
+            # the folder may hold the verdict of an earlier attempt, about another model
+            self.log.warning("refused: %s did not succeed in this attempt", ", ".join(unsure))
+            return self.refused
         uri = run_uri(self.settings.storage_root, context["dag"].dag_id, context["run_id"])
         verdict = self._read_verdict(uri)
         if verdict is None:
@@ -47,8 +52,20 @@ class BlessingGate(BaseBranchOperator):
         if verdict.blessed and not verdict.reasons and all(rule.passed for rule in verdict.rules):
             self.log.info("blessed: %s", verdict.model.name)
             return self.blessed
-        self.log.info("refused: %s", "; ".join(verdict.reasons) or "a rule failed")
+        reasons = verdict.reasons or ["a rule failed"]
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        self.log.info("refused: %s%s", "; ".join(reasons[:3]), more)
         return self.refused
+
+    def _not_succeeded(self, context: Any) -> list[str]:
+        """Return the tasks before this one that have no success to show."""
+        before = sorted(self.upstream_task_ids)
+        if not before:
+            return []
+        ti = context["ti"]
+        found = ti.get_task_states(dag_id=ti.dag_id, task_ids=before, run_ids=[ti.run_id])
+        states = found.get(ti.run_id, {})
+        return [name for name in before if states.get(name) != "success"]
 
     def _read_verdict(self, uri: str) -> Verdict | None:
         try:

@@ -73,7 +73,6 @@ class LocalStageOperator(StageMixin, BaseOperator):
         if exit_code:
             seconds = time.monotonic() - started
             failure = self.fail(context, exit_code=exit_code, before=before, seconds=seconds)
-            self.log.error("%s", failure)
             self.log.info("the same by hand: %s", self.by_hand(context))
             raise failure
         return self.result(context)
@@ -83,12 +82,17 @@ class LocalStageOperator(StageMixin, BaseOperator):
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the stage: ours without Airflow's keys and connections."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        return own | self.settings.stage_environment() | {"PYTHONUNBUFFERED": "1"}
+
     def _run(self, command: list[str]) -> int:
         # -S and -I: the reaper needs nothing that is installed, and starts in some 20 ms
         reaper = [sys.executable, "-I", "-S", str(REAPER), str(self.grace_seconds)]
         self._process = subprocess.Popen(  # noqa: S603
             [*reaper, *command],
-            env=os.environ | self.settings.stage_environment() | {"PYTHONUNBUFFERED": "1"},
+            env=self.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

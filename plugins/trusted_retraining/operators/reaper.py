@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.05
 def main(arguments: list[str]) -> int:
     """Run ``arguments[1:]`` and return its exit code."""
     grace = float(arguments[0])
-    _adopt_orphans()
+    adopt_orphans()
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, lambda *_: _begin_to_stop(grace))
     signal.signal(signal.SIGALRM, lambda *_: _signal(_descendants(), signal.SIGKILL))
@@ -32,12 +32,13 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_watch_lifeline, daemon=True).start()
     status = _wait_for(command.pid)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    _end_the_rest(grace)
+    end_the_rest(grace)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent has ended, where the system can do that."""
     if sys.platform == "linux":
         import ctypes
 
@@ -63,8 +64,8 @@ def _wait_for(pid: int) -> int:
             return status
 
 
-def _end_the_rest(grace: float) -> None:
-    """End what the command left behind: first asked, then killed."""
+def end_the_rest(grace: float) -> None:
+    """End every process under us, or what the command left behind: first asked, then killed."""
     for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + seconds
         rest = _descendants()

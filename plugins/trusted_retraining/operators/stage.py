@@ -33,6 +33,7 @@ class StageMixin:
     stage: str
     pipeline: Pipeline
     settings: Settings
+    log: Any
 
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(), TrustReportLink())
 
@@ -112,6 +113,8 @@ class StageMixin:
                 at=now(),
             )
             run.write_failure(failure)
+            # otherwise the stage has said it in the log itself
+            self.log.error("%s: %s (exit code %d)", self.stage, failure.reason, exit_code)
         kind = AirflowFailException if is_bad_input(exit_code) else AirflowException
         return kind(f"{self.stage}: {failure.reason} (exit code {exit_code})")
 
