@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
 
 from tasks.contract import (
     Manifest,
@@ -46,8 +48,20 @@ def commit(run: RunDirectory, text: str) -> Path:
     return folder / "verdict.json"
 
 
-def choice() -> str:
-    return BlessingGate(task_id="blessing_gate", settings=Settings.read()).choose_branch(CONTEXT)
+def choice(**before: str | None) -> str:
+    """Return what the gate chooses, after tasks in these states."""
+    with DAG("demo"):
+        gate = BlessingGate(task_id="blessing_gate", settings=Settings.read())
+        for name in before:
+            EmptyOperator(task_id=name) >> gate
+    context = CONTEXT | {
+        "ti": SimpleNamespace(
+            dag_id="demo",
+            run_id="manual__1",
+            get_task_states=lambda **_: {"manual__1": before},
+        )
+    }
+    return gate.choose_branch(context)
 
 
 def verdict(**changes: Any) -> str:
@@ -99,3 +113,16 @@ def test_a_blessing_that_contradicts_its_own_rules_is_a_refusal(run: RunDirector
 def test_storage_out_of_reach_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "nosuchscheme://bucket")
     assert choice() == "reject"
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", None])
+def test_the_verdict_of_an_earlier_attempt_is_a_refusal(
+    run: RunDirectory, state: str | None
+) -> None:
+    commit(run, verdict())
+    assert choice(bless=state) == "reject"
+
+
+def test_the_verdict_of_this_attempt_counts(run: RunDirectory) -> None:
+    commit(run, verdict())
+    assert choice(bless="success") == "deploy"

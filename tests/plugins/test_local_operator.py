@@ -1,5 +1,6 @@
 """The local operator runs a real process, streams it, translates its end and leaves nothing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -286,3 +287,24 @@ def test_a_timeout_ends_the_stage_and_is_recorded(
     assert not any(map(is_running, processes))
     failure = run_directory(tmp_path).read_failure("train")
     assert failure is not None and failure.exit_code == 143 and "after 1 s" in failure.reason
+
+
+def test_a_stage_gets_none_of_airflows_keys_and_connections(
+    make: Make, context: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "postgresql://user:secret@host/db")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    note = tmp_path / "environment.json"
+    operator = make(
+        f"""
+        import json, os, pathlib
+        pathlib.Path({str(note)!r}).write_text(json.dumps(dict(os.environ)))
+        raise SystemExit(1)
+        """
+    )
+    with pytest.raises(AirflowException):
+        operator.execute(context)
+    variables = json.loads(note.read_text())
+    assert not [name for name in variables if name.startswith("AIRFLOW")]
+    assert variables["NO_PROXY"] == "127.0.0.1" and "TRUSTED_RETRAINING_STATE" in variables

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
 
-from tasks.spec import Pipeline, apply_overrides, load_pipeline
-from trusted_retraining.params import changed_fields, trigger_form
+from tasks.spec import Pipeline, SpecError, apply_overrides, load_pipeline
+from trusted_retraining.params import OF_THE_DAG, changed_fields, trigger_form
 
 
 @pytest.fixture
@@ -90,3 +90,18 @@ def test_fields_that_the_form_cannot_show_come_through_the_configuration(
     changed = changed_fields(pipeline, values(pipeline) | {"blessing.rules": rules})
     assert changed == {"blessing.rules": rules}
     assert "blessing.rules" not in trigger_form(pipeline)
+
+
+@pytest.mark.parametrize("field", OF_THE_DAG)
+def test_what_belongs_to_the_dag_cannot_be_changed_for_a_night(
+    pipeline: Pipeline, field: str
+) -> None:
+    assert field in Pipeline.model_fields and field not in trigger_form(pipeline)
+    with pytest.raises(SpecError, match=f"{field}: belongs to the DAG"):
+        changed_fields(pipeline, {field: "demo"})
+
+
+def test_titles_of_sections_are_plain_text(pipelines_folder: Path) -> None:
+    for path in pipelines_folder.glob("*.yaml"):
+        for name, param in trigger_form(load_pipeline(path)).items():
+            assert "`" not in param.schema["section"], name

@@ -81,11 +81,11 @@ class _Ended(Exception):
 
 def main() -> int:
     """Start everything, wait for a signal or a death, end everything; return the exit code."""
-    home.prepare()
     running = stack_file.read()
     if running is not None:
         home.say(stack_file.in_words(running, "look"))
         return 1
+    home.prepare()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _raise_ended)
     code = 0
