@@ -18,12 +18,9 @@ log = logging.getLogger("tasks")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a stage; return 0 when done, 64-78 for bad input, any other code to be retried."""
-    logging.basicConfig(
-        level=os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"),
-        stream=sys.stdout,
-        format="%(message)s",
-    )
-    logging.getLogger("tasks").setLevel(logging.INFO)
+    # what libraries announce would bury the progress lines
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+    log.setLevel(os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"))
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
