@@ -175,11 +175,13 @@ def test_an_old_failure_is_not_taken_for_the_new_one(
 
 
 def test_a_wrong_override_fails_at_once_and_names_the_field(
-    make: Make, context: dict[str, Any]
+    make: Make, context: dict[str, Any], tmp_path: Path
 ) -> None:
     context["params"] = {"train.epoch": 3}
     with pytest.raises(AirflowFailException, match=r"train\.epoch: no such field"):
         make("").execute(context)
+    failure = run_directory(tmp_path).read_failure("train")
+    assert failure is not None and failure.exit_code == 78 and "train.epoch" in failure.reason
 
 
 def test_the_stage_gets_the_night_as_one_document(

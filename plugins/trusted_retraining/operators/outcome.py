@@ -1,11 +1,12 @@
 """The last task of a night, which gives the DAG run its state."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from tasks.contract import RunDirectory, run_uri
+from tasks.contract import STAGES, RunDirectory, run_uri
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.settings import Settings
 
@@ -34,17 +35,24 @@ class OutcomeOperator(BaseOperator):
         """Read the states of the run's tasks; fail if one of them failed."""
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        failed = sorted(name for name, state in states.items() if state == "failed")
-        kept_from = sorted(name for name, state in states.items() if state == "upstream_failed")
+        failed = _in_order(name for name, state in states.items() if state == "failed")
+        kept_from = _in_order(name for name, state in states.items() if state == "upstream_failed")
         if not failed and not kept_from:
             self.log.info("the night ended with a verdict")
             return
         run = RunDirectory(run_uri(self.settings.storage_root, ti.dag_id, ti.run_id))
-        reasons = []
+        reasons: dict[str, list[str]] = {}
         for name in failed:
             failure = run.read_failure(name)
-            reasons.append(f"{name} ({failure.reason})" if failure else name)
-        message = f"failed: {'; '.join(reasons) or 'unknown'}"
+            reasons.setdefault(failure.reason if failure else "no reason known", []).append(name)
+        told = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
+        message = f"failed: {'; '.join(told) or 'unknown'}"
         if kept_from:
             message += f"; not run because of that: {', '.join(kept_from)}"
         raise AirflowFailException(message)
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Sort task names as a night runs them; the first is usually the cause of the others."""
+    order = {name: place for place, name in enumerate(STAGES)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tasks.contract import Failure, RunDirectory, is_bad_input, now, run_uri
+from tasks.contract import EX_CONFIG, Failure, RunDirectory, is_bad_input, now, run_uri
 from tasks.spec import Pipeline, SpecError, apply_overrides
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.params import FORCE, changed_fields
@@ -57,6 +57,10 @@ class StageMixin:
         try:
             tonight = apply_overrides(self.pipeline, self.overrides(context))
         except SpecError as error:
+            # the record tells the last task of the night, and its summary, what was wrong
+            self.run_directory(context).write_failure(
+                Failure(stage=self.stage, exit_code=EX_CONFIG, reason=str(error), at=now())
+            )
             raise AirflowFailException(str(error)) from error
         arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
         arguments += ["--spec", tonight.to_json()]
