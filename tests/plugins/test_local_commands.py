@@ -93,6 +93,35 @@ def test_overrides_are_words_as_in_a_shell() -> None:
     assert night._overrides(options) == parse_overrides(["train.epochs=15", "a.b=x y"])
 
 
+def test_a_quote_left_open_is_told_with_the_words() -> None:
+    options = night._parser().parse_args(["demo", "--settings", "a.b='x"])
+    with pytest.raises(SpecError, match=r"SET=a\.b='x: No closing quotation; quote values"):
+        night._overrides(options)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [("#!/bin/sh\necho Python 3.10.4; exit 1\n", "Python 3.10.4"), (None, "not to be found")],
+)
+def test_another_python_gets_one_line_that_says_so(
+    script: str | None, found: str, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    if script:
+        python.write_text(script)
+        python.chmod(0o755)
+    answer = subprocess.run(
+        [home.ROOT / ".ci/find-python"],
+        env={**os.environ, "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 1 and answer.stdout == ""
+    assert answer.stderr == (
+        f"Python 3.11 to 3.13 is needed; {python} is: {found}. Set PYTHON=/path/to/python3.12\n"
+    )
+
+
 def test_only_the_owner_may_look_into_the_airflow_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,7 +162,11 @@ def _find(name: str, folder: Path) -> Pipeline:
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    overrides = parse_overrides([*shlex.split(options.settings), *options.set])
+    try:
+        words = shlex.split(options.settings)
+    except ValueError as error:
+        raise SpecError(f"SET={options.settings}: {error}; quote values as in a shell") from error
+    overrides = parse_overrides([*words, *options.set])
     if options.source:
         path = Path(options.source).expanduser()
         if "://" not in options.source and not path.exists():
