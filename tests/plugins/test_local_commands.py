@@ -101,7 +101,10 @@ def test_a_quote_left_open_is_told_with_the_words() -> None:
 
 @pytest.mark.parametrize(
     ("script", "found"),
-    [("#!/bin/sh\necho Python 3.10.4; exit 1\n", "Python 3.10.4"), (None, "not to be found")],
+    [
+        ('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.10.4\n', "Python 3.10.4"),
+        (None, "not to be found"),
+    ],
 )
 def test_another_python_gets_one_line_that_says_so(
     script: str | None, found: str, tmp_path: Path
