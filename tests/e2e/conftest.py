@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -20,6 +25,12 @@ class Machine:
     """A machine of its own, as far as this package can tell: a state folder."""
 
     state: Path
+
+    light_checks = (
+        *("--set", "explain.images=4", "--set", "explain.samples=100"),
+        *("--set", "robustness.images=16", "--set", "evaluate.bootstrap=100"),
+    )
+    """Arguments of a night whose checks are there, but are not what the test is about."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,11 +59,31 @@ class Machine:
             [sys.executable, "-m", "trusted_retraining.local.night", *arguments],
             cwd=REPOSITORY,
             env=self.environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         return process.returncode, process.stdout
+
+    @staticmethod
+    def stage_of(
+        parent: psutil.Process, stage: str, ready: Callable[[psutil.Process], bool] = lambda _: True
+    ) -> psutil.Process:
+        """Wait until a process of a stage is there and does what is waited for, and return it."""
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            for process in parent.children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.cmdline()[1:4] == ["-m", "tasks", stage] and ready(process):
+                        return process
+            time.sleep(0.05)
+        raise TimeoutError(f"no stage {stage}")
+
+    def airflow_rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return rows of Airflow's database."""
+        with closing(sqlite3.connect(self.state / "airflow/airflow.db")) as connection:
+            return connection.execute(query).fetchall()
 
     def last_run(self) -> dict[str, Any]:
         return dict(json.loads((self.state / "last-run.json").read_text()))
@@ -81,3 +112,28 @@ def first_night(machine: Machine) -> Mapping[str, Any]:
     code, output = machine.night("demo")
     assert code == 0, output[-3000:]
     return machine.last_run() | {"output": output}
+
+
+@pytest.fixture(scope="session")
+def killed_night(
+    machine: Machine, first_night: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Any]:
+    """What became of a night whose stages ``train`` and ``deploy`` were killed in mid-work."""
+    log = tmp_path_factory.mktemp("killed") / "night.log"
+    night = machine.start(
+        "trusted_retraining.local.night", "demo", "--force", *machine.light_checks, log=log
+    )
+    guard = psutil.Process(night.pid)
+    _kill(machine.stage_of(guard, "train", lambda _: "epoch 2/" in log.read_text()))
+    # by then the server that is to answer the known questions is up or coming up
+    deploy = machine.stage_of(guard, "deploy", lambda stage: bool(stage.children()))
+    left = deploy.children(recursive=True)
+    _kill(deploy)
+    code = night.wait(timeout=600)
+    output = log.read_text()
+    assert code == 0, output[-3000:]
+    return machine.last_run() | {"output": output, "left": left}
+
+
+def _kill(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)

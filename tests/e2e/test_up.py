@@ -79,8 +79,9 @@ def test_no_night_starts_by_itself_when_airflow_comes_up(api: httpx.Client) -> N
 def test_a_night_triggered_over_the_rest_api_runs(
     api: httpx.Client, stack: dict[str, Any], machine: Any
 ) -> None:
-    # the seed of the attacks: most stages are reused, the challenger goes to the running server
-    body = {"logical_date": None, "conf": {"robustness.seed": 1}}
+    # checks only: the data and the training are reused, the challenger goes to the running server
+    conf = {"explain.images": 4, "explain.samples": 100, "robustness.images": 16}
+    body = {"logical_date": None, "conf": conf}
     answer = api.post("/api/v2/dags/demo/dagRuns", json=body)
     assert answer.status_code == 200, answer.text
     run_id = answer.json()["dag_run_id"]
@@ -90,6 +91,10 @@ def test_a_night_triggered_over_the_rest_api_runs(
     assert states.pop("reject") == "skipped" and set(states.values()) == {"success"}
     links = api.get(f"{base}/train/links").json()["extra_links"]
     assert links["MLflow run"].startswith(f"{stack['mlflow']}/#/experiments/")
+    assert links["Trust report"] == links["MLflow run"] + "/artifacts/report/report.html"
+    artifact = {"run_uuid": links["MLflow run"].rsplit("/")[-1], "path": "report/report.html"}
+    page = httpx.get(f"{stack['mlflow']}/get-artifact", params=artifact, trust_env=False)
+    assert page.status_code == 200 and "Retraining report" in page.text
     manifest = api.get(f"{base}/robustness/xcomEntries/return_value").json()["value"]
     assert "robustness.clean_accuracy" in json.dumps(manifest)
     log = api.get(f"{base}/robustness/logs/1", headers={"Accept": "application/json"}).text
@@ -122,10 +127,22 @@ def test_the_mlflow_ui_shows_the_runs(stack: dict[str, Any], machine: Any) -> No
     assert answer.json()["run"]["info"]["run_id"] == run_id
 
 
-def test_one_interrupt_ends_everything(stack: dict[str, Any], machine: Any) -> None:
+def test_a_second_stack_leaves_the_field_to_the_first(machine: Any, stack: dict[str, Any]) -> None:
+    log = machine.state / "second.log"
+    assert _start(machine, {}, log).wait(timeout=60) == 1
+    assert log.read_text().startswith("Airflow is running (make up, process ")
+
+
+def test_one_interrupt_ends_everything_with_a_night_in_the_midst_of_it(
+    api: httpx.Client, stack: dict[str, Any], machine: Any
+) -> None:
+    conf = {"source.rows": 240, "train.epochs": 500}
+    api.post("/api/v2/dags/demo/dagRuns", json={"logical_date": None, "conf": conf})
     process = stack["process"]
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 6
+    parent = psutil.Process(process.pid)
+    stage = machine.stage_of(parent, "train")
+    family = parent.children(recursive=True)
+    assert len(family) >= 6 and stage in family
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 0
     assert not [child for child in family if child.is_running() and child.status() != "zombie"]
