@@ -21,7 +21,7 @@ FORCE = "force"
 
 OF_THE_DAG = (
     *("name", "description", "tags", "owner", "schedule"),
-    *("retries", "retry_delay_seconds", "stage_timeout_minutes"),
+    *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime"),
 )
 """Fields of the pipeline that no run's configuration can change."""
 
@@ -129,7 +129,7 @@ def _fields(pipeline: Pipeline) -> Iterator[tuple[str, Any, _Schema, str]]:
 def _section(path: str, values: dict[str, Any], model: _Schema) -> Iterator[tuple[Any, ...]]:
     for name, value in values.items():
         field = model["properties"][name]
-        if isinstance(value, dict):
+        if isinstance(value, dict) and _is_section(field):
             yield from _section(f"{path}.{name}", value, _model(field, value))
         elif "const" not in field and _fits(field):
             yield f"{path}.{name}", value, field, _title(path, model)
@@ -140,6 +140,11 @@ def _model(field: _Schema, value: dict[str, Any]) -> _Schema:
     options = [field, *field.get("anyOf", []), *field.get("oneOf", [])]
     models = [_pipeline_schema()["$defs"][o["$ref"].split("/")[-1]] for o in options if "$ref" in o]
     return next(model for model in models if set(value) <= set(model["properties"]))
+
+
+def _is_section(field: _Schema) -> bool:
+    """Tell a section, whose fields are known, from a mapping with keys of the author's."""
+    return "$ref" in json.dumps(field) and "additionalProperties" not in field
 
 
 def _fits(field: _Schema) -> bool:

@@ -8,17 +8,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from airflow.sdk.configuration import conf
 
+from tasks.spec import Pipeline
+from tasks.spec.base import without_password
+from trusted_retraining.cluster_settings import ClusterSettings, SettingError
+
+__all__ = ["RUNTIMES", "SECTION", "ClusterSettings", "Runtime", "SettingError", "Settings"]
+
 SECTION = "trusted_retraining"
 
-Runtime = Literal["local"]
-RUNTIMES: tuple[Runtime, ...] = ("local",)
-
-
-class SettingError(ValueError):
-    """A setting is wrong; the text names it, its value and what is allowed."""
+Runtime = Literal["local", "kubernetes", "eks"]
+RUNTIMES: tuple[Runtime, ...] = ("local", "kubernetes", "eks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +30,17 @@ class Settings:
 
     Attributes
     ----------
-    runtime : {"local"}
-        Where stages run: ``local`` is a child process of the Airflow worker.
+    runtime : {"local", "kubernetes", "eks"}
+        Where stages run, unless the pipeline file says otherwise: child processes of the Airflow
+        worker, pods of a cluster, or pods of an EKS cluster.
     state : Path
         Folder of everything that is kept on this machine.
     pipelines : Path
         Folder of the pipeline files.
     storage_root : str
         fsspec URI or path under which the runs are kept.
+    storage_conn_id : str
+        Airflow connection with credentials and endpoint of a storage on ``s3://``.
     stage_python : str
         Interpreter that runs the stages in the ``local`` runtime.
     mlflow_uri : str
@@ -51,12 +57,15 @@ class Settings:
         Address of a model server that runs already and is to switch; empty when there is none.
     tasks_image, serving_image : str
         Container images of the stages and of the model server.
+    cluster : ClusterSettings
+        The cluster on which stages are pods.
     """
 
     runtime: Runtime
     state: Path
     pipelines: Path
     storage_root: str
+    storage_conn_id: str
     stage_python: str
     mlflow_uri: str
     mlflow_artifacts: str
@@ -66,6 +75,7 @@ class Settings:
     server_url: str
     tasks_image: str
     serving_image: str
+    cluster: ClusterSettings
 
     @classmethod
     def read(cls) -> "Settings":
@@ -74,14 +84,15 @@ class Settings:
         Raises
         ------
         SettingError
-            The runtime is not one that this version knows.
+            A setting has a value that is not allowed.
         """
         state = Path(_get("state", ".local")).absolute()
         return cls(
             runtime=_runtime(_get("runtime", "local")),
             state=state,
             pipelines=Path(_get("pipelines", f"{_dags_folder()}/pipelines")).absolute(),
-            storage_root=_get("storage_root", f"{state}/runs"),
+            storage_root=_get("storage_root", f"{state}/runs").rstrip("/"),
+            storage_conn_id=_get("storage_conn_id", "aws_default"),
             stage_python=_get("stage_python", sys.executable),
             mlflow_uri=_get("mlflow_uri", f"sqlite:///{state}/mlflow/mlflow.db"),
             mlflow_artifacts=_get("mlflow_artifacts", f"{state}/mlflow/artifacts"),
@@ -91,7 +102,21 @@ class Settings:
             server_url=_get("server_url", "").rstrip("/"),
             tasks_image=_get("tasks_image", "trusted-retraining/tasks:latest"),
             serving_image=_get("serving_image", "trusted-retraining/serving:latest"),
+            cluster=ClusterSettings.read(_get),
         )
+
+    def runtime_of(self, pipeline: Pipeline) -> Runtime:
+        """Return where a pipeline's stages run: as its file says, or as this installation does.
+
+        Raises
+        ------
+        SettingError
+            They are pods, and something is set so that pods cannot work with it.
+        """
+        runtime: Runtime = pipeline.runtime or self.runtime
+        if runtime != "local":
+            self._check_for_pods(runtime)
+        return runtime
 
     def stage_environment(self) -> dict[str, str]:
         """Return the variables from which a stage reads where it runs (``tasks.environment``)."""
@@ -104,6 +129,32 @@ class Settings:
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
         }
 
+    def _check_for_pods(self, runtime: Runtime) -> None:
+        if runtime == "eks" and not self.cluster.eks_cluster_name:
+            raise SettingError("eks_cluster_name", "", "must name the cluster of runtime eks")
+        if not _get("storage_root", ""):
+            raise SettingError(
+                "storage_root",
+                self.storage_root,
+                "is a folder of this machine, which pods do not see: give an address such as "
+                "s3://bucket/prefix",
+            )
+        if self.mlflow_uri.startswith(("sqlite:", "postgresql", "mysql", "mssql")):
+            raise SettingError(
+                "mlflow_uri",
+                without_password(self.mlflow_uri),
+                "is a database; stages in pods take the address of an MLflow server, such as "
+                "http://mlflow:5000",
+            )
+        for name in ("storage_root", "mlflow_uri", "mlflow_artifacts"):
+            if urlsplit(value := getattr(self, name)).password is not None:
+                raise SettingError(
+                    name,
+                    without_password(value),
+                    "holds a password, which must not be in a pod: put it into a secret "
+                    "(storage_secret, mlflow_secret)",
+                )
+
 
 def _get(name: str, default: str) -> str:
     # an option left empty in the file stands for its default
@@ -115,9 +166,7 @@ def _dags_folder() -> str:
 
 
 def _runtime(value: str) -> Runtime:
-    if value not in RUNTIMES:
-        raise SettingError(
-            f"[{SECTION}] runtime: {value!r} is not one of {', '.join(RUNTIMES)}; set it in "
-            f"airflow.cfg or AIRFLOW__{SECTION.upper()}__RUNTIME"
-        )
-    return value
+    for runtime in RUNTIMES:
+        if value == runtime:
+            return runtime
+    raise SettingError("runtime", value, f"is not one of {', '.join(RUNTIMES)}")

@@ -14,10 +14,12 @@ from tasks.spec.data import (
 )
 from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
+from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
 from tasks.spec.training import Augmentation, Evaluate, Head, Train
 from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness
 
 __all__ = [
+    "MODEL_STAGES",
     "Augmentation",
     "Blessing",
     "ChampionComparison",
@@ -31,6 +33,8 @@ __all__ = [
     "Label",
     "Pipeline",
     "ProtectedAttribute",
+    "Requests",
+    "Resources",
     "Robustness",
     "Rule",
     "Section",
@@ -38,6 +42,7 @@ __all__ = [
     "SpecError",
     "Split",
     "Synthetic",
+    "Toleration",
     "Train",
     "Transform",
     "Validate",

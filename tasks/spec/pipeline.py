@@ -1,7 +1,7 @@
 """The pipeline file as a whole, and the ways to read and override it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -10,6 +10,7 @@ from tasks.spec.base import Name, PositiveInt, Section, SpecError, without_passw
 from tasks.spec.data import Label, Source, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
 from tasks.spec.gate import Blessing, Deploy
+from tasks.spec.resources import Resources
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trust import Explain, Fairness, Robustness
 
@@ -54,6 +55,8 @@ class Pipeline(Section):
     """Wait before the first retry; it doubles each time."""
     stage_timeout_minutes: PositiveInt = 240
     """Time after which a stage is ended."""
+    runtime: Literal["local", "kubernetes", "eks"] | None = None
+    """Where stages run: processes of the worker, or pods; null: the installation's setting."""
 
     source: Source
     transform: list[Transform] = []
@@ -70,6 +73,7 @@ class Pipeline(Section):
     robustness: Robustness = Robustness()
     blessing: Blessing = Blessing()
     deploy: Deploy = Deploy()
+    resources: Resources = Resources()
 
     @field_validator("filter")
     @classmethod
