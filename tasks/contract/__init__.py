@@ -25,9 +25,19 @@ from tasks.contract.hashing import (
     outputs_digest,
     sha256_file,
     sha256_text,
+    stored_tree_sha256,
     tree_sha256,
 )
-from tasks.contract.records import Failure, Manifest, ModelIdentity, Output, RuleResult, Verdict
+from tasks.contract.records import (
+    Failure,
+    Manifest,
+    ModelIdentity,
+    Output,
+    Publication,
+    PublishedAnswer,
+    RuleResult,
+    Verdict,
+)
 from tasks.contract.run_directory import RunDirectory, run_uri, write_atomically
 
 __all__ = [
@@ -44,6 +54,8 @@ __all__ = [
     "ModelIdentity",
     "NoInput",
     "Output",
+    "Publication",
+    "PublishedAnswer",
     "RuleResult",
     "RunDirectory",
     "StageError",
@@ -56,6 +68,7 @@ __all__ = [
     "run_uri",
     "sha256_file",
     "sha256_text",
+    "stored_tree_sha256",
     "tree_sha256",
     "write_atomically",
 ]

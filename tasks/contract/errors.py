@@ -12,11 +12,13 @@ STAGES = (
     "explain",
     "robustness",
     "bless",
+    "publish",
     "deploy",
     "reject",
     "report",
 )
-"""Every stage of a night, in order; ``deploy`` and ``reject`` exclude each other."""
+"""Every stage of a night, in order; ``deploy`` and ``reject`` exclude each other, and ``publish``
+is there only where a cluster serves the models."""
 
 CHECKS = ("fairness", "explain", "robustness")
 """Stages that examine the evaluated model, side by side."""

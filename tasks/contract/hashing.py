@@ -3,10 +3,14 @@
 import hashlib
 import json
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fsspec import AbstractFileSystem
+
 from tasks.contract.records import Output
+
+_BLOCK = 2**20
 
 
 def fingerprint(*, stage: str, config: Any, inputs: dict[str, str], code: str, state: str) -> str:
@@ -63,6 +67,37 @@ def sha256_text(text: str) -> str:
 def tree_sha256(folder: Path) -> str:
     """Return the digest of a folder: of its sorted ``path sha256`` lines."""
     return _describe_tree(folder).sha256
+
+
+def stored_tree_sha256(fs: AbstractFileSystem, folder: str) -> str:
+    """Return the digest that :func:`tree_sha256` gives of a folder's copy, under any filesystem.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+        Where the folder is.
+    folder : str
+        Its path there.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or it is empty.
+    """
+    fs.invalidate_cache()
+    root = folder.rstrip("/")
+    # by parts, as paths are sorted on disk
+    paths = sorted(PurePosixPath(path) for path in fs.find(root))
+    if not paths:
+        raise FileNotFoundError(root)
+    lines = []
+    for path in paths:
+        with fs.open(str(path), "rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        lines.append(f"{path.relative_to(root).as_posix()} {digest.hexdigest()}\n")
+    return sha256_text("".join(lines))
 
 
 def now() -> str:

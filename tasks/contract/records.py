@@ -167,3 +167,42 @@ class Verdict(_Record):
     rules: list[RuleResult] = []
     reasons: list[str] = []
     at: str = ""
+
+
+class PublishedAnswer(_Record):
+    """A test image and what the model makes of it offline.
+
+    Attributes
+    ----------
+    image_id : str
+        Names the image in messages.
+    image_b64 : str
+        The encoded image (PNG, JPEG, ...) in base64.
+    probabilities : list of float
+        Offline prediction, one per class, 0 .. 1.
+    """
+
+    image_id: str
+    image_b64: str
+    probabilities: list[float]
+
+
+class Publication(_Record):
+    """A blessed model where a model server fetches it, and how to find out that it is served.
+
+    Attributes
+    ----------
+    model : ModelIdentity
+        As in the verdict.
+    model_uri : str
+        fsspec URI of the SavedModel folder.
+    known_answers : list of PublishedAnswer
+        What the served model must answer.
+    tolerance : float
+        Largest difference allowed of a probability.
+    """
+
+    model: ModelIdentity
+    model_uri: str
+    known_answers: list[PublishedAnswer]
+    tolerance: float

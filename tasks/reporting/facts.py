@@ -133,8 +133,16 @@ class RunFacts:
     @property
     def needed(self) -> list[StageFacts]:
         """The stages that this night needed: ``deploy`` and ``reject`` exclude each other."""
-        spared = "reject" if self.blessed else "deploy"
-        return [facts for name, facts in self.stages.items() if name != spared]
+        return [facts for name, facts in self.stages.items() if name not in self.spared]
+
+    @property
+    def spared(self) -> set[str]:
+        """The stages that this night could do without."""
+        spared = {"reject" if self.blessed else "deploy"}
+        # only where a cluster serves; where it failed, deploy has no result either
+        if not self.blessed or self.stages["publish"].status == "not run":
+            spared.add("publish")
+        return spared
 
     @property
     def state(self) -> Literal["success", "failed"]:

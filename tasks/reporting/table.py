@@ -69,10 +69,9 @@ def _painter(colour: bool) -> Painter:
 
 def _stage_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> list[str]:
     lines = [paint(f"  {'stage':<12}{'seconds':>9}  {'how':<10}key figures", "faint")]
-    spared = "reject" if facts.blessed else "deploy"
     for name in STAGES:
         stage = facts.stages[name]
-        if name == spared and stage.status == "not run":
+        if name in facts.spared and stage.status == "not run":
             continue
         outcome = summary["stages"].get(name)
         spent = f"{outcome['seconds']:.1f}" if outcome and not outcome["reused"] else "-"

@@ -80,4 +80,49 @@ class Deploy(Section):
     tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
     """Largest difference of a probability between served and offline answer."""
     startup_seconds: PositiveInt = 120
-    """Time the model server has to become ready."""
+    """Time the model server has to become ready; on a cluster with the image pulled and a node
+    started."""
+    target: Literal["local", "kserve", "deployment"] | None = None
+    """What serves: ``local`` (a model server on this machine), ``kserve`` (an InferenceService),
+    ``deployment`` (a plain Deployment with its Service). Left out: ``local`` where stages run on
+    this machine, else ``kserve``."""
+    mode: Literal["knative", "standard"] = "knative"
+    """KServe's deployment mode. A canary in ``standard`` needs KServe 0.20 or later; scale to zero
+    needs ``knative``."""
+    canary_percent: Annotated[int, Field(ge=1, le=99)] = 10
+    """Share of the requests that a new version gets until it has proved itself (``kserve``)."""
+    observe_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
+    """Time for which the canary is watched, by requests of our own and Prometheus where one is
+    set."""
+    max_error_rate: Fraction = 0.0
+    """Share of the watched requests that may fail."""
+    max_latency_ms: Annotated[float, Field(gt=0)] = 5000.0
+    """Bound on the 95th percentile of the watched requests' latency, one image each."""
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Model servers at least; 0 scales to zero when idle. Left out: 1 with ``kserve``, 2 with
+    ``deployment``."""
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Model servers at most."""
+    gpu: Annotated[int, Field(ge=0, le=16)] = 0
+    """GPUs of a model server."""
+    cpu: Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")] = "1"
+    """CPUs that a model server requests."""
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi)$")] = "2Gi"
+    """Memory of a model server, request and limit."""
+
+    @model_validator(mode="after")
+    def _can_work(self) -> "Deploy":
+        at_least = self.replicas(self.target or "kserve")
+        if at_least > self.max_replicas:
+            raise ValueError(f"min_replicas {at_least} is above max_replicas {self.max_replicas}")
+        if self.min_replicas == 0 and self.target == "deployment":
+            raise ValueError("min_replicas 0 (scale to zero) needs target: kserve, mode: knative")
+        if self.min_replicas == 0 and self.mode == "standard":
+            raise ValueError("min_replicas 0 (scale to zero) needs mode: knative")
+        return self
+
+    def replicas(self, target: str) -> int:
+        """Return how many model servers run at least."""
+        if self.min_replicas is not None:
+            return self.min_replicas
+        return 2 if target == "deployment" else 1
