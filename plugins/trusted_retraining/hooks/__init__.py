@@ -1,0 +1,1 @@
+"""Hooks: one for every system that is talked to."""

@@ -1,0 +1,1 @@
+"""Putting a published model into service on a cluster."""
