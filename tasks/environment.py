@@ -30,6 +30,9 @@ class Environment:
     mlflow_artifacts : str
         Where new MLflow experiments keep their files; empty leaves it to the tracking server, or
         puts them beside an SQLite store.
+    scratch : Path or None
+        Folder for what is on its way to or from a remote store; the system's folder for temporary
+        files when None.
     """
 
     mlflow_uri: str
@@ -39,12 +42,14 @@ class Environment:
     code_revision: str
     state_dir: Path = Path(".local")
     mlflow_artifacts: str = ""
+    scratch: Path | None = None
 
     @classmethod
     def read(cls) -> "Environment":
         """Read ``TRUSTED_RETRAINING_*`` and ``MLFLOW_TRACKING_URI``."""
         value = os.environ.get
         state = Path(value("TRUSTED_RETRAINING_STATE", ".local")).absolute()
+        scratch = value("TRUSTED_RETRAINING_SCRATCH")
         return cls(
             mlflow_uri=value("MLFLOW_TRACKING_URI", ""),
             serving_root=Path(value("TRUSTED_RETRAINING_SERVING_ROOT", state / "served")),
@@ -55,4 +60,5 @@ class Environment:
             code_revision=value("TRUSTED_RETRAINING_CODE_REVISION", ""),
             state_dir=state,
             mlflow_artifacts=value("TRUSTED_RETRAINING_MLFLOW_ARTIFACTS", ""),
+            scratch=Path(scratch) if scratch else None,
         )

@@ -23,6 +23,7 @@ from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.storage import InputCache, Mirror, Workspace, store_outputs
 
 log = logging.getLogger("tasks")
 
@@ -67,15 +68,29 @@ def run_stage(
     document = json.loads(pipeline.to_json())
     if run.read_json("pipeline.json") != document:
         run.write_json("pipeline.json", document)
-    context = StageContext(
-        pipeline=pipeline, run=run, out=Path(run.path) / stage.name, environment=environment
-    )
+    with Workspace(environment.scratch) as workspace:
+        here = Path(run.path) if run.is_local else workspace.folder / "outputs"
+        context = StageContext(
+            pipeline=pipeline,
+            run=run,
+            out=here / stage.name,
+            environment=environment,
+            cache=InputCache(workspace, run.storage_options),
+        )
+        return _committed(stage, context, force=force, started=started)
+
+
+def _committed(stage: Stage, context: StageContext, *, force: bool, started: float) -> Manifest:
+    """Run a stage to its manifest; whatever keeps it from that is recorded."""
+    pipeline, run, environment = context.pipeline, context.run, context.environment
     committed = False
     try:
         manifest = _reuse_or_compute(stage, context, force)
         committed = True
         stage.after_commit(context)
-        tracking.log_stage(manifest, pipeline=pipeline, run=run, environment=environment)
+        tracking.log_stage(
+            manifest, pipeline=pipeline, run=run, environment=environment, cache=context.cache
+        )
     except Exception as error:
         if not committed:
             # an earlier attempt's result must not stand for one that could not be had again
@@ -137,15 +152,19 @@ def _compute(
     _clear(context.out, keep=stage.scratch)
     if stage.uses_tensorflow:
         import_tensorflow()
-    outcome = stage.run(context)
+    run, mirrored = context.run, () if context.run.is_local else stage.mirrored
+    with Mirror(run, stage.name, context.out, mirrored) as mirror:
+        outcome = stage.run(context)
     for name in stage.scratch:
         shutil.rmtree(context.out / name, ignore_errors=True)
     outputs = describe_outputs(context.out)
+    if not run.is_local:
+        store_outputs(run, stage.name, context.out, outputs)
     manifest = Manifest(
         stage=stage.name,
         fingerprint=wanted,
         digest=outputs_digest(outputs),
-        location=context.run.stage_uri(stage.name),
+        location=run.stage_uri(stage.name),
         outputs=outputs,
         metrics=_prefixed(stage.name, outcome),
         notes={f"{stage.name}.{name}": note for name, note in outcome.notes.items()},
@@ -157,7 +176,10 @@ def _compute(
         code_version=code,
         inputs=inputs,
     )
-    context.run.write_manifest(manifest)
+    run.write_manifest(manifest)
+    if not run.is_local:
+        context.cache.keep(manifest, context.out)
+    mirror.forget()
     return manifest
 
 

@@ -18,6 +18,7 @@ from tasks import tracking_records as records
 from tasks.contract import STAGES, Manifest, RunDirectory, StageError
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tasks.storage import InputCache
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,7 +33,12 @@ T = TypeVar("T")
 
 
 def log_stage(
-    manifest: Manifest, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
+    manifest: Manifest,
+    *,
+    pipeline: Pipeline,
+    run: RunDirectory,
+    environment: Environment,
+    cache: InputCache | None = None,
 ) -> None:
     """Log a committed stage into the night's MLflow run: metrics, figures, data set, tags.
 
@@ -50,6 +56,8 @@ def log_stage(
         The night's run directory.
     environment : Environment
         Its ``mlflow_uri`` is where to log; empty means nowhere.
+    cache : InputCache, optional
+        Has the outputs of a remote run that this process knows already.
 
     Raises
     ------
@@ -63,7 +71,8 @@ def log_stage(
         mlflow_run = patiently(lambda: client.get_run(run_id))
         mark = f"{manifest.fingerprint[:16]}.{manifest.digest[:16]}"
         if mlflow_run.data.tags.get(f"logged.{manifest.stage}") != mark:
-            _log_contents(client, mlflow_run, manifest, pipeline, run)
+            outputs = cache or InputCache(storage_options=run.storage_options)
+            _log_contents(client, mlflow_run, manifest, pipeline, run, outputs)
             # last, so that a killed attempt is logged again as a whole
             patiently(lambda: client.set_tag(run_id, f"logged.{manifest.stage}", mark))
         if manifest.stage == "report":
@@ -216,6 +225,7 @@ def _log_contents(
     manifest: Manifest,
     pipeline: Pipeline,
     run: RunDirectory,
+    cache: InputCache,
 ) -> None:
     run_id, logged = mlflow_run.info.run_id, mlflow_run.data.params
     params = records.parameters(pipeline)
@@ -226,7 +236,7 @@ def _log_contents(
         # a parameter cannot be overwritten; pipeline.json beside it tells the present value
         tags["trusted_retraining.changed_params"] = ", ".join(changed)
     for batch in records.batches(
-        params=new, metrics=records.stage_metrics(manifest, run), tags=tags
+        params=new, metrics=records.stage_metrics(manifest, cache), tags=tags
     ):
         patiently(lambda batch=batch: client.log_batch(run_id, **batch))  # type: ignore[misc]
     if manifest.stage == "arrange":
@@ -234,11 +244,10 @@ def _log_contents(
         patiently(lambda: client.log_inputs(run_id, datasets=[dataset]))
     if f"failed.{manifest.stage}" in mlflow_run.data.tags:
         client.delete_tag(run_id, f"failed.{manifest.stage}")
-    with records.artifact_files(manifest) as files:
-        for file in files:
-            patiently(
-                lambda file=file: client.log_artifact(run_id, str(file), manifest.stage)  # type: ignore[misc]
-            )
+    for file in records.artifact_files(manifest, cache):
+        patiently(
+            lambda file=file: client.log_artifact(run_id, str(file), manifest.stage)  # type: ignore[misc]
+        )
     client.log_text(run_id, manifest.model_dump_json(indent=1), f"{manifest.stage}/manifest.json")
     if manifest.stage == STAGES[0] or changed:
         client.log_dict(run_id, run.read_json("pipeline.json") or {}, "pipeline.json")

@@ -4,17 +4,14 @@ import csv
 import json
 import math
 import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsspec.core import url_to_fs
-
 from tasks.contract import Manifest, RunDirectory
 from tasks.spec import Pipeline
+from tasks.storage import InputCache
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -62,7 +59,7 @@ def metric_name(name: str) -> str:
     return safe[:KEY_LENGTH]
 
 
-def stage_metrics(manifest: Manifest, run: RunDirectory) -> list["Metric"]:
+def stage_metrics(manifest: Manifest, cache: InputCache) -> list["Metric"]:
     """Return the manifest's metrics, the stage's seconds and rows, and ``train``'s epochs."""
     from mlflow.entities import Metric
 
@@ -77,7 +74,7 @@ def stage_metrics(manifest: Manifest, run: RunDirectory) -> list["Metric"]:
         for name, value in values.items()
         if math.isfinite(value)
     ]
-    for step, row in _epochs(manifest):
+    for step, row in _epochs(manifest, cache):
         metrics += [Metric(f"train.epoch.{metric_name(k)}", v, stamp, step) for k, v in row.items()]
     return metrics
 
@@ -118,23 +115,14 @@ def dataset_input(manifest: Manifest, pipeline: Pipeline) -> "DatasetInput":
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-@contextmanager
-def artifact_files(manifest: Manifest) -> Iterator[list[Path]]:
-    """Yield local copies of the files worth showing: figures, tables, pages; no image trees."""
-    fs, folder = url_to_fs(manifest.location)
-    names = [
-        output.path
+def artifact_files(manifest: Manifest, cache: InputCache) -> list[Path]:
+    """Return local copies of the files worth showing: figures, tables, pages; no image trees."""
+    return [
+        cache.path(manifest, output.path)
         for output in manifest.outputs
         if (Path(output.path).suffix in _ARTIFACT_SUFFIXES or output.path in _ARTIFACT_NAMES)
         and output.bytes <= _ARTIFACT_BYTES
     ]
-    if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
-        yield [Path(folder) / name for name in names]
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in names:
-            fs.get_file(f"{folder}/{name}", f"{scratch}/{name}")
-        yield [Path(scratch) / name for name in names]
 
 
 def batches(
@@ -165,11 +153,10 @@ def _milliseconds(manifest: Manifest) -> int:
         return int(datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
-def _epochs(manifest: Manifest) -> Iterator[tuple[int, dict[str, float]]]:
+def _epochs(manifest: Manifest, cache: InputCache) -> Iterator[tuple[int, dict[str, float]]]:
     if not any(output.path == "history.csv" for output in manifest.outputs):
         return
-    fs, folder = url_to_fs(manifest.location)
-    with fs.open(f"{folder}/history.csv", "rt", encoding="utf-8") as stream:
+    with cache.path(manifest, "history.csv").open(encoding="utf-8") as stream:
         for position, row in enumerate(csv.DictReader(stream), start=1):
             values = {}
             for name, text in row.items():

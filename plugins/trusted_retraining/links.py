@@ -4,8 +4,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink
 
-from tasks.contract import RunDirectory, run_uri
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import run_directory
 
 
 class MlflowRunLink(BaseOperatorLink):
@@ -44,7 +44,7 @@ def mlflow_run_address(pipeline: str, run_id: str) -> str:
         Airflow's run id.
     """
     settings = Settings.read()
-    note = RunDirectory(run_uri(settings.storage_root, pipeline, run_id)).read_json("mlflow.json")
+    note = run_directory(settings, pipeline, run_id).read_json("mlflow.json")
     if not settings.mlflow_ui or not isinstance(note, dict):
         return ""
     experiment, run = note.get("experiment_id"), note.get("run_id")

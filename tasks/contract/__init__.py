@@ -12,12 +12,14 @@ from tasks.contract.errors import (
     EX_NOINPUT,
     EX_USAGE,
     STAGES,
+    Altered,
     BadConfig,
     BadInput,
     NoInput,
     StageError,
     is_bad_input,
 )
+from tasks.contract.filesystem import open_filesystem, storage_errors
 from tasks.contract.hashing import (
     describe_outputs,
     fingerprint,
@@ -38,7 +40,7 @@ from tasks.contract.records import (
     RuleResult,
     Verdict,
 )
-from tasks.contract.run_directory import RunDirectory, run_uri, write_atomically
+from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
 
 __all__ = [
     "CHECKS",
@@ -47,6 +49,7 @@ __all__ = [
     "EX_NOINPUT",
     "EX_USAGE",
     "STAGES",
+    "Altered",
     "BadConfig",
     "BadInput",
     "Failure",
@@ -64,10 +67,13 @@ __all__ = [
     "fingerprint",
     "is_bad_input",
     "now",
+    "open_filesystem",
     "outputs_digest",
     "run_uri",
     "sha256_file",
     "sha256_text",
+    "storage_errors",
+    "stored_name",
     "stored_tree_sha256",
     "tree_sha256",
     "write_atomically",

@@ -44,6 +44,10 @@ class BadInput(StageError):
     exit_code = EX_DATAERR
 
 
+class Altered(BadInput):
+    """What is stored is not what was committed."""
+
+
 class NoInput(StageError):
     """An input does not exist or cannot be read."""
 

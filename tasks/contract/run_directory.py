@@ -5,17 +5,23 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from fsspec.core import url_to_fs
 from pydantic import BaseModel
 
+from tasks.contract.errors import NoInput
+from tasks.contract.filesystem import is_local, is_s3, open_filesystem, storage_errors
 from tasks.contract.hashing import sha256_text
-from tasks.contract.records import Failure, Manifest, Verdict
+from tasks.contract.records import Failure, Manifest, Output, Verdict
 
 M = TypeVar("M", bound=BaseModel)
+
+DIGEST_KEY = "sha256"
+"""Metadata of an object: the digest of the output that it holds."""
 
 _STAMP = r"[A-Za-z_]+__\d{4}-\d\d-\d\dT\d\d{0}\d\d{0}\d\d(?:\.\d+)?{1}\d\d{0}\d\d[A-Za-z0-9_.~-]*"
 _DATED = re.compile(_STAMP.replace("{0}", ":").replace("{1}", r"\+"), re.ASCII)
@@ -23,12 +29,25 @@ _FLATTENED = re.compile(_STAMP.replace("{0}", "_").replace("{1}", "_"), re.ASCII
 
 
 class RunDirectory:
-    """One run's folder, ``<root>/<pipeline>/runs/<run_id>``, under any fsspec URI."""
+    """One run's folder, ``<root>/<pipeline>/runs/<run_id>``, under any fsspec URI.
 
-    def __init__(self, uri: str) -> None:
-        self.fs, path = url_to_fs(uri)
+    On this machine outputs are plain files and folders. Anywhere else a file is one object and a
+    folder is one tar, named as :func:`stored_name` says.
+
+    Parameters
+    ----------
+    uri : str
+        Path or fsspec URI.
+    storage_options : mapping, optional
+        Arguments of the file system, such as endpoint and session; for everything that is read or
+        written through this object, other runs' results included.
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.storage_options = storage_options
+        self.fs, path = open_filesystem(uri, storage_options)
         self.path: str = path.rstrip("/")
-        self.is_local = "file" in _protocols(self.fs)
+        self.is_local = is_local(self.fs)
         if self.is_local:
             self.path = str(Path(self.path).resolve())
         self.uri: str = self.fs.unstrip_protocol(self.path)
@@ -61,7 +80,7 @@ class RunDirectory:
         manifest = self.read_manifest("bless")
         path = f"{self.path}/bless/verdict.json"
         try:
-            raw = self.fs.cat_file(path)
+            raw = self._bytes(path)
             expected = manifest.output("verdict.json").sha256 if manifest else ""
             if hashlib.sha256(raw).hexdigest() != expected:
                 return None
@@ -77,9 +96,7 @@ class RunDirectory:
 
     def forgive(self, stage: str) -> None:
         """Remove the record of a failed attempt: a later one has succeeded."""
-        path = f"{self.path}/{stage}/failure.json"
-        if self.fs.exists(path):
-            self.fs.rm(path)
+        self._remove(f"{self.path}/{stage}/failure.json")
 
     def write_failure(self, failure: Failure) -> None:
         """Record why an attempt failed."""
@@ -87,32 +104,37 @@ class RunDirectory:
 
     def retract(self, stage: str) -> None:
         """Undo a stage's commit, so that nobody reads it while it is computed again."""
-        path = f"{self.path}/{stage}/manifest.json"
-        if self.fs.exists(path):
-            self.fs.rm(path)
+        self._remove(f"{self.path}/{stage}/manifest.json")
 
     def cached(self, fingerprint: str) -> Manifest | None:
         """Return what an earlier run committed for a fingerprint, if its outputs still stand."""
         entry = self._read_json(f"{self.pipeline_path}/cache/{fingerprint}.json")
         if not isinstance(entry, dict) or not {"run_uri", "stage"} <= entry.keys():
             return None
-        manifest = RunDirectory(entry["run_uri"]).read_manifest(entry["stage"])
+        run = RunDirectory(entry["run_uri"], self.storage_options)
+        manifest = run.read_manifest(entry["stage"])
         if manifest is None or manifest.digest != entry.get("digest"):
             return None
         return manifest if self.stands(manifest) else None
 
     def stands(self, manifest: Manifest) -> bool:
-        """Tell whether a manifest's outputs are still there, the files in their full size."""
-        fs, folder = url_to_fs(manifest.location)
+        """Tell whether a manifest's outputs are still there: files in their full size, objects with
+        the digest that they were stored under."""
+        fs, folder = self.open(manifest.location)
         try:
-            return all(
-                fs.exists(f"{folder}/{output.path}")
-                if output.path.endswith("/")
-                else fs.size(f"{folder}/{output.path}") == output.bytes
-                for output in manifest.outputs
-            )
-        except FileNotFoundError:
+            with storage_errors(manifest.location):
+                return all(
+                    _stands(fs, f"{folder}/{stored_name(output, local=is_local(fs))}", output)
+                    for output in manifest.outputs
+                )
+        except (FileNotFoundError, NoInput):
             return False
+
+    def open(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+        """Return the file system and path of a folder that a manifest names, perhaps of another
+        run."""
+        fs, folder = open_filesystem(location, self.storage_options)
+        return fs, folder.rstrip("/")
 
     def remember(self, fingerprint: str, manifest: Manifest) -> None:
         """Let later runs find the result under its fingerprint."""
@@ -136,18 +158,63 @@ class RunDirectory:
 
     def _read_json(self, path: str) -> Any:
         try:
-            return json.loads(self.fs.cat_file(path))
+            return json.loads(self._bytes(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except (ValueError, RecursionError):
             return None
 
+    def _bytes(self, path: str) -> bytes:
+        with storage_errors(self._uri(path)):
+            try:
+                return bytes(self.fs.cat_file(path))
+            except FileNotFoundError as error:
+                # a missing document is an answer, not an error of the store
+                missing = error
+        raise missing
+
     def _write(self, path: str, text: str) -> None:
         """Write at once or not at all: rename is atomic on disk, a put is on object stores."""
         if not self.is_local:
-            self.fs.pipe_file(path, text.encode())
+            with storage_errors(self._uri(path)):
+                self.fs.pipe_file(path, text.encode())
             return
         write_atomically(Path(path), text)
+
+    def _remove(self, path: str) -> None:
+        with storage_errors(self._uri(path)), suppress(FileNotFoundError):
+            self.fs.rm_file(path)
+
+    def _uri(self, path: str) -> str:
+        return str(self.fs.unstrip_protocol(path))
+
+
+def stored_name(output: Output, *, local: bool) -> str:
+    """Return the name under which an output is kept in its stage's folder.
+
+    Parameters
+    ----------
+    output : Output
+        As the manifest lists it.
+    local : bool
+        Whether the folder is on this machine; elsewhere a folder of files is one tar, because
+        stores take by the object, in money and in time.
+    """
+    if not output.path.endswith("/"):
+        return output.path
+    return output.path if local else f"{output.path.rstrip('/')}.tar"
+
+
+def _stands(fs: fsspec.AbstractFileSystem, path: str, output: Output) -> bool:
+    if is_s3(fs):
+        bucket, key, _ = fs.split_path(path)
+        found = fs.call_s3("head_object", Bucket=bucket, Key=key)
+        digest = found.get("Metadata", {}).get(DIGEST_KEY)
+        size = None if output.path.endswith("/") else output.bytes
+        return digest == output.sha256 and size in (None, found["ContentLength"])
+    if output.path.endswith("/"):
+        return bool(fs.exists(path))
+    return bool(fs.size(path) == output.bytes)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -183,7 +250,3 @@ def run_uri(root: str, pipeline: str, run_id: str) -> str:
     if len(safe) > 200 or not (unchanged or _DATED.fullmatch(run_id)):
         safe = f"{safe[:200].lstrip('.')}-{sha256_text(run_id)[:12]}"
     return f"{root.rstrip('/')}/{pipeline}/runs/{safe}"
-
-
-def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fsspec.core import url_to_fs
-
-from tasks.contract import STAGES, Failure, Manifest, RunDirectory, Verdict
+from tasks.contract import (
+    STAGES,
+    Failure,
+    Manifest,
+    NoInput,
+    RunDirectory,
+    Verdict,
+    open_filesystem,
+    storage_errors,
+)
 
 log = logging.getLogger("tasks")
 
@@ -77,9 +84,11 @@ class StageFacts:
             if self.manifest is None:
                 return None
             output = self.manifest.output(name)
-            fs, folder = url_to_fs(self.manifest.location)
-            raw: bytes = fs.cat_file(f"{folder}/{name}")
-        except (OSError, KeyError, ValueError):
+            fs, folder = open_filesystem(self.manifest.location)
+            # a store that is away must not make a page that says that everything is missing
+            with storage_errors(self.manifest.location):
+                raw: bytes = fs.cat_file(f"{folder}/{name}")
+        except (OSError, KeyError, ValueError, NoInput):
             return None
         if hashlib.sha256(raw).hexdigest() != output.sha256:
             log.warning("report: %s/%s is not the file that was committed", self.name, name)

@@ -11,8 +11,8 @@ class Arrange(Stage):
     """Arranges the images in folders a class, split by hash of the group key.
 
     A patient never sits on both sides and stays on its side as the data grow; groups that share the
-    same image are kept together. On a local disk the folders hold hard links; for object stores the
-    images are packed into tar shards.
+    same image are kept together. On a local disk the folders hold hard links; with a remote run the
+    images are packed into tar shards, whatever the layout asked for.
     """
 
     name = "arrange"
@@ -29,13 +29,16 @@ class Arrange(Stage):
         return [pipeline.label.model_dump(mode="json"), pipeline.split.model_dump(mode="json")]
 
     def run(self, context: StageContext) -> Outcome:
+        split = context.pipeline.split
+        if not context.run.is_local:
+            split = split.model_copy(update={"layout": "shards"})
         taken_in = context.input("ingest").path("images/").parent
         table, warnings = arrange(
             context.input("filter").path("metadata.parquet"),
             taken_in,
             context.out,
             label=context.pipeline.label,
-            split=context.pipeline.split,
+            split=split,
         )
         sides = table["split_side"].value_counts()
         metrics: dict[str, float] = {

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from tasks.contract import Manifest, NoInput, RunDirectory
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tasks.storage import InputCache
 
 log = logging.getLogger("tasks")
 
@@ -32,22 +31,34 @@ class Outcome:
 
 
 class StageInput:
-    """The committed outputs of an earlier stage."""
+    """The committed outputs of an earlier stage.
 
-    def __init__(self, manifest: Manifest) -> None:
+    Parameters
+    ----------
+    manifest : Manifest
+        What was committed.
+    cache : InputCache, optional
+        Where outputs of a remote run are kept once they are fetched.
+    """
+
+    def __init__(self, manifest: Manifest, cache: InputCache | None = None) -> None:
         self.manifest = manifest
-        _, folder = url_to_fs(manifest.location)
-        self._folder = Path(folder)
+        self._cache = cache or InputCache()
 
     def path(self, name: str) -> Path:
-        """Return the local path of an output; a folder's name ends with ``/``.
+        """Return the local path of an output, fetched from a remote run when first asked for; a
+        folder's name ends with ``/``.
 
         Raises
         ------
         KeyError
             The manifest does not name it.
+        NoInput
+            A remote run does not hold it any more.
+        Altered
+            What a remote run holds is not what was committed.
         """
-        return self._folder / self.manifest.output(name).path
+        return self._cache.path(self.manifest, name)
 
     def has(self, name: str) -> bool:
         """Tell whether the stage committed an output of that name."""
@@ -65,15 +76,19 @@ class StageContext:
     run : RunDirectory
         The run.
     out : Path
-        Folder to write outputs into. Top-level names are what a manifest lists.
+        Folder to write outputs into, on this machine even if the run is not. Top-level names are
+        what a manifest lists.
     environment : Environment
         Addresses and folders outside the run.
+    cache : InputCache
+        Outputs of remote runs that this process has fetched.
     """
 
     pipeline: Pipeline
     run: RunDirectory
     out: Path
     environment: Environment
+    cache: InputCache = field(default_factory=InputCache)
 
     def input(self, stage: str) -> StageInput:
         """Return what an earlier stage committed.
@@ -88,7 +103,11 @@ class StageContext:
             raise NoInput(
                 f"{self.run.stage_uri(stage)} holds no manifest: run stage {stage!r} first"
             )
-        return StageInput(manifest)
+        return self.outputs(manifest)
+
+    def outputs(self, manifest: Manifest) -> StageInput:
+        """Return what a manifest names."""
+        return StageInput(manifest, self.cache)
 
 
 class Stage(abc.ABC):
@@ -106,6 +125,8 @@ class Stage(abc.ABC):
         Output name to what it holds, for the help text and the catalogue.
     scratch : tuple of str
         Names in ``out`` that are not outputs and survive a killed attempt (checkpoints).
+    mirrored : tuple of str
+        Folders among them that are also kept with a remote run, and so survive a killed pod.
     uses_tensorflow : bool
         Whether the work needs TensorFlow, which is then imported quietly beforehand.
     reusable : bool
@@ -117,6 +138,7 @@ class Stage(abc.ABC):
     optional_reads: tuple[str, ...] = ()
     produces: dict[str, str] = {}
     scratch: tuple[str, ...] = ()
+    mirrored: tuple[str, ...] = ()
     uses_tensorflow: bool = False
     reusable: bool = True
 

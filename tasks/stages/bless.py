@@ -6,7 +6,9 @@ from typing import Any
 
 from tasks import registry, tracking
 from tasks.contract import (
+    Altered,
     ModelIdentity,
+    NoInput,
     RuleResult,
     StageError,
     Verdict,
@@ -51,7 +53,7 @@ class Bless(Stage):
     def _judge(self, context: StageContext, evidence: Evidence) -> Verdict:
         pipeline = context.pipeline
         current = registry.champion_identity(context.environment, pipeline.model_name)
-        champion = _champion_evidence(evidence, current)
+        champion = _champion_evidence(context, evidence, current)
         try:
             verdict = judge(
                 pipeline.blessing, evidence, model_name=pipeline.model_name, champion=champion
@@ -67,14 +69,14 @@ class Bless(Stage):
             )
         if not evidence.model_digest:
             return verdict
-        problem = _model_problem(evidence)
+        problem = _model_problem(context, evidence)
         if problem:
             rules = [*verdict.rules, _refusal("train", problem)]
             verdict = verdict_of(rules, model=verdict.model, champion=verdict.champion)
         return verdict
 
     def _register(self, context: StageContext, evidence: Evidence, verdict: Verdict) -> Verdict:
-        if _model_problem(evidence):
+        if _model_problem(context, evidence):
             return verdict
         pipeline, environment = context.pipeline, context.environment
         name, digest = pipeline.model_name, evidence.model_digest
@@ -88,12 +90,12 @@ class Bless(Stage):
         version = registry.register(
             environment,
             model_name=name,
-            model_dir=StageInput(evidence.manifests["train"]).path("model/"),
+            model_dir=context.outputs(evidence.manifests["train"]).path("model/"),
             digest=digest,
             run_id=tracking.find_or_create_run(
                 pipeline=pipeline, run=context.run, environment=environment
             ),
-            example=lambda: _example(evidence),
+            example=lambda: _example(context, evidence),
             tags=tags,
         )
         if champion is not None and champion.version == version:
@@ -105,14 +107,16 @@ class Bless(Stage):
         return verdict.model_copy(update={"model": model})
 
 
-def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> ChampionEvidence:
+def _champion_evidence(
+    context: StageContext, evidence: Evidence, current: tuple[str, str] | None
+) -> ChampionEvidence:
     manifest = evidence.manifests.get("evaluate")
     evaluated, predictions, not_compared = None, None, ""
     if manifest is not None:
-        outputs = StageInput(manifest)
-        if outputs.has("predictions.parquet"):
-            predictions = outputs.path("predictions.parquet")
+        outputs = context.outputs(manifest)
         try:
+            if outputs.has("predictions.parquet"):
+                predictions = outputs.path("predictions.parquet")
             document = json.loads(outputs.path("evaluation.json").read_text(encoding="utf-8"))
             champion = document.get("champion") or {}
             evaluated = champion.get("digest")
@@ -122,6 +126,8 @@ def _champion_evidence(evidence: Evidence, current: tuple[str, str] | None) -> C
             for name in ("evaluation.json", "predictions.parquet"):
                 if outputs.has(name) and not _as_committed(outputs, name):
                     not_compared = f"{outputs.path(name)} is not the file that evaluate committed"
+        except (Altered, NoInput) as error:
+            evaluated, not_compared = current[1] if current else None, str(error)
         except (OSError, KeyError, ValueError, AttributeError) as error:
             log.warning("bless: evaluation.json cannot be read: %s", error)
     return ChampionEvidence(
@@ -136,20 +142,23 @@ def _as_committed(outputs: StageInput, name: str) -> bool:
     return sha256_file(outputs.path(name)) == outputs.manifest.output(name).sha256
 
 
-def _model_problem(evidence: Evidence) -> str:
-    folder = StageInput(evidence.manifests["train"]).path("model/")
+def _model_problem(context: StageContext, evidence: Evidence) -> str:
+    train = evidence.manifests["train"]
+    place = f"{train.location}/model"
     try:
-        unchanged = tree_sha256(folder) == evidence.model_digest
+        unchanged = tree_sha256(context.outputs(train).path("model/")) == evidence.model_digest
+    except (Altered, NoInput) as error:
+        return str(error)
     except OSError as error:
-        return f"{folder}: the model cannot be read: {error}"
-    return "" if unchanged else f"{folder}: the model is not the one that train committed"
+        return f"{place}: the model cannot be read: {error}"
+    return "" if unchanged else f"{place}: the model is not the one that train committed"
 
 
-def _example(evidence: Evidence) -> bytes:
+def _example(context: StageContext, evidence: Evidence) -> bytes:
     """Return the smallest test image, the registered model's input example."""
     from tasks.data import Arranged
 
-    arranged = Arranged(StageInput(evidence.manifests["arrange"]))
+    arranged = Arranged(context.outputs(evidence.manifests["arrange"]))
     images = list(arranged.read_bytes(arranged.table("test").head(32)))
     if not images:
         raise StageError("arrange committed no test image")

@@ -35,6 +35,7 @@ class TrainStage(Stage):
         "training.json": "rows, classes, epochs, speed",
     }
     scratch = ("checkpoints",)
+    mirrored = ("checkpoints",)
 
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section and the model's name."""

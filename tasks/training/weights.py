@@ -3,9 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from fsspec.core import url_to_fs
-
-from tasks.contract import BadConfig, NoInput, sha256_file, sha256_text
+from tasks.contract import BadConfig, NoInput, open_filesystem, sha256_file, sha256_text
 from tasks.spec import Train
 
 
@@ -32,7 +30,7 @@ def external_state(train: Train) -> str:
     """
     parts = []
     if train.weights not in ("imagenet", "none"):
-        fs, path = url_to_fs(train.weights)
+        fs, path = open_filesystem(train.weights)
         if not fs.exists(path):
             raise NoInput(
                 f"train.weights: {train.weights} does not exist; give a path or URI of a weights "
@@ -62,7 +60,7 @@ def fetch_weights(train: Train, folder: Path) -> Path | None:
     """
     if train.weights in ("imagenet", "none"):
         return None
-    fs, path = url_to_fs(train.weights)
+    fs, path = open_filesystem(train.weights)
     local = Path(path)
     if local.is_file() and "file" in (
         (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol

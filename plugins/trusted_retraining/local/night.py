@@ -20,6 +20,7 @@ from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
 from trusted_retraining.local import home, stack_file
 from trusted_retraining.operators import reaper
 from trusted_retraining.pipelines import read_pipelines
+from trusted_retraining.storage import storage_options, storage_variables
 
 STAGE_LOGGERS = "airflow.task.operators.trusted_retraining"
 GATE_LOGGER = f"{STAGE_LOGGERS}.operators.gate"
@@ -59,12 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
     summary = [settings.stage_python, "-m", "tasks", "summary", "--run-uri", uri]
     subprocess.run(  # noqa: S603
         summary,
-        env=os.environ | settings.stage_environment(),
+        env=storage_variables(settings) | os.environ | settings.stage_environment(),
         stdin=subprocess.DEVNULL,
         check=False,
     )
     if state != "success":
-        home.say(f"{options.pipeline}: the night failed: {_reasons(RunDirectory(uri))}")
+        run = RunDirectory(uri, storage_options(settings))
+        home.say(f"{options.pipeline}: the night failed: {_reasons(run)}")
     return 0 if state == "success" else 1
 
 

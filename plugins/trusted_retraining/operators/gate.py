@@ -4,9 +4,10 @@ from typing import Any
 
 from airflow.sdk import BaseBranchOperator
 
-from tasks.contract import RunDirectory, Verdict, run_uri
+from tasks.contract import Verdict, run_uri
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import run_directory
 
 
 class BlessingGate(BaseBranchOperator):
@@ -45,7 +46,7 @@ class BlessingGate(BaseBranchOperator):
             self.log.warning("refused: %s did not succeed in this attempt", ", ".join(unsure))
             return self.refused
         uri = run_uri(self.settings.storage_root, context["dag"].dag_id, context["run_id"])
-        verdict = self._read_verdict(uri)
+        verdict = self._read_verdict(context)
         if verdict is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
@@ -67,9 +68,10 @@ class BlessingGate(BaseBranchOperator):
         states = found.get(ti.run_id, {})
         return [name for name in before if states.get(name) != "success"]
 
-    def _read_verdict(self, uri: str) -> Verdict | None:
+    def _read_verdict(self, context: Any) -> Verdict | None:
         try:
-            return RunDirectory(uri).read_verdict()
+            run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
+            return run.read_verdict()
         except Exception:
             # storage out of reach, an unknown scheme: no verdict, so no deployment
             self.log.exception("the verdict could not be read")

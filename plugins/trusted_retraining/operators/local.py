@@ -17,6 +17,7 @@ from tasks.contract import Failure, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import storage_variables
 
 REAPER = Path(__file__).with_name("reaper.py")
 
@@ -85,7 +86,9 @@ class LocalStageOperator(StageMixin, BaseOperator):
     def environment(self) -> dict[str, str]:
         """Return the variables of the stage: ours without Airflow's keys and connections."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        return own | self.settings.stage_environment() | {"PYTHONUNBUFFERED": "1"}
+        # what the machine says of AWS itself goes before the connection
+        settings = storage_variables(self.settings) | own | self.settings.stage_environment()
+        return settings | {"PYTHONUNBUFFERED": "1"}
 
     def _run(self, command: list[str]) -> int:
         # -S and -I: the reaper needs nothing that is installed, and starts in some 20 ms

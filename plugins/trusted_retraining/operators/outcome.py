@@ -6,9 +6,10 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from tasks.contract import STAGES, RunDirectory, run_uri
+from tasks.contract import STAGES
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import run_directory
 
 
 class OutcomeOperator(BaseOperator):
@@ -40,7 +41,7 @@ class OutcomeOperator(BaseOperator):
         if not failed and not kept_from:
             self.log.info("the night ended with a verdict")
             return
-        run = RunDirectory(run_uri(self.settings.storage_root, ti.dag_id, ti.run_id))
+        run = run_directory(self.settings, ti.dag_id, ti.run_id)
         reasons: dict[str, list[str]] = {}
         for name in failed:
             failure = run.read_failure(name)

@@ -8,11 +8,12 @@ from typing import Any
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tasks.contract import EX_CONFIG, Failure, RunDirectory, is_bad_input, now, run_uri
+from tasks.contract import EX_CONFIG, Failure, RunDirectory, is_bad_input, now
 from tasks.spec import Pipeline, SpecError, apply_overrides
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.params import FORCE, changed_fields
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import run_directory
 
 
 class StageMixin:
@@ -39,8 +40,7 @@ class StageMixin:
 
     def run_directory(self, context: Mapping[str, Any]) -> RunDirectory:
         """Return the folder of this DAG run."""
-        root = self.settings.storage_root
-        return RunDirectory(run_uri(root, self.pipeline.name, context["run_id"]))
+        return run_directory(self.settings, self.pipeline.name, context["run_id"])
 
     def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that this DAG run changes."""
