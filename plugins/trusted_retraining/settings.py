@@ -15,8 +15,17 @@ from airflow.sdk.configuration import conf
 from tasks.spec import Pipeline
 from tasks.spec.base import without_password
 from trusted_retraining.cluster_settings import ClusterSettings, SettingError
+from trusted_retraining.serving_settings import ServingSettings
 
-__all__ = ["RUNTIMES", "SECTION", "ClusterSettings", "Runtime", "SettingError", "Settings"]
+__all__ = [
+    "RUNTIMES",
+    "SECTION",
+    "ClusterSettings",
+    "Runtime",
+    "ServingSettings",
+    "SettingError",
+    "Settings",
+]
 
 SECTION = "trusted_retraining"
 
@@ -59,6 +68,8 @@ class Settings:
         Container images of the stages and of the model server.
     cluster : ClusterSettings
         The cluster on which stages are pods.
+    serving : ServingSettings
+        Where on it models are served.
     """
 
     runtime: Runtime
@@ -76,6 +87,7 @@ class Settings:
     tasks_image: str
     serving_image: str
     cluster: ClusterSettings
+    serving: ServingSettings
 
     @classmethod
     def read(cls) -> "Settings":
@@ -87,6 +99,7 @@ class Settings:
             A setting has a value that is not allowed.
         """
         state = Path(_get("state", ".local")).absolute()
+        cluster = ClusterSettings.read(_get)
         return cls(
             runtime=_runtime(_get("runtime", "local")),
             state=state,
@@ -102,7 +115,8 @@ class Settings:
             server_url=_get("server_url", "").rstrip("/"),
             tasks_image=_get("tasks_image", "trusted-retraining/tasks:latest"),
             serving_image=_get("serving_image", "trusted-retraining/serving:latest"),
-            cluster=ClusterSettings.read(_get),
+            cluster=cluster,
+            serving=ServingSettings.read(_get, namespace=cluster.namespace),
         )
 
     def runtime_of(self, pipeline: Pipeline) -> Runtime:

@@ -1,0 +1,153 @@
+"""Talks to an MLflow server's REST API: the aliases and tags of registered versions."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+
+from tasks.contract import BadConfig, StageError
+from tasks.spec.base import without_password
+
+ATTEMPTS, FIRST_WAIT_SECONDS = 6, 0.5
+"""Times that a request is sent when the server is away, and the wait before the second, which
+doubles."""
+
+
+class MlflowHook(BaseHook):
+    """A small client of the model registry. MLflow's own takes seconds to import.
+
+    Parameters
+    ----------
+    address : str
+        ``http://host:port`` of the server. User and password, or a token, come from
+        ``MLFLOW_TRACKING_USERNAME``, ``MLFLOW_TRACKING_PASSWORD`` and ``MLFLOW_TRACKING_TOKEN``, as
+        with MLflow's own client.
+
+    Raises
+    ------
+    BadConfig
+        The address is not that of a server.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise BadConfig(
+                f"[trusted_retraining] mlflow_uri: {without_password(address)!r} is no server; a "
+                "cluster's champion is kept by one, such as http://mlflow:5000"
+            )
+        self.address = address.rstrip("/")
+
+    def version_of_alias(self, model: str, alias: str) -> tuple[str, str] | None:
+        """Return version and digest of an alias; None when there is no such alias or model.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or refuses.
+        """
+        found = self._ask("GET", "registered-models/alias", {"name": model, "alias": alias})
+        if found is None:
+            return None
+        version = found["model_version"]
+        tags = {each["key"]: each.get("value", "") for each in version.get("tags", [])}
+        return str(version["version"]), tags.get("digest", "")
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias at a version, in one step.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such version.
+        """
+        body = {"name": model, "alias": alias, "version": version}
+        if self._ask("POST", "registered-models/alias", body) is None:
+            raise StageError(f"MLflow at {self._shown} knows no {model} version {version}")
+
+    def set_version_tags(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such version.
+        """
+        for key, value in tags.items():
+            body = {"name": model, "version": version, "key": key, "value": value}
+            if self._ask("POST", "model-versions/set-tag", body) is None:
+                raise StageError(f"MLflow at {self._shown} knows no {model} version {version}")
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log metrics into a run, all at once.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such run.
+        """
+        at = int(time.time() * 1000)
+        rows = [{"key": k, "value": v, "timestamp": at, "step": 0} for k, v in metrics.items()]
+        if self._ask("POST", "runs/log-batch", {"run_id": run_id, "metrics": rows}) is None:
+            raise StageError(f"MLflow at {self._shown} knows no run {run_id}")
+
+    @property
+    def _shown(self) -> str:
+        return without_password(self.address)
+
+    def _ask(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the answer; None when MLflow knows no such thing. Each request may be repeated."""
+        import httpx
+
+        wait = FIRST_WAIT_SECONDS
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = httpx.request(
+                    method,
+                    f"{self.address}/api/2.0/mlflow/{path}",
+                    params=fields if method == "GET" else None,
+                    json=fields if method == "POST" else None,
+                    timeout=30,
+                    trust_env=False,
+                    **_credentials(),
+                )
+            except httpx.HTTPError as error:
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code == 200:
+                    return dict(response.json())
+                if _says_absent(response):
+                    return None
+                problem = f"status {response.status_code}: {' '.join(response.text.split())[:200]}"
+                if response.status_code < 500 and response.status_code != 429:
+                    raise StageError(f"MLflow at {self._shown} refuses {path}: {problem}")
+            if attempt == ATTEMPTS:
+                raise StageError(f"MLflow at {self._shown} failed: {path}: {problem}")
+            self.log.warning("MLflow: %s: %s; again in %g s", path, problem, wait)
+            time.sleep(wait)
+            wait *= 2
+        raise AssertionError("unreachable")
+
+
+def _credentials() -> dict[str, Any]:
+    value = os.environ.get
+    if value("MLFLOW_TRACKING_TOKEN"):
+        return {"headers": {"Authorization": f"Bearer {value('MLFLOW_TRACKING_TOKEN')}"}}
+    if value("MLFLOW_TRACKING_USERNAME"):
+        user, password = value("MLFLOW_TRACKING_USERNAME"), value("MLFLOW_TRACKING_PASSWORD", "")
+        return {"auth": (user, password)}
+    return {}
+
+
+def _says_absent(response: Any) -> bool:
+    try:
+        code = response.json().get("error_code")
+    except (ValueError, AttributeError):
+        return False
+    # the second when the model exists and the alias does not
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE" and "alias" in response.text
+    )
