@@ -147,7 +147,7 @@ class ClusterSettings:
             ),
             image_pull_secrets=tuple(get("image_pull_secrets", "").replace(",", " ").split()),
             pod_template_file=get("pod_template_file", ""),
-            run_as_user=_number(get, "run_as_user", 10001),
+            run_as_user=_number(get, "run_as_user", 65532),
             deferrable=_switch(get, "deferrable"),
             keep_failed_pods=_switch(get, "keep_failed_pods"),
             poll_seconds=_number(get, "poll_seconds", 5),

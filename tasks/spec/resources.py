@@ -31,7 +31,7 @@ LabelValue = Annotated[
 ]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$")]
 
-_FACTORS = {
+_FACTORS: dict[str, int | Decimal] = {
     "": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
 }  # fmt: skip
@@ -179,8 +179,7 @@ class Resources(Section):
 
     def stage(self, stage: str) -> StageRequests:
         """Return what the file says about a stage; empty when it says nothing."""
-        own: dict[str, StageRequests] = dict(self.stages)
-        return own.get(stage, StageRequests())
+        return {str(name): own for name, own in self.stages.items()}.get(stage, StageRequests())
 
     @model_validator(mode="after")
     def _every_stage_fits(self) -> "Resources":

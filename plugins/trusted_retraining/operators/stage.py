@@ -46,8 +46,8 @@ class StageMixin:
         """Return the fields that this DAG run changes."""
         return changed_fields(self.pipeline, context["params"])
 
-    def stage_arguments(self, context: Mapping[str, Any]) -> list[str]:
-        """Return the arguments after ``python -m tasks``.
+    def tonight(self, context: Mapping[str, Any]) -> Pipeline:
+        """Return the pipeline with this DAG run's overrides applied.
 
         Raises
         ------
@@ -55,13 +55,23 @@ class StageMixin:
             An override names no field, or its value is not allowed.
         """
         try:
-            tonight = apply_overrides(self.pipeline, self.overrides(context))
+            return apply_overrides(self.pipeline, self.overrides(context))
         except SpecError as error:
             # the record tells the last task of the night, and its summary, what was wrong
             self.run_directory(context).write_failure(
                 Failure(stage=self.stage, exit_code=EX_CONFIG, reason=str(error), at=now())
             )
             raise AirflowFailException(str(error)) from error
+
+    def stage_arguments(self, context: Mapping[str, Any]) -> list[str]:
+        """Return the arguments after ``python -m tasks``.
+
+        Raises
+        ------
+        AirflowFailException
+            As :meth:`tonight`.
+        """
+        tonight = self.tonight(context)
         arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
         arguments += ["--spec", tonight.to_json()]
         return [*arguments, "--force"] if context["params"].get(FORCE) else arguments
@@ -90,7 +100,13 @@ class StageMixin:
         return manifest.model_dump(mode="json")
 
     def fail(
-        self, context: Mapping[str, Any], *, exit_code: int, before: Failure | None, seconds: float
+        self,
+        context: Mapping[str, Any],
+        *,
+        exit_code: int,
+        before: Failure | None,
+        seconds: float,
+        reason: str | None = None,
     ) -> AirflowException:
         """Return the error for a stage that ended with an exit code other than 0.
 
@@ -105,6 +121,8 @@ class StageMixin:
             process died without a word, and the record is written here.
         seconds : float
             How long the attempt took.
+        reason : str, optional
+            What is known about the end of a process that died without a word.
         """
         run = self.run_directory(context)
         failure = run.read_failure(self.stage)
@@ -112,7 +130,7 @@ class StageMixin:
             failure = Failure(
                 stage=self.stage,
                 exit_code=exit_code,
-                reason=_died(exit_code),
+                reason=reason or _died(exit_code),
                 seconds=round(seconds, 3),
                 at=now(),
             )

@@ -1,0 +1,72 @@
+"""Keeps credentials out of log lines.
+
+Airflow's masker knows the values of its own connections. What a pod holds comes from secrets that
+Airflow never sees, so its lines are searched for what credentials look like.
+"""
+
+import re
+from typing import Any
+
+MASK = "***"
+
+_NAMES = (
+    r"aws_?secret_?access_?key|aws_?session_?token|secret_?access_?key|session_?token|"
+    r"aws_?access_?key_?id|x-amz-(?:security-token|signature|credential)|"
+    r"password|passwd|secret_?key|api_?key|access_?token|client_?secret|private_?key|"
+    r"mlflow_tracking_(?:token|password)|token"
+)
+_PATTERNS = (
+    # a URL's user and password
+    (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)"), MASK),
+    # ids of AWS access keys
+    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), MASK),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
+    # name=value, name: value, "name": "value", &name=value
+    (
+        re.compile(rf"(?i)((?<![A-Za-z])(?:{_NAMES})['\"]?\s*[=:]\s*['\"]?)([^\s'\"&,;}})]+)"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S), MASK),
+)
+
+
+def scrub(text: str) -> str:
+    """Return a text with what looks like credentials masked.
+
+    Parameters
+    ----------
+    text : str
+        A log line, or several.
+    """
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class ScrubbedLog:
+    """A logger that masks what looks like credentials in all that passes through it.
+
+    Parameters
+    ----------
+    log : object
+        The logger that writes the lines.
+    """
+
+    _METHODS = ("debug", "info", "warning", "error", "critical", "exception", "log")
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._log, name)
+        if name not in self._METHODS:
+            return method
+
+        def write(*arguments: Any, **more: Any) -> Any:
+            clean = (
+                scrub(str(value)) if isinstance(value, str | BaseException) else value
+                for value in arguments
+            )
+            return method(*clean, **more)
+
+        return write
