@@ -35,7 +35,7 @@ TARGET = 0.95
 CASES = {
     "dense 128, 28 px": (Train(architecture="dense", image_size=(28, 28), channels=1), 20_000),
     "CNN 32-64-64, 96 px": (Train(architecture="cnn", image_size=(96, 96), channels=1), 320),
-    "MobileNetV2 0.35 frozen, 96 px": (Train(frozen="all"), 320),
+    "MobileNetV2 0.35 frozen, 96 px": (Train(frozen="all", weights="random.weights.h5"), 320),
 }
 """What is trained, and on how many images."""
 
@@ -128,7 +128,16 @@ def plain_epoch(train: Train, pixels: Any, labels: Any) -> Callable[[], None]:
 def build(train: Train, images: int) -> keras.Model:
     """Return the case's model."""
     steps = -(-images // train.batch_size)
-    return build_classifier(train, classes=2, steps_per_epoch=steps, weights_file=None)
+    if train.weights == "none":
+        return build_classifier(train, classes=2, steps_per_epoch=steps, weights_file=None)
+    # frozen layers want weights from a file; time does not depend on what they are
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / train.weights
+        backbone = keras.applications.MobileNetV2(
+            (*train.image_size, train.channels), alpha=train.alpha, include_top=False, weights=None
+        )
+        backbone.save_weights(file)
+        return build_classifier(train, classes=2, steps_per_epoch=steps, weights_file=file)
 
 
 def in_turn(

@@ -139,7 +139,7 @@ def _backbone(train: Train, function: Callable[..., Any], weights_file: Path | N
             raise
         raise NoInput(
             f"train.weights: the ImageNet weights of {train.architecture!r} cannot be fetched "
-            f"({_one_line(error)}); give the path or URI of a weights file in their place"
+            f"({_one_line(error)}); give a weights file: train.weights=PATH_OR_URI"
         ) from error
     if weights_file is not None:
         try:
