@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PIPELINE ?= demo
+UPGRADE ?= --upgrade
 # byte code once for all the processes of a night
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -19,7 +20,7 @@ export PIPELINE SOURCE SET
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint bench lock clean
+.PHONY: help setup demo retrain up test lint bench lock images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +46,11 @@ lint: setup
 bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-lock: $(VENV_DONE) ## compile both locks anew from pyproject.toml and docker/serving.in
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --no-annotate \
-	  --custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --no-annotate \
-	  --custom-compile-command "make lock" docker/serving.in -o docker/serving.requirements.txt
+lock: $(VENV_DONE) ## compile all locks anew from pyproject.toml and docker/*.in (UPGRADE=: keep versions)
+	@docker/lock $(BIN)/uv $(UPGRADE)
+
+images: ## build the container images (ONLY="tasks-cpu serving-cpu": some; BASE=...: on another base)
+	@docker/build $(ONLY)
 
 clean: ## remove everything that make has made: .venv, .local with runs and models, caches
 	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
