@@ -5,9 +5,9 @@ that the Airflow UI shows it as an import error.
 """
 
 from trusted_retraining.dag_builder import build_dag
-from trusted_retraining.pipelines import read_pipelines
+from trusted_retraining.pipelines import usable_pipelines
 from trusted_retraining.settings import Settings
 
 settings = Settings.read()
-for pipeline in read_pipelines(settings.pipelines)[0]:
+for pipeline in usable_pipelines(settings)[0]:
     globals()[pipeline.name] = build_dag(pipeline, settings)

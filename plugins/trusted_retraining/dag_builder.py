@@ -7,22 +7,19 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable
 
 from tasks.contract import CHECKS
-from tasks.spec import Pipeline
+from tasks.spec import MODEL_STAGES, Pipeline
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.outcome import OutcomeOperator
 from trusted_retraining.params import trigger_form
-from trusted_retraining.settings import Settings
+from trusted_retraining.pipelines import serves_on_cluster
+from trusted_retraining.settings import Runtime, Settings
 
 GPU_POOL = "gpu"
-GPU_STAGES = ("train", "evaluate", "explain", "robustness")
-"""Stages that run the model: their number at a time is that of the GPUs."""
+"""Pool of the stages that run the model: their number at a time is that of the GPUs."""
 
 PREPARATION = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate")
 """Stages in a row, before the checks."""
-
-OPERATORS = {"local": LocalStageOperator}
-"""The operator of a stage, by runtime."""
 
 LONGEST_RETRY_DELAY = timedelta(hours=1)
 
@@ -39,6 +36,7 @@ STAGE_TEXTS = {
     "robustness": "accuracy under attack",
     "bless": "the rules; also runs after a crash, and then refuses",
     "blessing_gate": "follows the verdict; anything missing is a refusal",
+    "publish": "the judged model to where the cluster's model servers read it",
     "deploy": "known answers first, then the alias champion",
     "reject": "the champion stays, and why",
     "report": "one page for people",
@@ -55,18 +53,25 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
         As in its file.
     settings : Settings
         The installation's settings; the runtime decides about the operator class.
+
+    Raises
+    ------
+    SettingError
+        Stages are pods, and something is set so that pods cannot work with it.
+    SpecError
+        The model cannot be served where the file says.
     """
     with DAG(
         dag_id=pipeline.name,
         description=_first_line(pipeline.description),
-        doc_md=_doc(pipeline),
         schedule=_timetable(pipeline),
         catchup=False,
         max_active_runs=1,
         tags=sorted({"trusted-retraining", *pipeline.tags}),
-        default_args=_default_arguments(pipeline),
+        default_args=_default_arguments(pipeline, settings),
     ) as dag:
         _build_tasks(pipeline, settings)
+    dag.doc_md = _doc(pipeline, [name for name in STAGE_TEXTS if name in dag.task_dict])
     # Put in last: an operator created after it copies the whole form, and given to DAG it would be
     # checked against its schema at every parse, although the pipeline has been checked. The two
     # were three quarters of the parse time. Airflow hands the form to the tasks when they run.
@@ -75,16 +80,21 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
 
 
 def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
+    runtime = settings.runtime_of(pipeline)
+    published = serves_on_cluster(pipeline, settings)
+    operator = _operator(runtime)
+
     def stage(name: str, **more: Any) -> BaseOperator:
-        return OPERATORS[settings.runtime](
+        built: BaseOperator = operator(
             task_id=name,
             stage=name,
             pipeline=pipeline,
             settings=settings,
             doc_md=STAGE_TEXTS[name],
-            pool=GPU_POOL if name in GPU_STAGES else None,
+            pool=GPU_POOL if name in MODEL_STAGES else None,
             **more,
         )
+        return built
 
     row = [stage(name) for name in PREPARATION]
     for earlier, later in pairwise(row):
@@ -95,10 +105,12 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
     gate = BlessingGate(
         task_id="blessing_gate",
         settings=settings,
+        blessed="publish" if published else "deploy",
         trigger_rule="all_done",
         doc_md=STAGE_TEXTS["blessing_gate"],
     )
-    deploy, reject = stage("deploy"), stage("reject")
+    blessed = [stage("publish"), _deploy(pipeline, settings)] if published else [stage("deploy")]
+    reject = stage("reject")
     # one of the two is always skipped, and the other may have failed: the report tells of it
     report = stage("report", trigger_rule="all_done")
     outcome = OutcomeOperator(
@@ -108,17 +120,44 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
         retries=0,
         doc_md=STAGE_TEXTS["outcome"],
     )
-    row[-1] >> checks >> bless >> gate >> [deploy, reject] >> report >> outcome
+    row[-1] >> checks >> bless >> gate >> [blessed[0], reject]
+    for earlier, later in pairwise(blessed):
+        earlier >> later
+    [blessed[-1], reject] >> report >> outcome
 
 
-def _default_arguments(pipeline: Pipeline) -> dict[str, Any]:
+def _operator(runtime: Runtime) -> Any:
+    """Return the operator class of the stages."""
+    if runtime == "local":
+        return LocalStageOperator
+    # imported late: the providers take seconds, for which a machine without a cluster need not wait
+    from trusted_retraining.operators import pod
+
+    return pod.StageEksPodOperator if runtime == "eks" else pod.StagePodOperator
+
+
+def _deploy(pipeline: Pipeline, settings: Settings) -> BaseOperator:
+    from trusted_retraining.operators.deploy import DeployOperator
+
+    return DeployOperator(
+        task_id="deploy", pipeline=pipeline, settings=settings, doc_md=STAGE_TEXTS["deploy"]
+    )
+
+
+def _default_arguments(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
+    timeout = timedelta(minutes=pipeline.stage_timeout_minutes)
+    if settings.runtime_of(pipeline) != "local":
+        # the stage's own time is the pod's deadline; waiting for a GPU is not part of it
+        waiting = settings.cluster.schedule_timeout_seconds
+        waiting += settings.cluster.startup_timeout_seconds
+        timeout += timedelta(seconds=waiting)
     return {
         "owner": pipeline.owner,
         "retries": pipeline.retries,
         "retry_delay": timedelta(seconds=pipeline.retry_delay_seconds),
         "retry_exponential_backoff": True,
         "max_retry_delay": LONGEST_RETRY_DELAY,
-        "execution_timeout": timedelta(minutes=pipeline.stage_timeout_minutes),
+        "execution_timeout": timeout,
     }
 
 
@@ -134,8 +173,8 @@ def _first_line(text: str) -> str | None:
     return text.strip().partition("\n")[0].partition(". ")[0] or None
 
 
-def _doc(pipeline: Pipeline) -> str:
-    stages = "\n".join(f"| `{name}` | {text} |" for name, text in STAGE_TEXTS.items())
+def _doc(pipeline: Pipeline, names: list[str]) -> str:
+    stages = "\n".join(f"| `{name}` | {STAGE_TEXTS[name]} |" for name in names)
     return (
         f"### {pipeline.name}\n\n{pipeline.description.strip()}\n\n"
         f"| Stage | What it does |\n| --- | --- |\n{stages}\n\n"

@@ -21,7 +21,7 @@ FORCE = "force"
 
 OF_THE_DAG = (
     *("name", "description", "tags", "owner", "schedule"),
-    *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime"),
+    *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
 )
 """Fields of the pipeline that no run's configuration can change."""
 
@@ -106,7 +106,7 @@ def check_fields(names: Iterable[str]) -> None:
     SpecError
         One of them is the DAG's.
     """
-    fixed = [name for name in names if name.split(".")[0] in OF_THE_DAG]
+    fixed = [name for name in names if name in OF_THE_DAG or name.split(".")[0] in OF_THE_DAG]
     if fixed:
         raise SpecError(
             f"{', '.join(fixed)}: belongs to the DAG and is the same every night; change it in the "
@@ -131,7 +131,7 @@ def _section(path: str, values: dict[str, Any], model: _Schema) -> Iterator[tupl
         field = model["properties"][name]
         if isinstance(value, dict) and _is_section(field):
             yield from _section(f"{path}.{name}", value, _model(field, value))
-        elif "const" not in field and _fits(field):
+        elif "const" not in field and _fits(field) and f"{path}.{name}" not in OF_THE_DAG:
             yield f"{path}.{name}", value, field, _title(path, model)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tasks.spec import Pipeline, SpecError, load_pipeline
+from trusted_retraining.settings import SettingError, Settings
 
 
 def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[str]]:
@@ -38,3 +39,56 @@ def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[str]]:
         pipelines[pipeline.name] = pipeline
         origin[pipeline.name] = path
     return list(pipelines.values()), errors
+
+
+def usable_pipelines(settings: Settings) -> tuple[list[Pipeline], list[str]]:
+    """Read the pipelines of an installation, and tell those that it cannot run from the others.
+
+    Parameters
+    ----------
+    settings : Settings
+        Folder of the pipeline files, runtime and cluster.
+
+    Returns
+    -------
+    pipelines : list of Pipeline
+        Those that can run, by file name.
+    errors : list of str
+        What is wrong with the others.
+    """
+    pipelines, errors = read_pipelines(settings.pipelines)
+    usable = []
+    for pipeline in pipelines:
+        try:
+            serves_on_cluster(pipeline, settings)
+        except (SettingError, SpecError) as error:
+            errors.append(f"{pipeline.name}: {error}")
+        else:
+            usable.append(pipeline)
+    return usable, errors
+
+
+def serves_on_cluster(pipeline: Pipeline, settings: Settings) -> bool:
+    """Tell whether a blessed model is published and then served by a cluster.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        As in its file.
+    settings : Settings
+        The installation's settings.
+
+    Raises
+    ------
+    SettingError
+        Stages are pods, and something is set so that pods cannot work with it.
+    SpecError
+        The stages are pods, and the model is to be served on the machine of one.
+    """
+    runtime, target = settings.runtime_of(pipeline), pipeline.deploy.target
+    if runtime != "local" and target == "local":
+        raise SpecError(
+            f"deploy.target: 'local' serves on the machine of the stage, which with runtime "
+            f"{runtime} is a pod that ends; use kserve or deployment"
+        )
+    return runtime != "local" if target is None else target != "local"

@@ -8,10 +8,7 @@ import yaml
 from airflow.providers.amazon.aws.operators.eks import EksPodOperator
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import (
-    PodLaunchTimeoutException,
-    PodManager,
-)
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -24,41 +21,12 @@ from kubernetes.client.exceptions import ApiException
 from tasks.contract import Failure, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.diagnosis import Diagnosis, diagnose, refused, terminated
+from trusted_retraining.operators.pod_manager import StagePodManager
 from trusted_retraining.operators.stage import StageMixin
 from trusted_retraining.pods import CONTAINER, stage_pod
 from trusted_retraining.scrubbing import ScrubbedLog, scrub
 from trusted_retraining.settings import Settings
-from trusted_retraining.triggers.pod import StageEksPodTrigger, StagePodTrigger, given_hope
-
-
-class StagePodManager(PodManager):
-    """Gives up a pod that can get no further, and keeps credentials out of its lines.
-
-    Parameters
-    ----------
-    before_create : callable
-        Called before a pod is created, but not when an earlier attempt's pod is found again.
-    **kwargs
-        Passed to the provider's ``PodManager``.
-    """
-
-    def __init__(self, *, before_create: Callable[[], None], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._before_create = before_create
-
-    @property
-    def log(self) -> Any:
-        """Return the logger of the pod's lines and events."""
-        return ScrubbedLog(super().log)
-
-    def create_pod(self, pod: V1Pod) -> V1Pod:
-        """Create a pod."""
-        self._before_create()
-        return super().create_pod(pod)
-
-    def read_pod(self, pod: V1Pod) -> V1Pod:
-        """Return the pod as it is now."""
-        return given_hope(super().read_pod(pod))
+from trusted_retraining.triggers.pod import StageEksPodTrigger, StagePodTrigger
 
 
 class StagePodOperator(StageMixin, KubernetesPodOperator):
@@ -128,7 +96,7 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
         return ScrubbedLog(super().log)
 
     @cached_property
-    def pod_manager(self) -> PodManager:
+    def pod_manager(self) -> StagePodManager:
         """Return what creates and reads pods."""
         return StagePodManager(
             kube_client=self.client, callbacks=self.callbacks, before_create=self._forgive
