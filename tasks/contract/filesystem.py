@@ -78,6 +78,12 @@ def protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
+def read_whole(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
+    """Return the content of a small file."""
+    # s3fs would ask for the size first, to read a large object in ranges side by side
+    return bytes(fs.cat_file(path, **({"max_concurrency": 1} if is_s3(fs) else {})))
+
+
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:
     """Tell whether a file system is this machine's."""
     return "file" in protocols(fs)

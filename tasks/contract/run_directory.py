@@ -14,7 +14,13 @@ import fsspec
 from pydantic import BaseModel
 
 from tasks.contract.errors import NoInput
-from tasks.contract.filesystem import is_local, is_s3, open_filesystem, storage_errors
+from tasks.contract.filesystem import (
+    is_local,
+    is_s3,
+    open_filesystem,
+    read_whole,
+    storage_errors,
+)
 from tasks.contract.hashing import sha256_text
 from tasks.contract.records import Failure, Manifest, Output, Verdict
 
@@ -167,7 +173,7 @@ class RunDirectory:
     def _bytes(self, path: str) -> bytes:
         with storage_errors(self._uri(path)):
             try:
-                return bytes(self.fs.cat_file(path))
+                return read_whole(self.fs, path)
             except FileNotFoundError as error:
                 # a missing document is an answer, not an error of the store
                 missing = error

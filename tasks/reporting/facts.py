@@ -17,6 +17,7 @@ from tasks.contract import (
     open_filesystem,
     storage_errors,
 )
+from tasks.contract.filesystem import read_whole
 
 log = logging.getLogger("tasks")
 
@@ -87,7 +88,7 @@ class StageFacts:
             fs, folder = open_filesystem(self.manifest.location)
             # a store that is away must not make a page that says that everything is missing
             with storage_errors(self.manifest.location):
-                raw: bytes = fs.cat_file(f"{folder}/{name}")
+                raw = read_whole(fs, f"{folder}/{name}")
         except (OSError, KeyError, ValueError, NoInput):
             return None
         if hashlib.sha256(raw).hexdigest() != output.sha256:

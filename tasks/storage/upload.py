@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasks.contract import Output, RunDirectory, StageError, storage_errors, stored_name
-from tasks.contract.filesystem import BLOCK_BYTES, is_s3
+from tasks.contract.filesystem import BLOCK_BYTES, is_s3, read_whole
 from tasks.contract.run_directory import DIGEST_KEY
 from tasks.storage.tar_stream import TarStream
 
@@ -146,7 +146,7 @@ class _Multipart:
     def _resumed(self) -> tuple[str, dict[int, str]] | None:
         """Return the upload that a killed attempt began for these very bytes, and its parts."""
         try:
-            document = json.loads(self._fs.cat_file(self._record))
+            document = json.loads(read_whole(self._fs, self._record))
             upload, sha256, size = (document[k] for k in ("upload", "sha256", "part_bytes"))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
