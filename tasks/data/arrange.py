@@ -37,7 +37,7 @@ def arrange(
     taken_in : Path
         Folder that holds ``images/`` and perhaps ``regions/``.
     out : Path
-        Gets ``images.parquet``, ``classes.json``, ``folders/`` or ``shards/``, and ``regions/``.
+        Gets ``images.parquet``, ``classes.json``, ``folders/`` or shards, and ``regions/``.
     label, split : Label, Split
         As the pipeline says.
 
@@ -75,7 +75,7 @@ def arrange(
             place(source, out / "folders" / path)
     else:
         limit = split.shard_megabytes * SHARD_UNIT
-        names, offsets = write_shards(table, sources, out / "shards", limit=limit)
+        names, offsets = write_shards(table, sources, out, limit=limit)
         table["shard"], table["shard_offset"] = names, offsets
     table["shard"] = table["shard"].astype("str")
     table["shard_offset"] = table["shard_offset"].astype("Int64")

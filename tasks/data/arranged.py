@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
+from tasks.data.shards import shard_folder
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -36,10 +38,8 @@ class Arranged:
         """Class names, in the order of the model's outputs."""
         self.positive: str | None = document["positive"]
         """Class that counts as the finding, if there is one."""
-        self._table_path = outputs.path("images.parquet")
-        self._folders = outputs.path("folders/") if outputs.has("folders/") else None
-        self._shards = outputs.path("shards/") if outputs.has("shards/") else None
-        self._regions = outputs.path("regions/") if outputs.has("regions/") else None
+        # asked for only when needed: outputs of a remote run are fetched
+        self._outputs = outputs
         self._table: pd.DataFrame | None = None
 
     @property
@@ -65,7 +65,7 @@ class Arranged:
         import pandas as pd
 
         if self._table is None:
-            self._table = pd.read_parquet(self._table_path)
+            self._table = pd.read_parquet(self._outputs.path("images.parquet"))
         table = self._table
         if split is not None:
             table = table[table["split_side"] == split]
@@ -79,8 +79,8 @@ class Arranged:
         rows : DataFrame
             Rows of :meth:`table`, in any order.
         """
-        if self._shards is None:
-            folder = self._folders or Path()
+        if self._outputs.has("folders/"):
+            folder = self._outputs.path("folders/")
             for path in rows["image_path"]:
                 yield (folder / path).read_bytes()
             return
@@ -91,7 +91,8 @@ class Arranged:
                 if name not in opened:
                     if len(opened) >= 64:
                         opened.pop(next(iter(opened))).close()
-                    opened[name] = (self._shards / name).open("rb")
+                    folder = self._outputs.path(shard_folder(name))
+                    opened[name] = (folder / name).open("rb")
                 opened[name].seek(int(offset))
                 yield opened[name].read(int(size))
         finally:
@@ -119,9 +120,9 @@ class Arranged:
             if hasattr(row, "index") and not isinstance(row, tuple)
             else (row.region_path)
         )
-        if self._regions is None or not isinstance(path, str):
+        if not isinstance(path, str) or not self._outputs.has("regions/"):
             return None
-        with Image.open(self._regions / path) as image:
+        with Image.open(self._outputs.path("regions/") / path) as image:
             mask = np.asarray(image.convert("L"), np.uint8)
         # masks are at times stored as 0 and 1
         return mask * 255 if mask.max(initial=0) == 1 else mask

@@ -2,29 +2,31 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tasks.contract import BadConfig, BadInput, NoInput
 from tasks.data.archives import is_archive, unpack
 from tasks.data.download import download, remote_state
+from tasks.data.objects import fetch_objects, is_object_store, listing_digest
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 
 
-def fetch(uri: str, scratch: Path, *, expect: str) -> Path:
+def fetch(uri: str, scratch: Path, *, parts: Sequence[str]) -> Path:
     """Return a local folder with the contents of a source.
 
     Parameters
     ----------
     uri : str
-        Folder, archive, or http(s) address of an archive.
+        Folder or archive, here or in an object store, or http(s) address of an archive.
     scratch : Path
         Where downloads and unpacked files go.
-    expect : str
-        Path that the source must hold. Archives often wrap everything in one folder: that folder is
-        entered when the path is found there.
+    parts : sequence of str
+        Files and folders of the source that are needed; only they are fetched from an object store.
+        Archives often wrap everything in one folder: that folder is entered when the first of them
+        is found there.
 
     Raises
     ------
@@ -37,14 +39,17 @@ def fetch(uri: str, scratch: Path, *, expect: str) -> Path:
         scratch.mkdir(parents=True, exist_ok=True)
         path = scratch / _remote_name(uri)
         download(uri, path)
+    elif is_object_store(uri):
+        scratch.mkdir(parents=True, exist_ok=True)
+        path = fetch_objects(uri, parts, scratch / "objects")
     else:
         path = local_path(uri)
     if path.is_dir():
-        return _entered(path, expect)
+        return _entered(path, parts[0])
     if not is_archive(path):
         allowed = ", ".join(ARCHIVE_SUFFIXES)
         raise BadInput(f"{uri}: is neither a folder nor an archive ({allowed})")
-    return _entered(unpack(path, scratch / "unpacked"), expect)
+    return _entered(unpack(path, scratch / "unpacked"), parts[0])
 
 
 def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
@@ -53,8 +58,7 @@ def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
     Parameters
     ----------
     uri : str
-        Folder, archive, http(s) address of an archive, or http(s) address of a folder: the names
-        are then appended to it.
+        As for :func:`fetch`, or http(s) address of a folder: the names are then appended to it.
     names : list of str
         Files that are needed.
     scratch : Path
@@ -70,7 +74,7 @@ def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
         for name in names:
             download(f"{uri.rstrip('/')}/{name}", folder / name)
         return folder
-    root = fetch(uri, scratch, expect=names[0])
+    root = fetch(uri, scratch, parts=names)
     absent = [name for name in names if not (root / name).is_file()]
     if absent:
         raise NoInput(f"{uri}: holds no file {', '.join(absent)}")
@@ -93,6 +97,8 @@ def source_state(uri: str, parts: list[str], *, files: bool = False) -> str:
         single = not files or _looks_like_archive(uri)
         addresses = [uri] if single else [f"{uri.rstrip('/')}/{part}" for part in parts]
         return " ".join(remote_state(address) for address in addresses)
+    if is_object_store(uri):
+        return listing_digest(uri, parts)
     path = local_path(uri)
     if not path.is_dir():
         return _stamp(path)
@@ -120,7 +126,9 @@ def local_path(uri: str) -> Path:
     """
     scheme = urlsplit(uri).scheme
     if scheme not in ("", "file"):
-        raise BadConfig(f"source.uri {uri!r}: scheme {scheme!r} is not one of file, http, https")
+        raise BadConfig(
+            f"source.uri {uri!r}: scheme {scheme!r} is not one of file, http, https, s3"
+        )
     path = Path(unquote(urlsplit(uri).path) if scheme else uri).absolute()
     if not path.exists():
         raise NoInput(f"source.uri {uri!r}: {path} does not exist")

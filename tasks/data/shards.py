@@ -9,10 +9,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def shard_folder(name: str) -> str:
+    """Return the output that holds a shard: ``train_shards/`` for ``train-00000.tar``."""
+    return f"{name.partition('-')[0]}_shards/"
+
+
 def write_shards(
     table: "pd.DataFrame", sources: Sequence[Path], out: Path, *, limit: int
 ) -> tuple[list[str], list[int]]:
-    """Pack files into ``train-00000.tar``, ``test-00000.tar`` and so on.
+    """Pack files into ``train_shards/train-00000.tar``, ``test_shards/test-00000.tar`` and so on.
+
+    A folder a side, because most stages read only the test images, a small part of all.
 
     Parameters
     ----------
@@ -21,7 +28,7 @@ def write_shards(
     sources : sequence of Path
         The files.
     out : Path
-        Folder of the shards.
+        Gets the folders of the shards.
     limit : int
         Bytes of images at which a shard is closed.
 
@@ -32,7 +39,6 @@ def write_shards(
     offsets : list of int
         Where the member's bytes begin in it.
     """
-    out.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     offsets: list[int] = []
     shard: tarfile.TarFile | None = None
@@ -47,7 +53,9 @@ def write_shards(
                     shard.close()
                 number = number + 1 if side == side_now else 0
                 name, side_now, size = f"{side}-{number:05d}.tar", side, 0
-                shard = tarfile.open(out / name, "w", format=tarfile.GNU_FORMAT)
+                folder = out / shard_folder(name)
+                folder.mkdir(parents=True, exist_ok=True)
+                shard = tarfile.open(folder / name, "w", format=tarfile.GNU_FORMAT)
             # nothing but name and size, so that the same images make the same bytes
             member = tarfile.TarInfo(path)
             member.size = content

@@ -14,7 +14,8 @@ class CsvImages(Section):
     kind: Literal["csv_images"] = "csv_images"
     """How the source is laid out."""
     uri: Uri
-    """Folder, archive (.tar, .tar.gz, .tar.xz, .zip) or http(s) address of one."""
+    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s) address
+    of an archive."""
     metadata: str = "metadata.csv"
     """Path of the table inside the source."""
     images: str = "images"
@@ -36,7 +37,7 @@ class Idx(Section):
     kind: Literal["idx"] = "idx"
     """How the source is laid out."""
     uri: Uri
-    """Folder, archive or http(s) folder address that holds the four files."""
+    """Folder or archive that holds the four files: a path, an s3:// URI, or http(s) address."""
     class_names: list[str]
     """Names of the classes, in the order of the label bytes."""
     train_images: str = "train-images-idx3-ubyte.gz"

@@ -21,7 +21,8 @@ class Arrange(Stage):
         "images.parquet": "one row a usable, labelled image: side, class, place, metadata",
         "classes.json": "class names in the order of the model's outputs, and the positive one",
         "folders/": "SIDE/CLASS/FILE (split.layout links)",
-        "shards/": "the same, packed (split.layout shards)",
+        "train_shards/": "the training images, packed (split.layout shards)",
+        "test_shards/": "the test images, packed",
         "regions/": "masks of the relevant region, where there are any",
     }
 

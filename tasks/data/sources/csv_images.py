@@ -26,13 +26,10 @@ class CsvImagesReader(SourceReader):
         self.max_missing = spec.max_missing
 
     def state(self) -> str:
-        parts = [self.spec.metadata, self.spec.images]
-        if self.spec.regions:
-            parts.append(_fixed_folder(self.spec.regions))
-        return source_state(self.spec.uri, parts)
+        return source_state(self.spec.uri, self._parts())
 
     def open(self, scratch: Path) -> Contents:
-        root = fetch(self.spec.uri, scratch, expect=self.spec.metadata)
+        root = fetch(self.spec.uri, scratch, parts=self._parts())
         table = root / self.spec.metadata
         images = root / self.spec.images
         if not images.is_dir():
@@ -48,6 +45,12 @@ class CsvImagesReader(SourceReader):
             images=images,
             regions=regions,
         )
+
+    def _parts(self) -> list[str]:
+        parts = [self.spec.metadata, self.spec.images]
+        if self.spec.regions:
+            parts.append(_fixed_folder(self.spec.regions))
+        return parts
 
     def _rows(self, table: Path, columns: list[str]) -> Iterator[SourceRow]:
         position = columns.index(self.spec.filename_column)

@@ -98,12 +98,13 @@ def test_shards_hold_the_same_bytes_as_folders_in_any_order(
     expected = [(taken_in / "images" / name).read_bytes() for name in shuffled["image_id"]]
     assert list(shards.read_bytes(shuffled)) == expected
     assert list(folders.read_bytes(shuffled)) == expected
-    names = sorted(path.name for path in (tmp_path / "shards/shards").iterdir())
+    paths = sorted((tmp_path / "shards").glob("*_shards/*"))
+    names = {path.relative_to(tmp_path / "shards").as_posix() for path in paths}
     assert len(names) > 4
-    assert {"train-00000.tar", "test-00000.tar"} <= set(names)
+    assert {"train_shards/train-00000.tar", "test_shards/test-00000.tar"} <= names
     members: list[str] = []
-    for name in names:
-        with tarfile.open(tmp_path / "shards/shards" / name) as shard:
+    for path in paths:
+        with tarfile.open(path) as shard:
             members += shard.getnames()
     assert sorted(members) == sorted(table["image_path"])
 

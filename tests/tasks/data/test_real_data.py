@@ -118,4 +118,4 @@ def test_fashion_mnist_is_read_from_the_official_files(shared_data: Path, tmp_pa
     table = arranged.table()
     assert len(table) == 10_000
     assert table["class_name"].value_counts().tolist() == [1000] * 10
-    assert Path(run.path, "arrange/shards/train-00000.tar").exists()
+    assert Path(run.path, "arrange/train_shards/train-00000.tar").exists()

@@ -132,7 +132,7 @@ def test_an_altered_file_in_a_folder_is_refused(store, outputs):
     with pytest.raises(Altered, match=r"images\.tar: is not what ingest committed: sha256"):
         InputCache().path(manifest, "images/")
     store.fs.pipe_file(path, bytes(raw[:-700]))
-    with pytest.raises(Altered, match="is no tar|sha256"):
+    with pytest.raises(Altered, match=r"is no tar|sha256"):
         InputCache().path(manifest, "images/")
 
 
@@ -202,12 +202,12 @@ def test_a_store_that_stays_away_is_worth_a_retry(store, monkeypatch):
 
 def test_a_store_that_refuses_is_a_matter_of_configuration(store):
     store.fault = lambda method, target: (403, b"<Error><Code>AccessDenied</Code></Error>")
-    with pytest.raises(BadConfig, match="the store refuses.*check credentials"):
+    with pytest.raises(BadConfig, match=r"the store refuses.*check credentials"):
         RunDirectory(store.url("films/runs/one")).write_json("pipeline.json", {})
 
 
 def test_a_bucket_that_does_not_exist_is_told(store):
-    with pytest.raises(NoInput, match="s3://no-such-bucket/films/runs/one/a.json: is not there"):
+    with pytest.raises(NoInput, match=r"s3://no-such-bucket/films/runs/one/a\.json: is not there"):
         RunDirectory("s3://no-such-bucket/films/runs/one").write_json("a.json", {})
 
 

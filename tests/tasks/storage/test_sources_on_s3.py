@@ -1,0 +1,160 @@
+"""Sources in a bucket: a folder of images, an archive, IDX files."""
+
+import gzip
+import io
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.contract import BadInput, NoInput
+from tasks.data import Arranged
+from tasks.data.arrange import arrange
+from tasks.data.ingest import ingest
+from tasks.data.sources import open_source
+from tasks.data.tables import read_table
+from tasks.spec import CsvImages, Idx, Label, Split
+from tasks.stages.base import StageInput
+
+
+def film(seed):
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 16), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def bucket(store):
+    rows = ["filename,finding", *(f"{n // 3}/{n}.png,{'ab'[n % 2]}" for n in range(6)), "7.png,a"]
+    contents = {
+        "metadata.csv": "\n".join(rows).encode(),
+        **{f"images/{n // 3}/{n}.png": film(n) for n in range(6)},
+        "masks/0/0.png": film(9),
+        "unrelated/big.bin": b"x",
+    }
+    for name, content in contents.items():
+        store.fs.pipe_file(f"nights/films/{name}", content)
+    return store
+
+
+def source(uri="s3://nights/films", **more):
+    return open_source(CsvImages(uri=uri, regions="masks/{stem}.png", max_missing=0.5, **more))
+
+
+def test_a_folder_in_a_bucket_is_taken_in(bucket, tmp_path):
+    summary = ingest(source(), tmp_path / "out", scratch=tmp_path / "scratch")
+    assert (summary.rows, summary.usable, summary.missing, summary.regions) == (7, 6, 1, 1)
+    assert (tmp_path / "out/images/1/5.png").read_bytes() == film(5)
+    assert not bucket.count("unrelated")
+
+
+def test_an_attempt_goes_on_where_an_earlier_one_was_killed(bucket, tmp_path):
+    (tmp_path / "first").mkdir()
+    refused = (403, b"<Error><Code>AccessDenied</Code></Error>")
+    bucket.fault = lambda method, target: (
+        refused if method == "GET" and "images/1/5.png" in target else None
+    )
+    with pytest.raises(Exception, match="the store refuses"):
+        ingest(source(), tmp_path / "first", scratch=tmp_path / "scratch")
+    bucket.fault = lambda method, target: None
+    bucket.fs.pipe_file("nights/films/images/0/1.png", film(77))
+    del bucket.seen[:]
+    ingest(source(), tmp_path / "out", scratch=tmp_path / "scratch")
+    fetched = {line.split("/")[-1] for line in bucket.seen if ".png" in line}
+    assert {"1.png", "5.png"} <= fetched
+    assert len(fetched) < 7
+    assert (tmp_path / "out/images/0/1.png").read_bytes() == film(77)
+
+
+def test_the_state_changes_with_the_objects_that_are_read(bucket):
+    before = source().state()
+    bucket.fs.pipe_file("nights/films/unrelated/more.bin", b"y")
+    assert source().state() == before
+    bucket.fs.pipe_file("nights/films/images/1/5.png", film(50))
+    after = source().state()
+    assert after != before
+    bucket.fs.rm_file("nights/films/images/1/5.png")
+    assert source().state() not in (before, after)
+
+
+def test_an_archive_in_a_bucket_is_taken_in(bucket, tmp_path):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for path in bucket.files("films"):
+            content = bucket.fs.cat_file(f"nights/{path}")
+            member = tarfile.TarInfo(f"wrapped/{path.removeprefix('films/')}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    bucket.fs.pipe_file("nights/films.tar.gz", raw.getvalue())
+    reader = source("s3://nights/films.tar.gz")
+    assert reader.state() == reader.state() != source().state()
+    summary = ingest(reader, tmp_path / "out", scratch=tmp_path / "scratch")
+    assert summary.usable == 6
+
+
+def test_idx_files_in_a_bucket_are_taken_in(store, tmp_path):
+    spec = Idx(uri="s3://nights/idx", class_names=["a", "b"])
+    pixels = struct.pack(">IIII", 2051, 2, 4, 4) + bytes(range(32))
+    labels = struct.pack(">II", 2049, 2) + bytes([0, 1])
+    for name in (spec.train_images, spec.test_images):
+        store.fs.pipe_file(f"nights/idx/{name}", gzip.compress(pixels))
+    for name in (spec.train_labels, spec.test_labels):
+        store.fs.pipe_file(f"nights/idx/{name}", gzip.compress(labels))
+    summary = ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch")
+    assert summary.usable == 4
+    table = read_table(tmp_path / "out" / "metadata.parquet")
+    assert list(table["label"]) == ["a", "b", "a", "b"]
+
+
+def test_an_address_with_nothing_is_told(store):
+    with pytest.raises(NoInput, match=r"source.uri 's3://nights/none': there is nothing"):
+        source("s3://nights/none").state()
+
+
+def test_a_key_that_leaves_the_folder_is_refused(bucket, tmp_path):
+    bucket.fs.call_s3("put_object", Bucket="nights", Key="films/images/../../out.png", Body=b"x")
+    with pytest.raises(BadInput, match="is no plain path; rename or remove it"):
+        ingest(source(), tmp_path / "out", scratch=tmp_path / "scratch")
+
+
+def test_only_the_side_that_is_read_is_fetched(bucket, tmp_path):
+    from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest
+    from tasks.storage import InputCache, Workspace, store_outputs
+
+    out = tmp_path / "out"
+    ingest(source(), out, scratch=tmp_path / "scratch")
+    split = Split(test=0.5, layout="shards")
+    (tmp_path / "arranged").mkdir()
+    table, _ = arrange(
+        out / "metadata.parquet",
+        out,
+        tmp_path / "arranged",
+        label=Label(column="finding"),
+        split=split,
+    )
+    run = RunDirectory(bucket.url("films/runs/one"))
+    outputs = describe_outputs(tmp_path / "arranged")
+    store_outputs(run, "arrange", tmp_path / "arranged", outputs)
+    manifest = Manifest(
+        stage="arrange",
+        fingerprint="f",
+        digest=outputs_digest(outputs),
+        location=run.stage_uri("arrange"),
+        outputs=outputs,
+    )
+    del bucket.seen[:]
+    with Workspace(tmp_path / "work") as workspace:
+        arranged = Arranged(StageInput(manifest, InputCache(workspace)))
+        rows = arranged.table("test")
+        assert 0 < len(rows) < len(table)
+        images = list(arranged.read_bytes(rows))
+        assert images == [(out / "images" / name).read_bytes() for name in rows["image_id"]]
+        assert bucket.count("test_shards.tar")
+        assert not bucket.count("train_shards.tar") and not bucket.count("regions.tar")
+        everything = arranged.table()
+        masks = [arranged.region(row) is not None for _, row in everything.iterrows()]
+        assert sum(masks) == 1
+        assert bucket.count("regions.tar")
