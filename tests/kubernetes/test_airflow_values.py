@@ -110,6 +110,7 @@ def test_our_settings_are_read_from_the_variables(
     assert settings.cluster.gpu_resource == ("" if cluster == "kind" else "nvidia.com/gpu")
     # a variable that no setting is read from would be a typing error
     known = set(vars(settings)) | set(vars(settings.cluster))
+    known |= {f"serving_{name}" for name in vars(settings.serving)}
     prefix = "AIRFLOW__TRUSTED_RETRAINING__"
     assert {name.removeprefix(prefix).lower() for name in ours} <= known
 
@@ -131,6 +132,8 @@ def test_names_are_those_of_the_cluster_files(cluster: str) -> None:
 
     assert of("NAMESPACE") in names("Namespace")
     assert of("SERVICE_ACCOUNT") in names("ServiceAccount", of("NAMESPACE"))
+    assert of("SERVING_NAMESPACE") in names("Namespace")
+    assert of("SERVING_SERVICE_ACCOUNT") in names("ServiceAccount", of("SERVING_NAMESPACE"))
     assert of("PRIORITY_CLASS") in names("PriorityClass")
     host, _, port = of("MLFLOW_URI").removeprefix("http://").partition(":")
     assert host.split(".")[:2] == ["mlflow", "mlflow"]

@@ -140,6 +140,13 @@ def test_selectors_meet_their_pods(overlay: list[Object]) -> None:
             assert one["spec"]["serviceName"] in services
 
 
+def test_every_port_names_its_protocol(overlay: list[Object]) -> None:
+    # the key of a list's entry: older servers refuse to apply one without it
+    ports = [port for one in overlay for c in containers(one) for port in c.get("ports", [])]
+    ports += [port for one in overlay if one["kind"] == "Service" for port in one["spec"]["ports"]]
+    assert ports and all(port["protocol"] == "TCP" for port in ports)
+
+
 def test_custom_objects_are_only_where_their_definitions_are() -> None:
     for folder in FOLDERS:
         custom = [one for one in render(folder) if one["apiVersion"].startswith(CUSTOM)]

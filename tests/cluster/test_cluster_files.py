@@ -1,0 +1,237 @@
+"""The cluster files on a real API server: applied, and what they allow and refuse there.
+
+Namespaces and priority classes get a name of the test's own, so that it disturbs nobody and finds
+nothing of an earlier one. Kinds that the server is too old for are left out, and told.
+"""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.kubernetes.kustomization import ROOT, Object, identity, render
+from tests.kubernetes.test_rights import RIGHTS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
+
+SUFFIX = f"-test-{uuid.uuid4().hex[:6]}"
+
+GROUPS = {
+    "pods": "", "pods/log": "", "pods/exec": "", "pods/attach": "", "pods/portforward": "",
+    "events": "", "secrets": "", "configmaps": "", "services": "", "serviceaccounts": "",
+    "serviceaccounts/token": "", "persistentvolumeclaims": "", "deployments": "apps",
+    "statefulsets": "apps", "jobs": "batch", "poddisruptionbudgets": "policy",
+    "horizontalpodautoscalers": "autoscaling", "inferenceservices": "serving.kserve.io",
+    "networkpolicies": "networking.k8s.io", "roles": "rbac.authorization.k8s.io",
+    "rolebindings": "rbac.authorization.k8s.io",
+}  # fmt: skip
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+NAMESPACES = ("airflow", "trusted-retraining", "trusted-retraining-serving", "mlflow")
+ACCOUNTS = (
+    "airflow/airflow-scheduler", "airflow/airflow-worker", "airflow/airflow-triggerer",
+    "airflow/airflow-api-server", "airflow/airflow", "trusted-retraining/trusted-retraining-stage",
+    "trusted-retraining/default", "trusted-retraining-serving/trusted-retraining-serving",
+    "mlflow/mlflow",
+)  # fmt: skip
+
+
+def own(name: str) -> str:
+    """Return the test's name of a namespace or class."""
+    return name + SUFFIX
+
+
+def renamed(one: Object, names: frozenset[str]) -> Object:
+    """Return an object with the test's names wherever it names a namespace or a class."""
+
+    def walk(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(entry, key) for entry in value]
+        named = key in ("namespace", "priorityClassName", "kubernetes.io/metadata.name")
+        return own(value) if named and value in names else value
+
+    new: Object = walk(one)
+    if one["kind"] in ("Namespace", "PriorityClass"):
+        new["metadata"]["name"] = own(one["metadata"]["name"])
+    return new
+
+
+def kubectl(*words: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["kubectl", *words], input=given, capture_output=True, text=True)
+
+
+def known_kinds() -> set[tuple[str, str]]:
+    """Return the API versions and kinds that the server knows."""
+    versions = kubectl("api-versions").stdout.split()
+    found = set()
+    for version in versions:
+        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        listed = json.loads(kubectl("get", "--raw", path).stdout)
+        found |= {(version, each["kind"]) for each in listed["resources"]}
+    return found
+
+
+@pytest.fixture(scope="module")
+def applied() -> Iterator[list[Object]]:
+    """The objects of the overlay ``kind``, applied on the server's side but for its workloads."""
+    rendered = render(ROOT / "overlays/kind")
+    names = frozenset(
+        one["metadata"]["name"] for one in rendered if one["kind"] in ("Namespace", "PriorityClass")
+    )
+    # without their images and secrets the workloads would only be pulled for in vain: no replicas
+    objects = [_asleep(renamed(one, names)) for one in rendered if one["kind"] != "Job"]
+    known = known_kinds()
+    unknown = {(o["apiVersion"], o["kind"]) for o in objects} - known
+    if unknown:
+        print(f"left out, unknown to this server: {sorted(unknown)}")  # noqa: T201
+    objects = [one for one in objects if (one["apiVersion"], one["kind"]) in known]
+    try:
+        for _ in range(2):  # the second time finds everything as it is
+            done = kubectl(
+                "apply", "--server-side", "--field-manager=test", "-f", "-",
+                given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        yield objects
+    finally:
+        cluster_wide = [
+            f"{one['kind'].lower()}/{one['metadata']['name']}"
+            for one in objects
+            if "namespace" not in one["metadata"]
+        ]
+        kubectl("delete", "--wait=false", "--ignore-not-found", *cluster_wide)
+
+
+def test_every_object_is_there_as_it_was_written(applied: list[Object]) -> None:
+    kinds = {"Namespace", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ResourceQuota",
+             "LimitRange", "PriorityClass", "Deployment", "StatefulSet", "Service"}  # fmt: skip
+    assert kinds <= {one["kind"] for one in applied}
+    for one in applied:
+        version, kind, namespace, name = identity(one)
+        plural = f"{kind}.{version.partition('/')[0]}" if "/" in version else kind
+        words = ["get", plural, name, "-o", "json"]
+        found = kubectl(*words, *(("-n", namespace) if namespace else ()))
+        assert found.returncode == 0, found.stderr
+        lost = _missing(one, json.loads(found.stdout))
+        assert lost == [], (identity(one), lost)
+
+
+def test_accounts_may_do_what_the_table_says(applied: list[Object]) -> None:
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    reviews = client.AuthorizationV1Api()
+
+    def allowed(question: tuple[str, str, str, str]) -> bool:
+        account, namespace, resource, verb = question
+        of, _, name = account.partition("/")
+        kind, _, part = resource.partition("/")
+        review = client.V1SubjectAccessReview(
+            spec=client.V1SubjectAccessReviewSpec(
+                user=f"system:serviceaccount:{own(of)}:{name}",
+                groups=["system:serviceaccounts", f"system:serviceaccounts:{own(of)}",
+                        "system:authenticated"],
+                resource_attributes=client.V1ResourceAttributes(
+                    namespace=own(namespace), verb=verb, group=GROUPS[resource], resource=kind,
+                    subresource=part or None,
+                ),
+            )
+        )  # fmt: skip
+        return bool(reviews.create_subject_access_review(review).status.allowed)
+
+    questions = list(product(ACCOUNTS, NAMESPACES, GROUPS, VERBS))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(allowed, questions))
+    wrong = [
+        (question, answer)
+        for question, answer in zip(questions, answers, strict=True)
+        if answer != (question[3] in RIGHTS.get(question[:2], {}).get(question[2], set()))
+    ]
+    assert wrong == []
+    assert sum(answers) == sum(len(v) for rights in RIGHTS.values() for v in rights.values())
+
+
+def test_a_stage_has_the_defaults_and_no_token(applied: list[Object]) -> None:
+    account = f"system:serviceaccount:{own('airflow')}:airflow-worker"
+    made = _create_pod("plain", account=account)
+    assert made.returncode == 0, made.stderr
+    pod = json.loads(made.stdout)
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["requests"]["memory"] == "2Gi"
+    assert container["resources"]["limits"]["memory"] == "8Gi"
+    assert not [m for m in container.get("volumeMounts", []) if "serviceaccount" in m["mountPath"]]
+    assert pod["spec"]["priority"] == 1000
+    assert pod["spec"]["preemptionPolicy"] == "Never"
+    shell = kubectl("-n", own("trusted-retraining"), "--as", account, "exec", "plain", "--", "id")
+    assert "cannot create resource" in shell.stderr and "pods/exec" in shell.stderr
+
+
+def test_nobody_else_starts_pods_among_the_stages(applied: list[Object]) -> None:
+    for account in ("airflow-scheduler", "airflow-triggerer", "airflow"):
+        refused = _create_pod("x", account=f"system:serviceaccount:{own('airflow')}:{account}")
+        assert "cannot create resource" in refused.stderr
+
+
+def test_the_quota_bounds_gpus_and_forbids_services(applied: list[Object]) -> None:
+    account = f"system:serviceaccount:{own('airflow')}:airflow-worker"
+    for number in range(4):
+        made = _create_pod(f"gpu-{number}", account=account, gpus=1)
+        assert made.returncode == 0, made.stderr
+    fifth = _create_pod("gpu-4", account=account, gpus=1)
+    assert "exceeded quota: stages" in fifth.stderr and "nvidia.com/gpu" in fifth.stderr
+    service = kubectl(
+        "-n", own("trusted-retraining"), "create", "service", "clusterip", "s", "--tcp=80"
+    )
+    assert "exceeded quota: stages" in service.stderr
+
+
+def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.CompletedProcess[str]":
+    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": own("trusted-retraining")},
+        "spec": {
+            "serviceAccountName": "trusted-retraining-stage",
+            "priorityClassName": own("trusted-retraining-stage"),
+            # on no node at all: only admission is asked
+            "nodeSelector": {"trusted-retraining/test": "nowhere"},
+            "containers": [{"name": "stage", "image": "none", "resources": resources}],
+        },
+    }
+    return kubectl("create", "--as", account, "-o", "json", "-f", "-", given=json.dumps(pod))
+
+
+def _asleep(one: Object) -> Object:
+    if one["kind"] in ("Deployment", "StatefulSet"):
+        return one | {"spec": one["spec"] | {"replicas": 0}}
+    return one
+
+
+def _missing(wanted: Any, found: Any, path: str = "") -> list[str]:
+    """Return where what was written is not found; the server may add, and spells quantities."""
+    if isinstance(wanted, dict):
+        if not isinstance(found, dict):
+            return [path]
+        return [
+            lost for key, value in wanted.items()
+            for lost in _missing(value, found.get(key), f"{path}.{key}")
+        ]  # fmt: skip
+    if isinstance(wanted, list):
+        if not isinstance(found, list) or len(found) < len(wanted):
+            return [path]
+        if path == ".secrets":  # this server adds the account's token
+            return [] if all(entry in found for entry in wanted) else [path]
+        return [
+            lost
+            for number, pair in enumerate(zip(wanted, found, strict=False))
+            for lost in _missing(*pair, f"{path}[{number}]")
+        ]
+    empty = wanted in (None, False, 0, "") and found is None
+    return [] if empty or wanted == found else [f"{path}: {wanted!r} became {found!r}"]
