@@ -44,18 +44,16 @@ class ServingSettings:
     latency_query: str
 
     @classmethod
-    def read(cls, get: Read, *, namespace: str) -> "ServingSettings":
+    def read(cls, get: Read) -> "ServingSettings":
         """Read the options.
 
         Parameters
         ----------
         get : callable
             Returns an option, or the default that it is given.
-        namespace : str
-            That of the stages, which is the default.
         """
         return cls(
-            namespace=get("serving_namespace", namespace),
+            namespace=get("serving_namespace", "trusted-retraining-serving"),
             service_account=get("serving_service_account", ""),
             storage_secret=get("serving_storage_secret", get("storage_secret", "")),
             address=get("serving_address", "").rstrip("/"),

@@ -99,7 +99,6 @@ class Settings:
             A setting has a value that is not allowed.
         """
         state = Path(_get("state", ".local")).absolute()
-        cluster = ClusterSettings.read(_get)
         return cls(
             runtime=_runtime(_get("runtime", "local")),
             state=state,
@@ -115,8 +114,8 @@ class Settings:
             server_url=_get("server_url", "").rstrip("/"),
             tasks_image=_get("tasks_image", "trusted-retraining/tasks:latest"),
             serving_image=_get("serving_image", "trusted-retraining/serving:latest"),
-            cluster=cluster,
-            serving=ServingSettings.read(_get, namespace=cluster.namespace),
+            cluster=ClusterSettings.read(_get),
+            serving=ServingSettings.read(_get),
         )
 
     def runtime_of(self, pipeline: Pipeline) -> Runtime:

@@ -33,6 +33,9 @@ class Options:
         Time between two looks at the pointers.
     ends_with_stdin : bool
         End when standard input is closed, that is when whoever started the server is gone.
+    must_load : bool
+        End when the model cannot be loaded, rather than wait for a better one: a container whose
+        model is refused has to say so.
     """
 
     root: Path
@@ -42,6 +45,7 @@ class Options:
     port_file: Path | None = None
     poll_seconds: float = 0.5
     ends_with_stdin: bool = False
+    must_load: bool = False
 
 
 @dataclass
@@ -86,6 +90,10 @@ class Follower:
             except Exception:
                 # the server must outlive whatever is wrong below its root
                 log.exception("looking at the pointers failed")
+
+    def problems(self) -> list[str]:
+        """Return why models that are wanted do not serve."""
+        return [f"{name}: {problem.text}" for name, problem in self._problems.items()]
 
     def describe(self) -> dict[str, Any]:
         """Return what serves, what is wanted, and why they differ."""

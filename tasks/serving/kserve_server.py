@@ -86,11 +86,13 @@ def _not_the_senders_fault(record: logging.LogRecord) -> bool:
     return not isinstance(error, InvalidInput | ModelNotFound)
 
 
-def serve(options: Options, listener: socket.socket) -> None:
-    """Load what is to serve, then answer until ended by a signal."""
+def serve(options: Options, listener: socket.socket) -> list[str]:
+    """Load what is to serve, then answer until ended by a signal; or return why it cannot."""
     repository = PointedRepository()
     repository.follower = Follower(options, repository)
     repository.follower.follow_once()
+    if options.must_load and repository.follower.problems():
+        return repository.follower.problems()
     # a line per request would bury the switches
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     for name in ("kserve", "kserve.trace"):
@@ -106,6 +108,7 @@ def serve(options: Options, listener: socket.socket) -> None:
         workers=1,
         grace_period=10,
     ).start([])
+    return []
 
 
 def _announce(options: Options, listener: socket.socket) -> None:

@@ -3,6 +3,9 @@
 Serves every model that has a pointer below the root (see :mod:`tasks.serving.files`) over KServe's
 V1 and V2 protocols, and follows the pointers: a new version is checked, loaded and warmed up beside
 the old one, then takes over between two requests.
+
+In a container, ``--model-uri`` names the one SavedModel to serve: a folder, or an address such as
+``s3://bucket/models/demo/7`` that is fetched first. Its digest must be ``MODEL_DIGEST``.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 # before TensorFlow is imported: its chatter would bury the lines that matter
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from tasks.serving.container import Refused, fetch_model, say_why
 from tasks.serving.follower import Options
 
 log = logging.getLogger("tasks.serving")
@@ -23,8 +27,12 @@ log = logging.getLogger("tasks.serving")
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until ended by a signal."""
-    options = _options(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    try:
+        options = _options(arguments)
+    except Refused as error:
+        say_why(str(error))
+        return 1
     if options.ends_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
@@ -36,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     sys.argv = sys.argv[:1]
     from tasks.serving.kserve_server import serve
 
-    serve(options, listener)
-    return 0
+    problems = serve(options, listener)
+    for problem in problems:
+        say_why(problem)
+    return 1 if problems else 0
 
 
 def _end_with_stdin() -> None:
@@ -48,7 +58,11 @@ def _end_with_stdin() -> None:
 
 def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m tasks.serving.server", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="folder of the served models")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--root", type=Path, help="folder of the served models")
+    what.add_argument("--model-uri", help="folder or address of the one SavedModel to serve")
+    parser.add_argument("--model-name", help="what it is served as, with --model-uri")
+    parser.add_argument("--model-version", default="1", help="its version, with --model-uri")
     parser.add_argument("--only", default="", help="MODEL=FOLDER=VERSION=DIGEST, nothing else")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free port")
@@ -57,7 +71,16 @@ def _options(arguments: list[str] | None) -> Options:
         "--poll-seconds", type=float, default=0.5, help="pointers are read so often"
     )
     parser.add_argument("--ends-with-stdin", action="store_true", help="end with the starter")
-    return Options(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    uri, name, version = (given.pop(key) for key in ("model_uri", "model_name", "model_version"))
+    if uri is None:
+        return Options(**given)
+    if not name:
+        parser.error("--model-uri needs --model-name")
+    digest = os.environ.get("MODEL_DIGEST", "")
+    folder = fetch_model(uri, digest=digest)
+    only = "=".join([name, str(folder), version, digest])
+    return Options(**given | {"root": folder.parent, "only": only, "must_load": True})
 
 
 if __name__ == "__main__":

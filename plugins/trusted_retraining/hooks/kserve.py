@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 
 from tasks.contract import BadConfig, StageError
-from trusted_retraining.hooks.resources import INFERENCE_SERVICE, Resource
+from trusted_retraining.hooks.resources import INFERENCE_SERVICE, POD, Resource
 from trusted_retraining.settings import Runtime, Settings
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class KServeHook(KubernetesHook):
         """
         return self._ask("GET", self._path(resource, namespace, name), absent_is_none=True)
 
-    def list(self, resource: Resource, namespace: str, *, labels: str) -> list[dict[str, Any]]:
-        """Return the objects with these labels."""
+    def list_pods(self, namespace: str, *, labels: str) -> list[dict[str, Any]]:
+        """Return the pods with these labels."""
         query = [("labelSelector", labels)]
-        found = self._ask("GET", self._path(resource, namespace), query=query)
+        found = self._ask("GET", self._path(POD, namespace), query=query)
         return list((found or {}).get("items", []))
 
     def apply(
@@ -98,18 +98,6 @@ class KServeHook(KubernetesHook):
             query.append(("dryRun", "All"))
         path = self._path(resource, namespace, body["metadata"]["name"])
         return self._ask("PATCH", path, query=query, body=body) or {}
-
-    def remove(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
-        """Remove an object, if it still is the very one.
-
-        Raises
-        ------
-        StageError
-            The API server refuses, or cannot be reached.
-        """
-        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
-        path = self._path(resource, namespace, name)
-        self._ask("DELETE", path, body=body, absent_is_none=True)
 
     def serves(self, resource: Resource) -> bool:
         """Tell whether the cluster knows a kind at all."""

@@ -34,6 +34,7 @@ INFERENCE_SERVICE = Resource(
 )
 DEPLOYMENT = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
 SERVICE = Resource(group="", version="v1", plural="services", kind="Service")
+POD = Resource(group="", version="v1", plural="pods", kind="Pod")
 DISRUPTION_BUDGET = Resource(
     group="policy", version="v1", plural="poddisruptionbudgets", kind="PodDisruptionBudget"
 )
@@ -43,3 +44,15 @@ AUTOSCALER = Resource(
     plural="horizontalpodautoscalers",
     kind="HorizontalPodAutoscaler",
 )
+
+
+def resource_of(kind: str) -> Resource:
+    """Return the resource of a manifest's kind.
+
+    Raises
+    ------
+    KeyError
+        It is none of ours.
+    """
+    known = (INFERENCE_SERVICE, DEPLOYMENT, SERVICE, POD, DISRUPTION_BUDGET, AUTOSCALER)
+    return {each.kind: each for each in known}[kind]

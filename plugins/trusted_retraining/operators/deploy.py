@@ -1,17 +1,30 @@
 """The last step of a blessed night on a cluster: the model into service."""
 
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from tasks.contract import Failure, StageError, is_bad_input, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
-from trusted_retraining.serving.publication import check_published_files, read_blessed
 from trusted_retraining.settings import Settings
+
+if TYPE_CHECKING:
+    from trusted_retraining.serving.attempt import Attempt
+
+Phase = Literal["canary", "serving"]
 
 
 class DeployOperator(StageMixin, BaseOperator):
     """Put the published model into service on the cluster; move the alias ``champion`` last.
+
+    The version is applied as a canary, must give the known answers and hold the bounds on errors
+    and latency while it is watched, and only then gets every request. On any failure what served
+    before serves again. Killed at any instant, a second attempt goes on from what it finds.
 
     Parameters
     ----------
@@ -19,19 +32,170 @@ class DeployOperator(StageMixin, BaseOperator):
         The pipeline as in its file.
     settings : Settings
         The installation's settings.
+    poll_seconds : float, optional
+        Time between two looks at the cluster; the settings' when left out.
     **kwargs
         Passed to Airflow's ``BaseOperator``.
     """
 
-    def __init__(self, *, pipeline: Pipeline, settings: Settings, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        settings: Settings,
+        poll_seconds: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.stage = "deploy"
         self.pipeline = pipeline
         self.settings = settings
+        self.poll_seconds = poll_seconds or float(settings.cluster.poll_seconds)
+        self._under_way: tuple[Attempt, Phase] | None = None
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Deploy, and return the manifest."""
-        run = self.run_directory(context)
-        _, publication = read_blessed(run, model_name=self.pipeline.model_name)
-        check_published_files(run, publication)
-        return self.result(context)
+        started = time.time()
+        with self._attempt(context, "canary", started) as attempt:
+            self.run_directory(context).retract(self.stage)
+            phase = attempt.begin()
+            if phase is None:
+                plan = attempt.plan
+                self.log.info("%s version %s serves already", plan.model, plan.version)
+                return self._commit(attempt, already=True, watched={}, started=started)
+        return self._go_on(context, phase, started, {})
+
+    def resume(
+        self,
+        context: Any,
+        event: dict[str, Any],
+        *,
+        phase: Phase,
+        started: float,
+        watched: dict[str, float],
+    ) -> dict[str, Any]:
+        """Go on after the triggerer has waited."""
+        with self._attempt(context, phase, started, begun=True) as attempt:
+            if not event["ready"]:
+                raise attempt.not_ready(event["reason"])
+        return self._ready(context, phase, started, watched)
+
+    def on_kill(self) -> None:
+        """Take back a canary that nobody will prove any more."""
+        if self._under_way is not None:
+            attempt, phase = self._under_way
+            attempt.roll_back(phase)
+
+    def _go_on(
+        self, context: Any, phase: Phase, started: float, watched: dict[str, float]
+    ) -> dict[str, Any]:
+        """Wait for a phase to be ready, here or in the triggerer."""
+        with self._attempt(context, phase, started, begun=True) as attempt:
+            deadline = time.time() + attempt.plan.pipeline.deploy.startup_seconds
+            if self.settings.cluster.deferrable:
+                from trusted_retraining.triggers.deploy import ReadyTrigger
+
+                publication = attempt.publication.model_copy(update={"known_answers": []})
+                self.defer(
+                    trigger=ReadyTrigger(
+                        pipeline=attempt.plan.pipeline.to_json(),
+                        publication=publication.model_dump_json(),
+                        run_uri=attempt.plan.run_uri,
+                        phase=phase,
+                        deadline=deadline,
+                        poll_seconds=self.poll_seconds,
+                    ),
+                    method_name="resume",
+                    kwargs={"phase": phase, "started": started, "watched": watched},
+                )
+            attempt.wait(phase, deadline=deadline, poll_seconds=self.poll_seconds)
+        return self._ready(context, phase, started, watched)
+
+    def _ready(
+        self, context: Any, phase: Phase, started: float, watched: dict[str, float]
+    ) -> dict[str, Any]:
+        with self._attempt(context, phase, started, begun=True) as attempt:
+            if phase == "serving":
+                difference = attempt.confirm()
+                attempt.tidy()
+                return self._commit(
+                    attempt, already=False, difference=difference, watched=watched, started=started
+                )
+            seen = attempt.prove()
+            watched = {
+                "requests": float(seen.requests),
+                "error_rate": seen.error_rate,
+                "latency_ms": seen.latency_ms,
+            }
+        return self._go_on(context, "serving", started, watched)
+
+    def _commit(
+        self,
+        attempt: "Attempt",
+        *,
+        already: bool,
+        watched: dict[str, float],
+        started: float,
+        difference: float = 0.0,
+    ) -> dict[str, Any]:
+        manifest = attempt.commit(
+            already=already,
+            difference=difference,
+            watched=watched,
+            seconds=time.time() - started,
+        )
+        return manifest.model_dump(mode="json")
+
+    @contextmanager
+    def _attempt(
+        self, context: Any, phase: Phase, started: float, *, begun: bool = False
+    ) -> Iterator["Attempt"]:
+        """Yield the attempt; whatever goes wrong inside takes it back and is recorded."""
+        # the Kubernetes client takes seconds to import, and every DAG file imports this module
+        from trusted_retraining.hooks.kserve import kserve_hook
+        from trusted_retraining.serving.attempt import Attempt
+        from trusted_retraining.serving.plan import Plan
+        from trusted_retraining.serving.publication import read_blessed
+
+        run, pipeline = self.run_directory(context), self.tonight(context)
+        attempt, told = None, "nothing was changed"
+        try:
+            verdict, publication = read_blessed(run, model_name=pipeline.model_name)
+            plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
+            with kserve_hook(self.settings, self.settings.runtime_of(pipeline)) as hook:
+                attempt = Attempt(
+                    run=run, verdict=verdict, publication=publication, plan=plan, hook=hook
+                )
+                attempt.begun = begun
+                self._under_way = (attempt, phase)
+                try:
+                    yield attempt
+                except TaskDeferred:
+                    raise
+                except BaseException:
+                    # a timeout is no Exception, and leaves a canary behind like any other failure
+                    told = attempt.roll_back(phase)
+                    raise
+                finally:
+                    self._under_way = None
+        except TaskDeferred:
+            raise
+        except BaseException as error:
+            code = error.exit_code if isinstance(error, StageError) else 1
+            text = (
+                str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+            )
+            reason = f"{' '.join(text.split())}; {told}"[:2000]
+            run.write_failure(
+                Failure(
+                    stage=self.stage,
+                    exit_code=code,
+                    reason=reason,
+                    seconds=round(time.time() - started, 3),
+                    at=now(),
+                )
+            )
+            if not isinstance(error, Exception):
+                raise
+            kind = AirflowFailException if is_bad_input(code) else AirflowException
+            raise kind(f"{self.stage}: {reason} (exit code {code})") from error

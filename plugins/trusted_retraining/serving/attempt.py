@@ -1,0 +1,285 @@
+"""One attempt to put a night's model into service: its checks, and the way back."""
+
+import logging
+import time
+from typing import Any
+
+from tasks.contract import (
+    Manifest,
+    Output,
+    Publication,
+    RunDirectory,
+    StageError,
+    Verdict,
+    fingerprint,
+    now,
+    outputs_digest,
+    sha256_text,
+)
+from trusted_retraining.hooks.kserve import KServeHook
+from trusted_retraining.hooks.mlflow import MlflowHook
+from trusted_retraining.serving.plan import Plan, State
+from trusted_retraining.serving.probing import Prober, Watched, ask_prometheus
+from trusted_retraining.serving.publication import check_champion, check_published_files
+from trusted_retraining.serving.rollout import Phase
+from trusted_retraining.serving.rollouts import rollout_of
+
+log = logging.getLogger("trusted_retraining.serving")
+
+CHAMPION = "champion"
+STAGE = "deploy"
+
+
+class Attempt:
+    """Checks, asks and watches; knows nothing of Airflow's tasks.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        The night.
+    verdict, publication : Verdict, Publication
+        What it came to.
+    plan : Plan
+        What is to serve.
+    hook : KServeHook
+        The cluster.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunDirectory,
+        verdict: Verdict,
+        publication: Publication,
+        plan: Plan,
+        hook: KServeHook,
+    ) -> None:
+        self.run = run
+        self.verdict = verdict
+        self.publication = publication
+        self.plan = plan
+        self.rollout = rollout_of(hook, plan)
+        self.registry = MlflowHook(plan.settings.mlflow_uri) if verdict.model.version else None
+        self.begun = False
+
+    def begin(self) -> Phase | None:
+        """Start the version; None when it serves already, as champion.
+
+        Raises
+        ------
+        StageError
+            The files are not those that were judged, another version became champion, or the
+            cluster refuses.
+        """
+        check_published_files(self.run, self.publication)
+        champion = self._check_champion()
+        is_champion = self.registry is None or champion == self.plan.digest
+        if is_champion and self.rollout.already_serves():
+            return None
+        # from here on there may be something to take back, even if the answer never arrives
+        self.begun = True
+        return self.rollout.begin()
+
+    def wait(self, phase: Phase, *, deadline: float, poll_seconds: float) -> None:
+        """Wait until the version can be asked.
+
+        Parameters
+        ----------
+        phase : Phase
+            What it is to be ready for.
+        deadline : float
+            Unix time.
+        poll_seconds : float
+            Time between two looks.
+
+        Raises
+        ------
+        StageError
+            It will not be ready, or not in time.
+        """
+        while True:
+            found = self.rollout.readiness(phase)
+            if found.ready:
+                return
+            if found.hopeless or time.time() >= deadline:
+                raise self.not_ready(found.reason)
+            time.sleep(poll_seconds)
+
+    def not_ready(self, reason: str) -> StageError:
+        """Return the error for a version that does not become ready."""
+        plan = self.plan
+        return StageError(
+            f"{plan.model} version {plan.version} does not become ready (deploy.startup_seconds "
+            f"{plan.pipeline.deploy.startup_seconds}): {reason}"
+        )
+
+    def prove(self) -> Watched:
+        """Ask the canary for known answers, watch it, and give it every request.
+
+        Raises
+        ------
+        StageError
+            It has not proved itself.
+        """
+        plan, deploy = self.plan, self.plan.pipeline.deploy
+        endpoint = self.rollout.endpoint("canary")
+        prober = Prober(self.publication, endpoint)
+        difference = prober.ask_all()
+        log.info(
+            "%s version %s at %s: %d known answers, largest difference %.2g",
+            *(plan.model, plan.version, endpoint.url),
+            *(len(self.publication.known_answers), difference),
+        )
+        bounds = {
+            "max_error_rate": deploy.max_error_rate,
+            "max_latency_ms": deploy.max_latency_ms,
+        }
+        seen = prober.watch(
+            seconds=deploy.observe_seconds, still_wanted=self._check_not_taken_over, **bounds
+        )
+        log.info(
+            "watched for %d s: %d requests, %d failed, 95 %% within %.0f ms",
+            *(deploy.observe_seconds, seen.requests, seen.failed, seen.latency_ms),
+        )
+        ask_prometheus(plan.settings.serving, endpoint, seconds=deploy.observe_seconds, **bounds)
+        # another night may have been quicker
+        self._check_champion()
+        self._check_not_taken_over()
+        self.rollout.promote()
+        return seen
+
+    def confirm(self) -> float:
+        """Ask the version as everybody does, then make it the champion.
+
+        Returns
+        -------
+        float
+            Largest difference found of a probability.
+
+        Raises
+        ------
+        StageError
+            It does not answer as it should, or MLflow cannot be reached.
+        """
+        difference = Prober(self.publication, self.rollout.endpoint("serving")).ask_all()
+        if self.registry is not None:
+            # last: whoever follows the alias finds a version that serves
+            self.registry.set_alias(self.plan.model, CHAMPION, self.plan.version)
+        self.begun = False
+        log.info("%s version %s is the champion", self.plan.model, self.plan.version)
+        return difference
+
+    def tidy(self) -> None:
+        """End what was only there for the proof. What is left is no reason to fail a good night."""
+        try:
+            self.rollout.finish()
+        except StageError as error:
+            log.warning("left over: %s", error)
+
+    def roll_back(self, phase: Phase) -> str:
+        """Return to what served before, if anything was begun; tell how that went."""
+        if not self.begun:
+            return "nothing was changed"
+        try:
+            told = self.rollout.roll_back(phase)
+        except Exception as error:
+            # the first reason must not be lost over the second
+            log.exception("rolling back failed")
+            return f"ROLLING BACK FAILED as well ({error}); look at {self.plan.name} by hand"
+        log.error("rolled back: %s", told)
+        return told
+
+    def commit(
+        self, *, already: bool, difference: float, watched: dict[str, float], seconds: float
+    ) -> Manifest:
+        """Write ``deployment.json`` and the manifest; log the metrics."""
+        plan, publication = self.plan, self.publication
+        state = State.read(self.rollout.look())
+        answers = 0 if already else len(publication.known_answers)
+        document = {
+            "model": self.verdict.model.model_dump(),
+            "alias": CHAMPION,
+            "target": plan.pipeline.deploy.target or "kserve",
+            "namespace": plan.namespace,
+            "name": plan.name,
+            "model_uri": plan.model_uri,
+            "server_url": self.rollout.endpoint("serving").url,
+            "already_serving": already,
+            "previous": _identity(state),
+            "known_answers": answers,
+            "largest_difference": difference,
+            "watched": watched,
+        }
+        metrics = {
+            "deploy.known_answers": float(answers),
+            "deploy.largest_difference": difference,
+            "deploy.already_serving": float(already),
+            **{f"deploy.{name}": value for name, value in watched.items()},
+        }
+        manifest = self._commit(document, metrics, seconds)
+        self._log(metrics)
+        return manifest
+
+    def _commit(
+        self, document: dict[str, Any], metrics: dict[str, float], seconds: float
+    ) -> Manifest:
+        run = self.run
+        run.write_json(f"{STAGE}/deployment.json", document)
+        raw = bytes(run.fs.cat_file(f"{run.path}/{STAGE}/deployment.json"))
+        output = Output(
+            path="deployment.json", bytes=len(raw), sha256=sha256_text(raw.decode("utf-8"))
+        )
+        inputs = {
+            name: found.digest
+            for name in ("bless", "publish")
+            if (found := run.read_manifest(name))
+        }
+        config = self.plan.pipeline.deploy.model_dump(mode="json")
+        manifest = Manifest(
+            stage=STAGE,
+            fingerprint=fingerprint(
+                stage=STAGE, config=config, inputs=inputs, code="", state=self.plan.digest
+            ),
+            digest=outputs_digest([output]),
+            location=run.stage_uri(STAGE),
+            outputs=[output],
+            metrics=metrics,
+            seconds=round(seconds, 3),
+            started_at=now(),
+            inputs=inputs,
+        )
+        run.write_manifest(manifest)
+        return manifest
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        note = self.run.read_json("mlflow.json")
+        run_id = note.get("run_id") if isinstance(note, dict) else None
+        if self.registry is None:
+            return
+        try:
+            self.registry.set_version_tags(
+                self.plan.model, self.plan.version, {"deployed_by": self.plan.run_uri}
+            )
+            if run_id:
+                self.registry.log_metrics(str(run_id), metrics)
+        except StageError as error:
+            # it serves; the manifest holds the same numbers
+            log.warning("%s", error)
+
+    def _check_champion(self) -> str | None:
+        """Return the digest of the registry's champion; None where there is none."""
+        if self.registry is None:
+            return None
+        current = self.registry.version_of_alias(self.plan.model, CHAMPION)
+        check_champion(self.verdict, current)
+        return current[1] if current else None
+
+    def _check_not_taken_over(self) -> None:
+        if self.rollout.taken_over():
+            raise StageError(f"{self.plan.name}: another deployment has gone before this one")
+
+
+def _identity(state: State) -> dict[str, str] | None:
+    if state.previous is None:
+        return None
+    return {"version": state.previous.version, "digest": state.previous.digest}

@@ -1,0 +1,166 @@
+"""Serving by a plain Deployment and its Service, where there is no KServe.
+
+A new version proves itself in a Deployment of its own with one pod, which nobody else asks; then
+the pods that everybody asks are exchanged one by one.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from tasks.contract import StageError
+from trusted_retraining.hooks.resources import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
+from trusted_retraining.serving import deployment_manifests as manifests
+from trusted_retraining.serving.plan import Endpoint, Readiness, Served, State
+from trusted_retraining.serving.rollout import Phase, Rollout, condition, log
+
+
+class PlainRollout(Rollout):
+    """Moves a version into service on a Deployment. The Service holds the state."""
+
+    resource = SERVICE
+
+    def begin(self) -> Phase:
+        """Start one pod of the version beside what serves."""
+        found, plan = self.look(), self.plan
+        state = State.read(found)
+        if state.serving is not None and state.serving.digest == plan.digest:
+            if state.candidate is not None:
+                self._remember(replace(state, candidate=None), found)
+            # an attempt may have been killed between the state and what follows from it
+            self._serve(state.serving)
+            return "serving"
+        candidate = Served(
+            version=plan.version,
+            digest=plan.digest,
+            model_uri=plan.model_uri,
+            spec=manifests.pod_spec(plan),
+        )
+        self._remember(replace(state, candidate=candidate, run_uri=plan.run_uri), found)
+        self._put(manifests.service(plan, role="canary"))
+        self._try(candidate, replicas=1)
+        return "canary"
+
+    def promote(self) -> None:
+        """Exchange the pods that everybody asks."""
+        found = self.look()
+        state = State.read(found)
+        if state.candidate is None or state.candidate.digest != self.plan.digest:
+            raise StageError(f"{self.plan.name}: another deployment has gone before this one")
+        promoted = replace(state, serving=state.candidate, previous=state.serving, candidate=None)
+        self._remember(promoted, found)
+        self._serve(state.candidate)
+
+    def finish(self) -> None:
+        """End the pod that was tried."""
+        state = State.read(self.look())
+        if state.serving is not None:
+            self._try(state.serving, replicas=0)
+
+    def roll_back(self, phase: Phase) -> str:
+        """Return to what served before."""
+        found = self.look()
+        state = State.read(found)
+        if found is None or self.taken_over():
+            return "nothing of this version is there, so nothing was changed"
+        tried = state.candidate or state.serving or Served.nothing()
+        if state.candidate is not None:
+            former, after = state.serving, replace(state, candidate=None)
+        else:
+            former, after = state.previous, replace(state, serving=state.previous, previous=None)
+        self._remember(after, found)
+        if former is not None:
+            self._serve(former)
+        elif self.hook.get(DEPLOYMENT, self.plan.namespace, self.plan.name) is not None:
+            self._put(self._deployment(tried, role="serving", replicas=0))
+        self._try(tried, replicas=0)
+        if former is None:
+            return "nothing served before, so nothing serves now"
+        return f"version {former.version} serves as before"
+
+    def readiness(self, phase: Phase) -> Readiness:
+        """Tell whether all pods of the Deployment are of the version, and ready."""
+        name = self.plan.name if phase == "serving" else f"{self.plan.name}-canary"
+        found = self.hook.get(DEPLOYMENT, self.plan.namespace, name)
+        if found is None:
+            return Readiness(ready=False, reason=f"Deployment {name} is gone", hopeless=True)
+        status, wanted = found.get("status") or {}, found["spec"].get("replicas", 1)
+        if int(status.get("observedGeneration") or 0) < found["metadata"]["generation"]:
+            return Readiness(ready=False, reason="the change has not been seen yet")
+        if self._digest_of(found) != self.plan.digest[:16]:
+            reason = f"Deployment {name} was given another version"
+            return Readiness(ready=False, reason=reason, hopeless=True)
+        counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas")]
+        if wanted > 0 and counts == [wanted, wanted] and int(status["replicas"]) == wanted:
+            return Readiness(ready=True)
+        progress = condition(found, "Progressing")
+        hopeless = progress.get("reason") == "ProgressDeadlineExceeded"
+        reason = (
+            f"{counts[0]} of {wanted} pods are new, {counts[1]} available{self._trouble(found)}"
+        )
+        return Readiness(ready=False, reason=reason, hopeless=hopeless)
+
+    def endpoint(self, phase: Phase) -> Endpoint:
+        """Return the address of the Service before the canary, or of the one everybody asks."""
+        plan = self.plan
+        name = plan.name if phase == "serving" else f"{plan.name}-canary"
+        address = plan.settings.serving.address or "http://{service}.{namespace}.svc.cluster.local"
+        url = address.format(service=name, namespace=plan.namespace)
+        return Endpoint(url=url, service=name)
+
+    def _remember(self, state: State, seen: dict[str, Any] | None) -> None:
+        self.apply(manifests.service(self.plan, role="serving"), state, seen)
+
+    def _serve(self, served: Served) -> None:
+        plan = self.plan
+        scaled = self.hook.serves(AUTOSCALER)
+        fixed = None if scaled else plan.pipeline.deploy.replicas("deployment")
+        self._put(self._deployment(served, role="serving", replicas=fixed))
+        if scaled:
+            self._put(manifests.autoscaler(plan))
+        else:
+            log.warning("autoscaling/v2 is not served here: %d pods, always", fixed)
+        if self.hook.serves(DISRUPTION_BUDGET):
+            self._put(manifests.disruption_budget(plan))
+        else:
+            log.warning("policy/v1 is not served here: no PodDisruptionBudget")
+
+    def _try(self, served: Served, *, replicas: int) -> None:
+        self._put(self._deployment(served, role="canary", replicas=replicas))
+
+    def _deployment(self, served: Served, *, role: str, replicas: int | None) -> dict[str, Any]:
+        return manifests.deployment(
+            self.plan, served.spec, role=role, replicas=replicas, digest=served.digest
+        )
+
+    def _put(self, body: dict[str, Any]) -> None:
+        self.apply(body, None, None)
+
+    def _digest_of(self, found: dict[str, Any]) -> str:
+        labels = found["spec"]["template"]["metadata"].get("labels") or {}
+        return str(labels.get("trusted-retraining/digest", ""))
+
+    def _trouble(self, found: dict[str, Any]) -> str:
+        """Return what the pods themselves have to say."""
+        labels = found["spec"]["selector"]["matchLabels"]
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return pods_trouble(self.hook.list_pods(self.plan.namespace, labels=selector))
+
+
+def pods_trouble(pods: list[dict[str, Any]]) -> str:
+    """Return why pods do not start, in a few words that begin with a colon; empty if they do."""
+    for each in pods:
+        status = each.get("status") or {}
+        for server in [
+            *(status.get("initContainerStatuses") or []),
+            *(status.get("containerStatuses") or []),
+        ]:
+            waiting = (server.get("state") or {}).get("waiting") or {}
+            ended = (server.get("lastState") or {}).get("terminated") or {}
+            words = [waiting.get("reason"), ended.get("message") or waiting.get("message")]
+            if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+                told = ": ".join(" ".join(str(word).split()) for word in words if word)
+                return f": {each['metadata']['name']}: {told}"[:500]
+        scheduled = condition(each, "PodScheduled")
+        if scheduled.get("status") == "False":
+            return f": {each['metadata']['name']}: {scheduled.get('message')}"[:500]
+    return ""
