@@ -21,19 +21,32 @@ RESULT_LIBRARIES = (
 )
 """Distributions whose version may change a result."""
 
+_STANDS_IN = {"tensorflow": "tensorflow-cpu"}
+"""Builds of the same release under another name: the image without CUDA has them."""
+
 _PLUMBING = frozenset({"tasks", "tasks.stages", "tasks.tracking", "tasks.environment"})
 """Modules that carry results but do not make them."""
 
 
 def library_versions() -> dict[str, str]:
     """Return the installed version of each library that may change a result."""
-    versions = {}
-    for name in RESULT_LIBRARIES:
+    return {name: installed_version(name) or "absent" for name in RESULT_LIBRARIES}
+
+
+def installed_version(name: str) -> str | None:
+    """Return the installed version of a distribution, or of the one that stands in for it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the distribution, such as ``tensorflow``.
+    """
+    for candidate in (name, _STANDS_IN.get(name)):
         try:
-            versions[name] = metadata.version(name)
+            return metadata.version(candidate) if candidate else None
         except metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+            continue
+    return None
 
 
 def code_version(module: str) -> str:

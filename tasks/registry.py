@@ -10,11 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from tasks.code_version import installed_version
 from tasks.contract import StageError, tree_sha256
 from tasks.environment import Environment
 from tasks.tracking import mlflow_client, patiently
@@ -276,7 +276,7 @@ def _log_model(
             ),
             input_example=pd.DataFrame({"image_bytes": [example]}),
             # without a list MLflow spends half a minute to find one out
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
+            pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIREMENTS],
         )
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks import code_version as module
-from tasks.code_version import code_version, library_versions
+from tasks.code_version import code_version, installed_version, library_versions
 
 
 @pytest.fixture
@@ -46,6 +46,18 @@ def test_a_library_update_changes_the_version(
 
 def test_versions_name_every_library_that_makes_results() -> None:
     assert library_versions()["numpy"].count(".") == 2
+
+
+def test_a_build_under_another_name_has_the_version_of_the_one_it_stands_in_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "library_cpu-2.21.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: library-cpu\nVersion: 2.21.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(module, "_STANDS_IN", {"library": "library-cpu"})
+    assert installed_version("library") == "2.21.0"
+    assert installed_version("neither") is None
 
 
 def test_the_version_is_found_without_importing_what_it_covers() -> None:
