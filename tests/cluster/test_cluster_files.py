@@ -166,7 +166,7 @@ def test_a_stage_has_the_defaults_and_no_token(applied: list[Object]) -> None:
     assert container["resources"]["requests"]["memory"] == "2Gi"
     assert container["resources"]["limits"]["memory"] == "8Gi"
     assert not [m for m in container.get("volumeMounts", []) if "serviceaccount" in m["mountPath"]]
-    assert pod["spec"]["priority"] == 1000
+    assert pod["spec"]["priority"] == -1
     assert pod["spec"]["preemptionPolicy"] == "Never"
     shell = kubectl("-n", own("trusted-retraining"), "--as", account, "exec", "plain", "--", "id")
     assert "cannot create resource" in shell.stderr and "pods/exec" in shell.stderr

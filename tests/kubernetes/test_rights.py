@@ -21,20 +21,21 @@ APPLY = {"create", "get", "patch"}
 RIGHTS: dict[tuple[str, str], dict[str, set[str]]] = {
     (SCHEDULER, "airflow"): RUN_PODS,
     (API_SERVER, "airflow"): SEE_LOGS,
-    (TRIGGERER, "airflow"): SEE_LOGS,
     (WORKER, "trusted-retraining"): RUN_PODS,
     (TRIGGERER, "trusted-retraining"): RUN_PODS | {"pods": READ | {"patch", "delete"}},
     (WORKER, "trusted-retraining-serving"): {
-        "inferenceservices": READ | APPLY,
-        "deployments": READ | APPLY,
-        "services": READ | APPLY,
+        "inferenceservices": APPLY,
+        "deployments": APPLY,
+        "services": APPLY,
         "poddisruptionbudgets": APPLY,
         "horizontalpodautoscalers": APPLY,
-        "pods": READ,
-        "pods/log": {"get"},
-        "events": READ,
+        "pods": {"list"},
     },
-    (TRIGGERER, "trusted-retraining-serving"): {"inferenceservices": READ, "deployments": READ},
+    (TRIGGERER, "trusted-retraining-serving"): {
+        "inferenceservices": {"get"},
+        "deployments": {"get"},
+        "pods": {"list"},
+    },
 }
 """Account and namespace to resource to verbs."""
 
