@@ -4,7 +4,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable
+from airflow.sdk import DAG, BaseOperator
 
 from tasks.contract import CHECKS
 from tasks.spec import MODEL_STAGES, Pipeline
@@ -14,6 +14,7 @@ from trusted_retraining.operators.outcome import OutcomeOperator
 from trusted_retraining.params import trigger_form
 from trusted_retraining.pipelines import serves_on_cluster
 from trusted_retraining.settings import Runtime, Settings
+from trusted_retraining.timetable import schedule_of
 
 GPU_POOL = "gpu"
 """Pool of the stages that run the model: their number at a time is that of the GPUs."""
@@ -64,7 +65,7 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
     with DAG(
         dag_id=pipeline.name,
         description=_first_line(pipeline.description),
-        schedule=_timetable(pipeline),
+        schedule=schedule_of(pipeline, settings),
         catchup=False,
         max_active_runs=1,
         tags=sorted({"trusted-retraining", *pipeline.tags}),
@@ -159,14 +160,6 @@ def _default_arguments(pipeline: Pipeline, settings: Settings) -> dict[str, Any]
         "max_retry_delay": LONGEST_RETRY_DELAY,
         "execution_timeout": timeout,
     }
-
-
-def _timetable(pipeline: Pipeline) -> CronTriggerTimetable | None:
-    if pipeline.schedule is None:
-        return None
-    # A new pipeline waits for its hour. With a start date in the past, or without run_immediately,
-    # Airflow would start the night that has just gone by as soon as it sees the DAG.
-    return CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
 
 
 def _first_line(text: str) -> str | None:

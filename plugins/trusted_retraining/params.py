@@ -20,7 +20,7 @@ FORCE = "force"
 """The one parameter that is not a field of the pipeline."""
 
 OF_THE_DAG = (
-    *("name", "description", "tags", "owner", "schedule"),
+    *("name", "description", "tags", "owner", "schedule", "trigger"),
     *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
 )
 """Fields of the pipeline that no run's configuration can change."""
@@ -120,6 +120,8 @@ def _fields(pipeline: Pipeline) -> Iterator[tuple[str, Any, _Schema, str]]:
     document = json.loads(pipeline.to_json())
     for name, value in document.items():
         field = schema["properties"][name]
+        if name in OF_THE_DAG:
+            continue
         if isinstance(value, dict):
             yield from _section(name, value, _model(field, value))
         elif name == "filter":

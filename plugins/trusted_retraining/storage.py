@@ -39,7 +39,7 @@ def storage_options(settings: Settings) -> dict[str, Any] | None:
     """
     if not settings.storage_root.startswith(S3):
         return None
-    return _s3_options(settings.storage_conn_id)
+    return s3_options(settings.storage_conn_id)
 
 
 def storage_variables(settings: Settings) -> dict[str, str]:
@@ -72,7 +72,14 @@ def storage_variables(settings: Settings) -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def _s3_options(conn_id: str) -> dict[str, Any]:
+def s3_options(conn_id: str) -> dict[str, Any]:
+    """Return the arguments of an S3 file system that a connection stands for.
+
+    Parameters
+    ----------
+    conn_id : str
+        Connection of the amazon provider.
+    """
     hook = _hook(conn_id)
     endpoint = hook.conn_config.get_service_endpoint_url(service_name="s3")
     client: dict[str, Any] = {"verify": hook.verify} if hook.verify is not None else {}

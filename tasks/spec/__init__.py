@@ -16,6 +16,7 @@ from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
 from tasks.spec.training import Augmentation, Evaluate, Head, Train
+from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Toleration",
     "Train",
     "Transform",
+    "Trigger",
     "Validate",
     "apply_overrides",
     "load_pipeline",

@@ -14,8 +14,8 @@ class CsvImages(Section):
     kind: Literal["csv_images"] = "csv_images"
     """How the source is laid out."""
     uri: Uri
-    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s) address
-    of an archive."""
+    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
+    address of an archive."""
     metadata: str = "metadata.csv"
     """Path of the table inside the source."""
     images: str = "images"

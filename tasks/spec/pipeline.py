@@ -12,6 +12,7 @@ from tasks.spec.expressions import check_predicate
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.resources import Resources
 from tasks.spec.training import Evaluate, Train
+from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, Robustness
 
 MAX_DEPTH = 40
@@ -48,7 +49,7 @@ class Pipeline(Section):
     owner: str = "ml"
     """Owner in the Airflow UI."""
     schedule: str | None = "0 2 * * *"
-    """Cron expression in UTC; null runs on trigger only."""
+    """Cron expression in UTC; null: no hour of its own."""
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     """Retries of a stage that failed for another reason than bad input."""
     retry_delay_seconds: PositiveInt = 60
@@ -58,6 +59,7 @@ class Pipeline(Section):
     runtime: Literal["local", "kubernetes", "eks"] | None = None
     """Where stages run: processes of the worker, or pods; null: the installation's setting."""
 
+    trigger: Trigger | None = None
     source: Source
     transform: list[Transform] = []
     """Column functions, applied in order."""
@@ -91,6 +93,22 @@ class Pipeline(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_is_watched(self) -> "Pipeline":
+        uri = self.watched_uri
+        if self.trigger is not None and (uri is None or self.trigger.polled) and not _listed(uri):
+            raise ValueError(
+                f"trigger.uri: what is to be watched? {uri or 'a synthetic source'} cannot be "
+                "listed; give a path or an s3:// URI"
+            )
+        return self
+
+    @property
+    def watched_uri(self) -> str | None:
+        """Where new data start a night: ``trigger.uri``, or the source's own address."""
+        given = self.trigger.uri if self.trigger is not None else None
+        return given or getattr(self.source, "uri", None)
+
     @property
     def model_name(self) -> str:
         """Name under which the model is registered and served."""
@@ -99,6 +117,10 @@ class Pipeline(Section):
     def to_json(self) -> str:
         """Return the pipeline as JSON that :func:`load_pipeline` reads back unchanged."""
         return self.model_dump_json(by_alias=True)
+
+
+def _listed(uri: str | None) -> bool:
+    return uri is not None and not uri.startswith(("http://", "https://"))
 
 
 def load_pipeline(spec: str | Path) -> Pipeline:

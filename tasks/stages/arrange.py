@@ -33,7 +33,11 @@ class Arrange(Stage):
         split = context.pipeline.split
         if not context.run.is_local:
             split = split.model_copy(update={"layout": "shards"})
-        taken_in = context.input("ingest").path("images/").parent
+        source = context.input("ingest")
+        taken_in = source.path("images/").parent
+        if source.has("regions/"):
+            # outputs of a stage lie side by side, once they are fetched
+            source.path("regions/")
         table, warnings = arrange(
             context.input("filter").path("metadata.parquet"),
             taken_in,

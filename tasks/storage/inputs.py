@@ -33,6 +33,8 @@ class InputCache:
     def path(self, manifest: Manifest, name: str) -> Path:
         """Return the local path of an output; a folder's name ends with ``/``.
 
+        Outputs of one stage lie side by side.
+
         Raises
         ------
         KeyError
@@ -49,7 +51,7 @@ class InputCache:
             return Path(folder) / output.path
         key = (manifest.digest, f"{manifest.location}/{output.path}")
         if key not in self._here:
-            place = sha256_text("\n".join(key))[:16]
+            place = sha256_text(f"{manifest.digest} {manifest.location}")[:16]
             target = self._workspace.folder / "inputs" / place / output.path.rstrip("/")
             fetch_output(fs, folder.rstrip("/"), output, target, stage=manifest.stage)
             self._here[key] = target

@@ -1,5 +1,6 @@
 """A real S3 API on loopback (moto), and a proxy before it that throttles, hangs and counts."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Store:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
+    # a line a request would bury whatever a failing test has to say
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
