@@ -140,17 +140,18 @@ class KServeHook(KubernetesHook):
             headers["Content-Type"] = "application/json"
 
         def send() -> dict[str, Any]:
-            answer: dict[str, Any] = client.call_api(
+            # not deserialized by the client, whose arguments for that differ between its releases
+            response = client.call_api(
                 path,
                 method,
                 query_params=query or [],
                 header_params=dict(headers),
                 body=body,
-                response_type="object",
                 auth_settings=["BearerToken"],
-                _return_http_data_only=True,
+                _preload_content=False,
                 _request_timeout=REQUEST_SECONDS,
             )
+            answer: dict[str, Any] = json.loads(response.data)
             return answer
 
         try:
@@ -169,7 +170,7 @@ def _patiently(send: Callable[[], T], what: str, log: Any) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return send()
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, json.JSONDecodeError) as error:
             if attempt == ATTEMPTS:
                 raise StageError(
                     f"the Kubernetes API cannot be reached: {what}: {type(error).__name__}: "
