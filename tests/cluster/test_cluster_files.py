@@ -164,7 +164,7 @@ def test_a_stage_has_the_defaults_and_no_token(applied: list[Object]) -> None:
     pod = json.loads(made.stdout)
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["requests"]["memory"] == "2Gi"
-    assert container["resources"]["limits"]["memory"] == "8Gi"
+    assert container["resources"]["limits"] == {"memory": "8Gi", "ephemeral-storage": "50Gi"}
     assert not [m for m in container.get("volumeMounts", []) if "serviceaccount" in m["mountPath"]]
     assert pod["spec"]["priority"] == -1
     assert pod["spec"]["preemptionPolicy"] == "Never"

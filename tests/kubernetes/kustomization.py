@@ -105,11 +105,11 @@ def _is_target(one: Object, target: dict[str, str]) -> bool:
 
 
 def _set_image(objects: list[Object], image: dict[str, str], folder: Path) -> None:
-    assert set(image) == {"name", "newTag"}, f"{folder}: unknown field in {image}"
+    assert {"name", "newTag"} <= set(image) <= {"name", "newName", "newTag"}, image
     found = [c for one in objects for c in _images(one) if c["image"] == image["name"]]
     assert found, f"{folder}: no container has the image {image['name']}"
     for container in found:
-        container["image"] = f"{image['name']}:{image['newTag']}"
+        container["image"] = f"{image.get('newName', image['name'])}:{image['newTag']}"
 
 
 def _images(one: Object) -> list[Object]:

@@ -90,6 +90,8 @@ def test_requests_are_within_limits_and_quotas(overlay: list[Object]) -> None:
         (of_container,) = limits["spec"]["limits"]
         assert {"cpu", "memory"} <= set(of_container["defaultRequest"])
         assert "memory" in of_container["default"]
+        # the maximum is the default limit where there is none: CPUs would be throttled
+        assert "cpu" not in of_container["default"] | of_container.get("max", {})
         for resource, requested in of_container["defaultRequest"].items():
             for bound in ("default", "max"):
                 limit = of_container.get(bound, {}).get(resource)
