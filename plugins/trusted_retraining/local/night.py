@@ -20,7 +20,6 @@ from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
 from trusted_retraining.local import home, stack_file
 from trusted_retraining.operators import reaper
 from trusted_retraining.pipelines import read_pipelines
-from trusted_retraining.storage import storage_options, storage_variables
 
 STAGE_LOGGERS = "airflow.task.operators.trusted_retraining"
 GATE_LOGGER = f"{STAGE_LOGGERS}.operators.gate"
@@ -42,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     # these import Airflow, which looks for its home at that moment
     from trusted_retraining.params import FORCE, check_fields
     from trusted_retraining.settings import Settings
+    from trusted_retraining.storage import storage_options, storage_variables
 
     try:
         overrides = _overrides(options)
