@@ -19,7 +19,6 @@ from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, RunDirectory, run_uri
 from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
 from trusted_retraining.local import home, stack_file
 from trusted_retraining.operators import reaper
-from trusted_retraining.pipelines import read_pipelines
 
 STAGE_LOGGERS = "airflow.task.operators.trusted_retraining"
 GATE_LOGGER = f"{STAGE_LOGGERS}.operators.gate"
@@ -155,6 +154,8 @@ def run_night(name: str, conf: dict[str, Any]) -> tuple[str, str]:
 
 
 def _find(name: str, folder: Path) -> Pipeline:
+    from trusted_retraining.pipelines import read_pipelines
+
     pipelines, errors = read_pipelines(folder)
     for pipeline in pipelines:
         if pipeline.name == name:
