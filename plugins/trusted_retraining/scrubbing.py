@@ -64,7 +64,7 @@ class ScrubbedLog:
 
         def write(*arguments: Any, **more: Any) -> Any:
             clean = (
-                scrub(str(value)) if isinstance(value, str | BaseException) else value
+                scrub(str(value)).rstrip("\n") if isinstance(value, str | BaseException) else value
                 for value in arguments
             )
             return method(*clean, **more)

@@ -129,6 +129,10 @@ def hopeless(pod: Any, now: datetime | None = None) -> str | None:
     # the cluster sets it to when the time to end itself is over
     if due is not None and now > due + PATIENCE and terminated(pod) is None:
         return f"node {pod.spec.node_name} does not answer"
+    container = _container(pod)
+    if pod.status.phase == "Failed" and container is not None and container.state.running:
+        # a kubelet that ended the pod may leave its containers' states as they were, for ever
+        return f"the pod has failed: {pod.status.reason}"
     waiting = _waiting(pod)
     since = pod.status.start_time
     if waiting is not None and waiting.reason in _CANNOT_START and since and now > since + PATIENCE:
