@@ -5,6 +5,7 @@ nothing of an earlier one. Kinds that the server is too old for are left out, an
 """
 
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.kubernetes.test_rights import RIGHTS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
+IMAGE = os.environ.get("TEST_CLUSTER_TASKS_IMAGE", "localhost/trusted-retraining/tasks:e2e")
 SUFFIX = f"-test-{uuid.uuid4().hex[:6]}"
 
 GROUPS = {
@@ -189,6 +191,30 @@ def test_the_quota_bounds_gpus_and_forbids_services(applied: list[Object]) -> No
         "-n", own("trusted-retraining"), "create", "service", "clusterip", "s", "--tcp=80"
     )
     assert "exceeded quota: stages" in service.stderr
+
+
+@pytest.mark.timeout(900)
+def test_mlflow_starts_as_it_is_deployed(applied: list[Object]) -> None:
+    on_nodes = kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}")
+    if IMAGE not in on_nodes.stdout.split():
+        pytest.skip(f"no node has {IMAGE}, from which MLflow's server comes")
+    namespace = own("mlflow")
+    # the database's own tests are elsewhere; here it is a file of the pod
+    secret = kubectl("-n", namespace, "create", "secret", "generic", "mlflow-database",
+                     "--from-literal=uri=sqlite:////tmp/mlflow.db")  # fmt: skip
+    assert secret.returncode == 0, secret.stderr
+    change = kubectl(
+        "-n", namespace, "set", "image", "deployment/mlflow", f"upgrade-database={IMAGE}",
+        f"mlflow={IMAGE}",
+    )  # fmt: skip
+    assert change.returncode == 0, change.stderr
+    kubectl("-n", namespace, "scale", "deployment/mlflow", "--replicas=1")
+    done = kubectl("-n", namespace, "rollout", "status", "deployment/mlflow", "--timeout=800s")
+    told = kubectl("-n", namespace, "describe", "pods").stdout[-3000:]
+    assert done.returncode == 0, done.stderr + told
+    proxy = f"/api/v1/namespaces/{namespace}/services/mlflow:http/proxy"
+    health = kubectl("get", "--raw", f"{proxy}/health")
+    assert health.stdout == "OK", health.stderr
 
 
 def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.CompletedProcess[str]":
