@@ -20,7 +20,7 @@ export PIPELINE SOURCE SET
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint bench lock images clean
+.PHONY: help setup demo retrain up test lint e2e bench lock images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
+	@$(BIN)/python -m tests.cluster
+	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -5,7 +5,6 @@ nothing of an earlier one. Kinds that the server is too old for are left out, an
 """
 
 import json
-import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.images import TASKS
 from tests.kubernetes.kustomization import ROOT, Object, identity, render
 from tests.kubernetes.test_rights import RIGHTS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
-IMAGE = os.environ.get("TEST_CLUSTER_TASKS_IMAGE", "localhost/trusted-retraining/tasks:e2e")
 SUFFIX = f"-test-{uuid.uuid4().hex[:6]}"
 
 GROUPS = {
@@ -196,16 +195,16 @@ def test_the_quota_bounds_gpus_and_forbids_services(applied: list[Object]) -> No
 @pytest.mark.timeout(900)
 def test_mlflow_starts_as_it_is_deployed(applied: list[Object]) -> None:
     on_nodes = kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}")
-    if IMAGE not in on_nodes.stdout.split():
-        pytest.skip(f"no node has {IMAGE}, from which MLflow's server comes")
+    if TASKS not in on_nodes.stdout.split():
+        pytest.skip(f"no node has {TASKS}, from which MLflow's server comes")
     namespace = own("mlflow")
     # the database's own tests are elsewhere; here it is a file of the pod
     secret = kubectl("-n", namespace, "create", "secret", "generic", "mlflow-database",
                      "--from-literal=uri=sqlite:////tmp/mlflow.db")  # fmt: skip
     assert secret.returncode == 0, secret.stderr
     change = kubectl(
-        "-n", namespace, "set", "image", "deployment/mlflow", f"upgrade-database={IMAGE}",
-        f"mlflow={IMAGE}",
+        "-n", namespace, "set", "image", "deployment/mlflow", f"upgrade-database={TASKS}",
+        f"mlflow={TASKS}",
     )  # fmt: skip
     assert change.returncode == 0, change.stderr
     kubectl("-n", namespace, "scale", "deployment/mlflow", "--replicas=1")

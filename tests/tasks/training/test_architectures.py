@@ -126,7 +126,7 @@ def test_imagenet_weights_that_cannot_be_fetched_ask_for_a_path(
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with pytest.raises(NoInput, match="give the path or URI of a weights file"):
+    with pytest.raises(NoInput, match=r"give a weights file: train\.weights=PATH_OR_URI"):
         build(weights="imagenet", alpha=1.3, image_size=[96, 96])
 
 

@@ -1,0 +1,123 @@
+"""What a night on a cluster finds outside of it: an S3 API, MLflow, and a way to its Services."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from moto.server import ThreadedMotoServer
+
+HOST = os.environ.get("TEST_CLUSTER_HOST", "10.244.0.1")
+"""Address of this machine that pods reach."""
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "of-the-test",
+    "AWS_SECRET_ACCESS_KEY": "known-to-all",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+BUCKET = "nights"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Addresses.
+
+    Attributes
+    ----------
+    s3 : str
+        S3 API; it takes any credentials.
+    mlflow : str
+        MLflow server, whose artifacts are in the bucket.
+    kubernetes : str
+        API server without a login, on loopback.
+    """
+
+    s3: str
+    mlflow: str
+    kubernetes: str
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Services]:
+    """Start them, and end them in the end."""
+    with ExitStack() as stack:
+        server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+        server.start()
+        stack.callback(server.stop)
+        s3 = "http://{}:{}".format(*server.get_host_and_port())
+        _client(s3).create_bucket(Bucket=BUCKET)
+        mlflow_port, proxy_port = _free_port(HOST), _free_port("127.0.0.1")
+        mlflow = f"http://{HOST}:{mlflow_port}"
+        _start(
+            stack,
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST),
+            *("--port", str(mlflow_port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+            *("--artifacts-destination", f"s3://{BUCKET}/mlflow"),
+            *("--allowed-hosts", f"{HOST},{HOST}:{mlflow_port}"),
+            log=folder / "mlflow.log",
+            environment=CREDENTIALS | {"MLFLOW_S3_ENDPOINT_URL": s3},
+        )
+        _start(stack, "kubectl", "proxy", f"--port={proxy_port}", log=folder / "proxy.log")
+        kubernetes = f"http://127.0.0.1:{proxy_port}"
+        _wait_for(f"{mlflow}/health", folder / "mlflow.log")
+        _wait_for(f"{kubernetes}/version", folder / "proxy.log")
+        yield Services(s3=s3, mlflow=mlflow, kubernetes=kubernetes)
+
+
+def objects(s3: str, prefix: str) -> list[str]:
+    """Return the keys of the bucket below a prefix."""
+    pages = _client(s3).get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def _client(s3: str):  # type: ignore[no-untyped-def]
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=s3,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
+    )
+
+
+def _start(
+    stack: ExitStack, *command: str, log: Path, environment: dict[str, str] | None = None
+) -> None:
+    stream = stack.enter_context(log.open("w"))
+    process = subprocess.Popen(
+        command, env=os.environ | (environment or {}), stdout=stream, stderr=subprocess.STDOUT
+    )
+
+    def stop() -> None:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    stack.callback(stop)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _wait_for(address: str, log: Path, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(address, timeout=5, trust_env=False).raise_for_status()
+            return
+        except httpx.HTTPError:
+            time.sleep(0.5)
+    raise TimeoutError(f"{address} does not answer: {log.read_text()[-2000:]}")
