@@ -89,7 +89,7 @@ def stage_pod(
                 "image": settings.tasks_image,
                 "imagePullPolicy": cluster.image_pull_policy,
                 "command": ["python", "-m", "tasks"],
-                "args": list(arguments),
+                "args": [literal(argument) for argument in arguments],
                 "env": [{"name": n, "value": v} for n, v in stage_variables(settings).items()],
                 "envFrom": secret_variables(cluster),
                 "resources": container_resources(requests, gpu_resource=cluster.gpu_resource),
@@ -166,6 +166,20 @@ def label_value(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{trimmed[:54].rstrip('_.-')}-{digest}".lstrip("-")
+
+
+def literal(text: str) -> str:
+    """Return an argument that reaches the stage as it is.
+
+    Kubernetes puts variables in the place of ``$(NAME)``, those from secrets too: a description
+    that says ``$(AWS_SECRET_ACCESS_KEY)`` would be logged with the key in it.
+
+    Parameters
+    ----------
+    text : str
+        Whatever a pipeline file or the trigger form holds.
+    """
+    return text.replace("$", "$$")
 
 
 def pod_security(user: int) -> Object:

@@ -16,8 +16,8 @@ _NAMES = (
     r"mlflow_tracking_(?:token|password)|token"
 )
 _PATTERNS = (
-    # a URL's user and password
-    (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)"), MASK),
+    # a URL's user and password, which may hold what it ought to have quoted
+    (re.compile(r"(?<=://)[^/\s:@'\"]*:[^\s@'\"]+(?=@)"), MASK),
     # ids of AWS access keys
     (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), MASK),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),

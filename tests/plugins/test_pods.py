@@ -182,6 +182,13 @@ def test_braces_in_a_pipeline_are_no_templates() -> None:
     assert text in " ".join(own["args"])
 
 
+def test_a_pipeline_cannot_ask_for_a_variable_from_a_secret() -> None:
+    text = "$(AWS_SECRET_ACCESS_KEY) $$(HOME) costs $5$"
+    spec = container(build("train", pipeline_named("demo", description=text)))["args"][4]
+    assert "$" not in spec.replace("$$", "")
+    assert json.loads(spec.replace("$$", "$"))["description"] == text
+
+
 def test_a_night_can_ask_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     pod = build("train", params={"resources.model.memory": "48Gi", "resources.model.gpu": 2})
     limits = container(pod)["resources"]["limits"]

@@ -78,14 +78,12 @@ def diagnose(
         return _vanished(name, events)
     status = pod.status
     ended = terminated(pod)
-    if ended is not None and ended.reason != "OOMKilled" and 0 < ended.exit_code < 128:
-        if ended.reason in ("ContainerCannotRun", "StartError"):
-            reason = f"its container cannot be started: {_line(ended.message)}"
-            return Diagnosis(kind="not started", reason=reason, exit_code=NOT_STARTED)
-        if status.reason is None:
-            return Diagnosis(
-                kind="exit", reason=_last_line(ended.message), exit_code=ended.exit_code
-            )
+    if ended is not None and ended.reason in ("ContainerCannotRun", "StartError"):
+        reason = f"its container cannot be started: {_line(ended.message)}"
+        return Diagnosis(kind="not started", reason=reason, exit_code=NOT_STARTED)
+    if ended is not None and 0 < ended.exit_code < 128 and status.reason is None:
+        # its own end, whatever was done to the pod afterwards
+        return Diagnosis(kind="exit", reason=_last_line(ended.message), exit_code=ended.exit_code)
     for cause in (_of_the_pod, _of_the_container, _of_the_start):
         found = cause(pod, events, timed_out)
         if found is not None:
