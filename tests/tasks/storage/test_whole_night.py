@@ -1,0 +1,152 @@
+"""A night of the demo on S3 with PostgreSQL behind MLflow, against the same night on local disk."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import CHECKS, RunDirectory
+from tasks.environment import Environment
+from tasks.reporting.summary import read_summary
+from tasks.runner import run_stage
+from tasks.spec import apply_overrides, load_pipeline
+from tasks.stages import load_stage
+from tasks.tracking import RUN_URI_TAG, mlflow_client
+
+PIPELINE = apply_overrides(
+    load_pipeline(Path(__file__).parents[3] / "dags/pipelines/demo.yaml"),
+    {
+        "source.rows": 300,
+        "train.epochs": 4,
+        "explain.images": 4,
+        "explain.samples": 60,
+        "robustness.images": 8,
+        "robustness.attacks": ["fgsm"],
+        "evaluate.bootstrap": 50,
+        "blessing.rules": [{"metric": "evaluate.balanced_accuracy", "min": 0.55, "why": "chance"}],
+    },
+)
+BEFORE = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate", *CHECKS)
+SPEED = ("train.images_per_second",)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """A PostgreSQL of our own: Debian's package, a cluster in a folder, a port on loopback."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    binaries = Path(found[-1]) if found else Path(shutil.which("initdb") or "none").parent
+    if not (binaries / "initdb").exists():
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # it refuses to run as root
+    user = {"user": "postgres"} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+
+    def call(*words):
+        subprocess.run(words, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)
+
+    call(binaries / "initdb", "-D", data, "-U", "mlflow", "-A", "trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    call(binaries / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+    finally:
+        call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def night(root, environment):
+    run = RunDirectory(f"{root}/demo/runs/one")
+    for name in (*BEFORE, "bless"):
+        run_stage(load_stage(name), pipeline=PIPELINE, run=run, environment=environment)
+    blessed = run.read_verdict().blessed
+    for name in ("publish" if blessed else "reject", "report"):
+        run_stage(load_stage(name), pipeline=PIPELINE, run=run, environment=environment)
+    return run
+
+
+@pytest.mark.e2e
+def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(store, postgres, tmp_path):
+    here = Environment(
+        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        serving_root=tmp_path / "served",
+        serving_python=Path(sys.executable),
+        server_url="",
+        code_revision="",
+        state_dir=tmp_path / "state",
+    )
+    there = replace(
+        here,
+        mlflow_uri=postgres,
+        mlflow_artifacts="s3://nights/mlflow",
+        scratch=tmp_path / "scratch",
+    )
+    local = night(tmp_path / "runs", here)
+    remote = night("s3://nights/runs", there)
+
+    ours, theirs = remote.read_verdict(), local.read_verdict()
+    assert ours.blessed is theirs.blessed is True
+    assert [rule.passed for rule in ours.rules] == [rule.passed for rule in theirs.rules]
+    metrics = read_summary(remote)["metrics"]
+    expected = read_summary(local)["metrics"]
+    different = {
+        name: (metrics.get(name), value)
+        for name, value in expected.items()
+        if name not in SPEED
+        and not name.startswith("report.")
+        and metrics.get(name) != pytest.approx(value, abs=1e-6)
+    }
+    assert different == {}
+    assert metrics.keys() == expected.keys()
+
+    _objects_are_few(store)
+    _published(store, remote, ours)
+    _tracked(store, there, remote)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+    # the next night on the same store computes nothing
+    second = RunDirectory("s3://nights/runs/demo/runs/two")
+    for name in BEFORE:
+        manifest = run_stage(load_stage(name), pipeline=PIPELINE, run=second, environment=there)
+        assert manifest.reused_from == remote.uri, name
+
+
+def _objects_are_few(store):
+    names = [name.removeprefix("runs/demo/runs/one/") for name in store.files("runs/demo/runs")]
+    assert len(names) < 70
+    assert {"ingest/images.tar", "train/model.tar", "arrange/test_shards.tar"} <= set(names)
+    assert "arrange/folders.tar" not in names
+
+
+def _published(store, run, verdict):
+    publication = json.loads(
+        store.fs.cat_file("nights/runs/demo/runs/one/publish/publication.json")
+    )
+    assert publication["model_uri"] == "s3://nights/runs/models/demo/1"
+    assert publication["model"]["digest"] == verdict.model.digest
+    assert "runs/models/demo/1/saved_model.pb" in store.files("runs/models")
+
+
+def _tracked(store, environment, run):
+    with mlflow_client(environment) as client:
+        experiment = client.get_experiment_by_name("demo")
+        assert experiment.artifact_location.startswith("s3://nights/mlflow")
+        runs = client.search_runs([experiment.experiment_id])
+        assert [each.data.tags[RUN_URI_TAG] for each in runs] == [run.uri]
+        version = client.get_model_version_by_alias("demo", "challenger")
+        assert version.tags["verdict"] == "blessed"
+    names = store.files("mlflow")
+    assert any(name.endswith("/report/report.html") for name in names)
+    assert any(name.endswith("/saved_model.pb") for name in names)
