@@ -2,19 +2,11 @@
 and MLflow parameters."""
 
 from tasks.spec.base import Section, SpecError
-from tasks.spec.data import (
-    CsvImages,
-    Idx,
-    Label,
-    Source,
-    Split,
-    Synthetic,
-    Transform,
-    Validate,
-)
+from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
+from tasks.spec.sources import CsvImages, Idx, Source, Synthetic
 from tasks.spec.training import Augmentation, Evaluate, Head, Train
 from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness

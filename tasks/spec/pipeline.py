@@ -7,10 +7,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks.spec.base import Name, PositiveInt, Section, SpecError, without_password
-from tasks.spec.data import Label, Source, Split, Transform, Validate
+from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.resources import Resources
+from tasks.spec.sources import Source
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, Robustness

@@ -1,20 +1,23 @@
 """The kinds of sources, one class each, chosen by ``source.kind``."""
 
+from collections.abc import Callable
+from typing import Any
+
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.csv_images import CsvImagesReader
 from tasks.data.sources.idx import IdxReader
 from tasks.data.sources.synthetic import SyntheticReader
-from tasks.spec.data import CsvImages, Idx, Source, Synthetic
+from tasks.spec.sources import CsvImages, Idx, Source, Synthetic
 
 __all__ = ["Contents", "SourceReader", "SourceRow", "open_source"]
+
+_READERS: dict[type, Callable[[Any], SourceReader]] = {
+    CsvImages: CsvImagesReader,
+    Idx: IdxReader,
+    Synthetic: SyntheticReader,
+}
 
 
 def open_source(source: Source) -> SourceReader:
     """Return the reader of a source section."""
-    if isinstance(source, CsvImages):
-        return CsvImagesReader(source)
-    if isinstance(source, Idx):
-        return IdxReader(source)
-    if isinstance(source, Synthetic):
-        return SyntheticReader(source)
-    raise TypeError(f"no reader for source kind {source.kind!r}")
+    return _READERS[type(source)](source)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from tasks.contract import BadInput
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
-from tasks.spec.data import CsvImages
+from tasks.spec.sources import CsvImages
 
 BLANKS = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>"})
 """Cells that mean that nothing was recorded."""

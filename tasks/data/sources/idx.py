@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from tasks.contract import BadInput
 from tasks.data.fetch import fetch_files, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
-from tasks.spec.data import Idx
+from tasks.spec.sources import Idx
 
 _MOST_PIXELS = 4096 * 4096
 

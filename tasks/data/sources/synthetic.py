@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks.data.sources.base import Contents, SourceReader
 from tasks.data.sources.csv_images import CsvImagesReader
 from tasks.data.synthetic import generate
-from tasks.spec.data import CsvImages, Synthetic
+from tasks.spec.sources import CsvImages, Synthetic
 
 
 class SyntheticReader(SourceReader):

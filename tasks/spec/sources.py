@@ -1,0 +1,68 @@
+"""The ``source`` section: where the images come from, one model a kind of source."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.spec.base import Fraction, Section, Uri
+
+
+class CsvImages(Section):
+    """A metadata table and a folder of images, as CLAIMED's pipeline reads them."""
+
+    kind: Literal["csv_images"] = "csv_images"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
+    address of an archive."""
+    metadata: str = "metadata.csv"
+    """Path of the table inside the source."""
+    images: str = "images"
+    """Folder of the images inside the source."""
+    filename_column: str = "filename"
+    """Column of the table that names the image file."""
+    regions: str | None = None
+    """Path pattern of the masks that mark the relevant region of an image (white is relevant), with
+    ``{filename}`` and ``{stem}``: ``masks/{stem}.png``."""
+    max_quarantined: Fraction = 0.1
+    """Share of the images found that may fail verification before the night is stopped."""
+    max_missing: Fraction = 0.1
+    """Share of the rows whose image may be absent before the night is stopped."""
+
+
+class Idx(Section):
+    """The four IDX files of MNIST and Fashion-MNIST, gzipped or not."""
+
+    kind: Literal["idx"] = "idx"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder or archive that holds the four files: a path, an s3:// URI, or http(s) address."""
+    class_names: list[str]
+    """Names of the classes, in the order of the label bytes."""
+    train_images: str = "train-images-idx3-ubyte.gz"
+    """Training images file."""
+    train_labels: str = "train-labels-idx1-ubyte.gz"
+    """Training labels file."""
+    test_images: str = "t10k-images-idx3-ubyte.gz"
+    """Test images file."""
+    test_labels: str = "t10k-labels-idx1-ubyte.gz"
+    """Test labels file."""
+
+
+class Synthetic(Section):
+    """Generated chest films in the ``csv_images`` layout, with planted truths for the checks."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    """How the source is laid out."""
+    variant: Literal["plain", "biased"] = "plain"
+    """``biased`` plants a group that the model serves worse and a marker that leaks the label."""
+    rows: Annotated[int, Field(ge=40)] = 900
+    """Rows of the metadata table."""
+    size: Annotated[int, Field(ge=32, le=1024)] = 96
+    """Side of the square images, in pixels."""
+    seed: int = 7
+    """Same seed, same bytes."""
+
+
+Source = Annotated[CsvImages | Idx | Synthetic, Field(discriminator="kind")]
+"""Told apart by ``kind``."""
