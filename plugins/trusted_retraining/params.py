@@ -141,7 +141,14 @@ def _model(field: _Schema, value: dict[str, Any]) -> _Schema:
     """Return the schema of the section that a field holds, the one in use of several."""
     options = [field, *field.get("anyOf", []), *field.get("oneOf", [])]
     models = [_pipeline_schema()["$defs"][o["$ref"].split("/")[-1]] for o in options if "$ref" in o]
-    return next(model for model in models if set(value) <= set(model["properties"]))
+    kind = value.get("kind")
+    # told apart by kind where they have one: the fields of one may be among another's
+    return next(
+        model
+        for model in models
+        if set(value) <= set(model["properties"])
+        and model["properties"].get("kind", {}).get("const") == kind
+    )
 
 
 def _is_section(field: _Schema) -> bool:

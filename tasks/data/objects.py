@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from tasks.storage.download import get_file
 log = logging.getLogger("tasks")
 
 PROTOCOLS = ("s3://", "s3a://")
+FEW_PARTS = 8
+"""Parts of one folder that are asked for one by one."""
 PARALLEL_OBJECTS = 16
 """Objects on their way at a time: images are small, and what takes the time is asking."""
 
@@ -48,15 +50,15 @@ def listing(uri: str, parts: Sequence[str]) -> dict[str, str]:
     root = root.rstrip("/")
     found: dict[str, str] = {}
     with storage_errors(uri):
-        for part in sorted(set(parts)):
-            for path, facts in fs.find(f"{root}/{part}", detail=True).items():
-                name = str(path)[len(root) + 1 :]
-                if not name.endswith("/"):
-                    found[name] = _tag(facts)
+        for path, facts in _found(fs, root, parts):
+            name = path[len(root) + 1 :]
+            if not name.endswith("/"):
+                found[name] = _tag(facts)
         if not found and fs.isfile(root):
             found[""] = _tag(fs.info(root))
     if not found:
-        raise NoInput(f"source.uri {uri!r}: there is nothing; looked for {', '.join(parts)}")
+        looked = ", ".join(parts[:5]) + (" ..." if len(parts) > 5 else "")
+        raise NoInput(f"source.uri {uri!r}: there is nothing; looked for {looked}")
     return found
 
 
@@ -121,6 +123,33 @@ def fetch_objects(uri: str, parts: Sequence[str], target: Path) -> Path:
             pool.shutdown(cancel_futures=True)
             raise
     return places[""] if single else target
+
+
+def _found(fs: Any, root: str, parts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield path and facts of the objects that the parts name, or that lie below them."""
+    folders: dict[str, set[str]] = {}
+    for part in parts:
+        folder, _, name = part.strip("/").rpartition("/")
+        folders.setdefault(folder, set()).add(name)
+    for folder, names in sorted(folders.items()):
+        place = f"{root}/{folder}".rstrip("/")
+        if len(names) <= FEW_PARTS:
+            for name in sorted(names):
+                yield from fs.find(f"{place}/{name}", detail=True).items()
+            continue
+        # one listing for all of them, and of nothing below: each would be a request of its own
+        try:
+            entries = fs.ls(place, detail=True)
+        except FileNotFoundError:
+            continue
+        for facts in entries:
+            path = str(facts["name"])
+            if path.rpartition("/")[2] not in names:
+                continue
+            if facts["type"] == "directory":
+                yield from fs.find(path, detail=True).items()
+            else:
+                yield path, facts
 
 
 def _tag(facts: dict[str, Any]) -> str:

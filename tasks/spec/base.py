@@ -22,7 +22,9 @@ class Section(BaseModel):
 
 def without_password(text: str) -> str:
     """Return the text with user and password of every address in it left out."""
-    return re.sub(r"(?<=://)[^/@\s'\"]+@", "***@", text)
+    # a password that is not quoted may hold slashes, and drivers take one from the query, too
+    text = re.sub(r"(?<=://)[^/:@\s'\"]*(?::[^@\s'\"]*)?@", "***@", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|secret|token)(?:=|%3d))[^&\s'\"]+", r"\1***", text)
 
 
 def _holds_no_password(uri: str) -> str:

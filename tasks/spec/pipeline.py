@@ -243,7 +243,9 @@ def _explain(error: ValidationError, origin: str) -> str:
         )
         if problem["type"] == "extra_forbidden":
             message, given = "no such field", ""
-        lines.append(without_password(f"{origin}: {field}: {message}{given[:200]}"))
+        # masked before it is cut: half of an address cannot be told for one
+        given = without_password(given)[:200]
+        lines.append(without_password(f"{origin}: {field}: {message}") + given)
     if error.error_count() > 5:
         lines.append(f"... and {error.error_count() - 5} more")
     return "\n".join(lines)

@@ -116,3 +116,21 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(pipeline: Pipeline
     with pytest.raises(SpecError, match=r"source.*uri: holds a password; .*netrc") as caught:
         apply_overrides(pipeline, {"source": source})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://films:p-w@db/films",
+        "postgresql://films:a/b@db/films",
+        "postgresql://db/films?user=films&password=p-w",
+        "https://p-w@example.org/data",
+        f"https://films:{'p-w' * 200}@example.org/data",
+    ],
+)
+def test_no_password_shows_in_a_message(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "films.yaml"
+    path.write_text(f"name: {address}\nsource: {{kind: synthetic}}\nlabel: {{column: a}}\n")
+    with pytest.raises(SpecError, match=r"name: .*got .*\*\*\*") as error:
+        load_pipeline(path)
+    assert "p-w" not in str(error.value) and "a/b" not in str(error.value)

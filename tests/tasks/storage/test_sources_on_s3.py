@@ -13,6 +13,7 @@ from tasks.contract import BadInput, NoInput
 from tasks.data import Arranged
 from tasks.data.arrange import arrange
 from tasks.data.ingest import ingest
+from tasks.data.objects import listing
 from tasks.data.sources import open_source
 from tasks.data.tables import read_table
 from tasks.spec import CsvImages, Idx, Label, Split
@@ -158,3 +159,13 @@ def test_only_the_side_that_is_read_is_fetched(bucket, tmp_path):
         masks = [arranged.region(row) is not None for _, row in everything.iterrows()]
         assert sum(masks) == 1
         assert bucket.count("regions.tar")
+
+
+def test_many_named_files_are_found_by_one_listing_of_their_folder(store):
+    names = [f"{number}.png" for number in range(30)]
+    for name in [*names, "deep/30.png", "deep/sub/31.png", "unrelated/32.png"]:
+        store.fs.pipe_file(f"nights/films/{name}", b"x")
+    del store.seen[:]
+    found = listing("s3://nights/films", [*names, "absent.png", "deep"])
+    assert set(found) == {*names, "deep/30.png", "deep/sub/31.png"}
+    assert len(store.seen) == 2
