@@ -22,6 +22,9 @@ MAX_RATIO = 100
 """Unpacked bytes a packed byte may become, beyond :data:`FREE_BYTES`."""
 FREE_BYTES = 1 << 30
 
+MAX_DEPTH = 100
+"""Folders that an entry may lie below; making folders within folders recurses."""
+
 LONGEST_HEADER = 1 << 20
 """Bytes of an extended tar header (a long name, say); the standard library reads it as a whole."""
 
@@ -218,6 +221,10 @@ def _write(archive: Path, root: Path, name: str, stream: IO[bytes] | None, budge
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise BadInput(f"{archive.name}: entry {name!r} would leave the folder it is unpacked into")
+    if len(path.parts) > MAX_DEPTH:
+        raise BadInput(
+            f"{archive.name}: entry {name[:80]!r}... lies deeper than {MAX_DEPTH} folders"
+        )
     target = root.joinpath(*path.parts)
     try:
         if stream is None:

@@ -160,7 +160,7 @@ class _Intake:
     def __init__(self, contents: Contents, out: Path) -> None:
         self.contents = contents
         self.out = out
-        self.summary = Summary(warnings=list(contents.warnings))
+        self.summary = Summary()
         self.columns = self._own_columns(contents.columns)
         self._images = Path(os.path.realpath(contents.images))
         self._regions = Path(os.path.realpath(contents.regions)) if contents.regions else None
@@ -193,6 +193,7 @@ class _Intake:
                     said = time.perf_counter()
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
+        self.summary.warnings.extend(self.contents.warnings)
 
     def _own_columns(self, columns: list[str]) -> list[str]:
         """Keep the source's columns apart from those that the stages add."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.spec.base import Fraction, Section, Uri
 
@@ -64,5 +64,29 @@ class Synthetic(Section):
     """Same seed, same bytes."""
 
 
-Source = Annotated[CsvImages | Idx | Synthetic, Field(discriminator="kind")]
+class ClassFolders(Section):
+    """Images in folders that are named after their class, as most image collections are."""
+
+    kind: Literal["class_folders"] = "class_folders"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
+    address of an archive."""
+    images: str = ""
+    """Folder inside the source in which the levels begin; the source itself when left out."""
+    levels: Annotated[list[str], Field(min_length=1)] = ["label"]
+    """Columns that the folders' names give, from the outermost in: ``[label]`` for
+    ``cat/1.jpg``, ``[split, label]`` for ``train/cat/1.jpg``."""
+    max_quarantined: Fraction = 0.1
+    """Share of the files found that may fail verification before the night is stopped."""
+
+    @field_validator("levels")
+    @classmethod
+    def _different(cls, levels: list[str]) -> list[str]:
+        if len({*levels, "filename"}) <= len(levels) or "" in levels:
+            raise ValueError(f"levels must be different names, none of them filename, got {levels}")
+        return levels
+
+
+Source = Annotated[CsvImages | Idx | Synthetic | ClassFolders, Field(discriminator="kind")]
 """Told apart by ``kind``."""

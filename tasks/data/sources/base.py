@@ -1,7 +1,7 @@
 """The one interface behind which every kind of source stands."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -41,15 +41,15 @@ class Contents:
         Folder of the image files, on this machine.
     regions : Path or None
         Folder of the region masks.
-    warnings : list of str
-        What a person should know about the source.
+    warnings : sequence of str
+        What a person should know about the source; may grow while the rows are read.
     """
 
     columns: list[str]
     rows: Iterator[SourceRow]
     images: Path
     regions: Path | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
 
 
 class SourceReader(abc.ABC):

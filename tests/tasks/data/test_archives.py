@@ -207,3 +207,15 @@ def test_a_flipped_byte_in_a_packed_tar_is_refused_in_one_line(tmp_path: Path) -
     archive.write_bytes(damaged)
     with pytest.raises(BadInput, match=r"^a\.tar\.gz: cannot be unpacked: [^\n]+$"):
         unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_folders_without_end_are_refused(tmp_path: Path, kind: str) -> None:
+    archive, name = tmp_path / "a", "d/" * 1500 + "x"
+    if kind == "tar":
+        _tar(archive, [_file(name)])
+    else:
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr(name, "x")
+    with pytest.raises(BadInput, match="lies deeper than 100 folders"):
+        unpack(archive, tmp_path / "out")

@@ -1,7 +1,8 @@
 """The public chest films and Fashion-MNIST, through every data stage."""
 
 import json
-from pathlib import Path
+import tarfile
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -119,3 +120,22 @@ def test_fashion_mnist_is_read_from_the_official_files(shared_data: Path, tmp_pa
     assert len(table) == 10_000
     assert table["class_name"].value_counts().tolist() == [1000] * 10
     assert Path(run.path, "arrange/train_shards/train-00000.tar").exists()
+
+
+def test_folders_of_cifar10_are_read_from_their_archive(shared_data: Path, tmp_path: Path) -> None:
+    whole, part = shared_data / "cifar10/cifar-10-jpeg.tar.xz", tmp_path / "part.tar.xz"
+    with tarfile.open(whole, "r|xz") as read, tarfile.open(part, "w:xz", preset=0) as written:
+        for entry in read:
+            if entry.isfile() and PurePosixPath(entry.name).stem < "0006":
+                written.addfile(entry, read.extractfile(entry))
+    pipeline = Pipeline.model_validate(
+        {
+            "name": "cifar10",
+            "source": {"kind": "class_folders", "uri": str(part), "levels": ["split", "label"]},
+            "label": {"column": "label"},
+            "split": {"column": "split"},
+        }
+    )
+    table = _arranged(_night(pipeline, tmp_path)).table()
+    counts = table.groupby(["split_side", "class_name"]).size()
+    assert counts["test"].tolist() == counts["train"].tolist() == [6] * 10
