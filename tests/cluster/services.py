@@ -1,5 +1,6 @@
 """What a night on a cluster finds outside of it: an S3 API, MLflow, and a way to its Services."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -46,6 +47,8 @@ class Services:
 def serve(folder: Path) -> Iterator[Services]:
     """Start them, and end them in the end."""
     with ExitStack() as stack:
+        # a line a request would bury what a test says
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
         server.start()
         stack.callback(server.stop)

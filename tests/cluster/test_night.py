@@ -152,8 +152,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def gpu_node() -> Iterator[str]:
     """Have a node say that it has a card, as a device plugin would."""
     nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-    name = nodes[0]["metadata"]["name"]
-    had = nodes[0]["status"]["capacity"].get("nvidia.com/gpu")
+    node = next(node for node in nodes if _is_ready(node))
+    name = node["metadata"]["name"]
+    had = node["status"]["capacity"].get("nvidia.com/gpu")
     if had is None:
         _advertise(name, "1")
     kubectl("label", "node", name, f"{GPU_LABEL}=true", "--overwrite")
@@ -161,6 +162,11 @@ def gpu_node() -> Iterator[str]:
     if had is None:
         kubectl("label", "node", name, f"{GPU_LABEL}-")
         _advertise(name, None)
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in node["status"]["conditions"]}
+    return conditions.get("Ready") == "True" and not node["spec"].get("taints")
 
 
 def _advertise(node: str, cards: str | None) -> None:
