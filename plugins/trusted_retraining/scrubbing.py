@@ -4,7 +4,9 @@ Airflow's masker knows the values of its own connections. What a pod holds comes
 Airflow never sees, so its lines are searched for what credentials look like.
 """
 
+import copy
 import re
+from collections.abc import Collection
 from typing import Any
 
 MASK = "***"
@@ -41,6 +43,28 @@ def scrub(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def scrub_pod(document: dict[str, Any], *, known: Collection[str]) -> dict[str, Any]:
+    """Return a pod as it may be logged: without the values of variables that are not ours.
+
+    A template file may hold credentials, and a name and its value are lines of their own in YAML.
+
+    Parameters
+    ----------
+    document : dict
+        As the API server has it.
+    known : collection of str
+        Names of the variables whose values are no secrets.
+    """
+    told = copy.deepcopy(document)
+    told["metadata"].pop("managedFields", None)
+    for kind in ("initContainers", "containers"):
+        for container in told["spec"].get(kind) or ():
+            for variable in container.get("env") or ():
+                if "value" in variable and variable["name"] not in known:
+                    variable["value"] = MASK
+    return told
 
 
 class ScrubbedLog:

@@ -15,17 +15,24 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.eks import EksHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
 
 from tasks.contract import Failure, Manifest, RunDirectory, run_uri
-from tasks.spec import apply_overrides, load_pipeline
-from trusted_retraining.operators.pod import StagePodOperator
+from tasks.spec import Toleration, apply_overrides, load_pipeline
+from tests.cluster.images import BASE
+from trusted_retraining.operators.pod import StageEksPodOperator, StagePodOperator
+from trusted_retraining.pods import _DEAD_NODE
 from trusted_retraining.settings import Settings
 
 pytestmark = [
@@ -34,7 +41,6 @@ pytestmark = [
     pytest.mark.usefixtures("cluster"),
 ]
 
-IMAGE = os.environ.get("TEST_CLUSTER_IMAGE", "localhost/python:3.11-slim-bookworm")
 SMALL = {
     "resources.model": {"gpu": 0, "cpu": "50m", "memory": "64Mi", "ephemeral_storage": "64Mi",
                         "shared_memory": "8Mi"},
@@ -59,8 +65,12 @@ def namespace() -> Iterator[str]:
     name = f"op-test-{uuid.uuid4().hex[:6]}"
     kubectl("create", "namespace", name)
     wait_for(lambda: "default" in kubectl("-n", name, "get", "serviceaccounts", "-o", "name"))
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield name
+        # a kubelet takes up to a minute for one that it could not start
+        assert wait_for(lambda: not kubectl("-n", name, "get", "pods", "-o", "name"), 150)
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 class TaskInstance(SimpleNamespace):
@@ -107,7 +117,7 @@ def make(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         "NAMESPACE": namespace,
         "STORAGE_ROOT": str(tmp_path / "runs"),
         "MLFLOW_URI": "http://mlflow:5000",
-        "TASKS_IMAGE": IMAGE,
+        "TASKS_IMAGE": BASE,
         "IMAGE_PULL_POLICY": "IfNotPresent",
         "NODE_SELECTOR": "{}",
         "TERMINATION_GRACE_SECONDS": "5",
@@ -117,9 +127,14 @@ def make(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv(f"AIRFLOW__TRUSTED_RETRAINING__{name}", value)
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", '{"conn_type": "kubernetes"}')
 
-    def operator(script: str, changes: dict[str, Any] | None = None, **more: Any) -> Any:
+    def operator(
+        script: str,
+        changes: dict[str, Any] | None = None,
+        kind: type[StagePodOperator] = StagePodOperator,
+        **more: Any,
+    ) -> Any:
         pipeline = load_pipeline(Path(__file__).parents[2] / "dags/pipelines/demo.yaml")
-        return StagePodOperator(
+        return kind(
             task_id="train",
             stage="train",
             pipeline=apply_overrides(pipeline, SMALL | (changes or {})),
@@ -129,12 +144,17 @@ def make(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         )
 
     yield operator
-    left = wait_for(lambda: not pods(namespace), 60)
-    assert left, f"pods were left: {pods(namespace)}"
+    assert not pods(namespace), "pods were left"
 
 
 def pods(namespace: str) -> list[str]:
-    return kubectl("-n", namespace, "get", "pods", "-o", "name").split()
+    """Return the pods that nobody has asked to be deleted."""
+    found = json.loads(kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
+    return [
+        f"pod/{pod['metadata']['name']}"
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
 
 
 def running(namespace: str) -> list[str]:
@@ -198,6 +218,23 @@ else:
     raise SystemExit("the root file system can be written to")
 assert not pathlib.Path("/var/run/secrets/kubernetes.io").exists()
 """
+    ).execute(context())
+
+
+def test_a_field_gets_no_variable_from_a_secret(
+    make: Make, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubectl("-n", namespace, "create", "secret", "generic", "keys", "--from-literal=KEY=k7k7")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_SECRET", "keys")
+    commit(tmp_path)
+    make(
+        """
+import json, os, sys
+assert os.environ["KEY"] == "k7k7"
+assert "k7k7" not in str(sys.argv), sys.argv
+assert json.loads(sys.argv[5])["description"] == "@(KEY) @@(KEY) 5@".replace("@", chr(36))
+""",
+        {"description": "$(KEY) $$(KEY) 5$"},
     ).execute(context())
 
 
@@ -308,6 +345,121 @@ def test_a_task_that_is_ended_takes_its_pod_with_it(
     killer.join()
 
 
+GONE = "gone.invalid"
+ON_IT = f"spec.nodeName={GONE}"
+
+
+@pytest.fixture
+def dead_node(namespace: str) -> Iterator[str]:
+    """A node of which there is only the record: no kubelet ever runs a pod on it."""
+    taint = {"key": "only-for", "value": namespace, "effect": "NoSchedule"}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": GONE, "labels": {"only-for": namespace}},
+        "spec": {"taints": [taint]},
+    }
+    room = {"cpu": "1", "memory": "1Gi", "pods": "5", "ephemeral-storage": "1Gi"}
+    addresses = [{"type": "Hostname", "address": GONE}]
+    status = {"capacity": room, "allocatable": room, "addresses": addresses, **condition("True")}
+    try:
+        apply(node)
+        patch_status(f"nodes/{GONE}", status)
+        yield GONE
+    finally:
+        kubectl("delete", "node", GONE)
+
+
+def dead_node_tolerations(seconds: int) -> tuple[Toleration, ...]:
+    return tuple(
+        toleration.model_copy(update={"tolerationSeconds": seconds}) for toleration in _DEAD_NODE
+    )
+
+
+def apply(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, check=True)
+
+
+def condition(ready: str) -> dict[str, Any]:
+    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    beat = {"lastHeartbeatTime": moment, "lastTransitionTime": moment, "reason": "Test"}
+    return {"conditions": [{"type": "Ready", "status": ready, **beat}]}
+
+
+def patch_status(path: str, status: dict[str, Any]) -> None:
+    """Say what a kubelet would say."""
+    client = CoreV1Api(new_client_from_config())
+    client.api_client.call_api(
+        f"/api/v1/{path}/status",
+        "PATCH",
+        header_params={"Content-Type": "application/merge-patch+json"},
+        body={"status": status},
+        auth_settings=["BearerToken"],
+        _preload_content=False,
+    )
+
+
+def run_on_record_only(namespace: str) -> None:
+    """Report the pod as running, as its node did before it went dark."""
+    wait_for(lambda: GONE in kubectl("-n", namespace, "get", "pods", "-o", "wide"))
+    (pod,) = pods(namespace)
+    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    container = {
+        "name": "stage", "ready": True, "restartCount": 0, "image": BASE, "imageID": "",
+        "state": {"running": {"startedAt": moment}},
+    }  # fmt: skip
+    name = pod.removeprefix("pod/")
+    patch_status(
+        f"namespaces/{namespace}/pods/{name}",
+        {"phase": "Running", "startTime": moment, "containerStatuses": [container]},
+    )
+    patch_status(f"nodes/{GONE}", condition("Unknown"))
+
+
+def test_a_node_that_is_lost_is_called_so(
+    make: Make, namespace: str, dead_node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trusted_retraining.operators.diagnosis.PATIENCE", timedelta(seconds=5))
+    monkeypatch.setattr("trusted_retraining.operators.pod_manager.PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr("trusted_retraining.pods._DEAD_NODE", dead_node_tolerations(2))
+    toleration = {"key": "only-for", "operator": "Exists"}
+    changes = {
+        "resources.node_selector": {"only-for": namespace},
+        "resources.tolerations": [toleration],
+    }
+    kubelet = threading.Thread(target=run_on_record_only, args=[namespace])
+    kubelet.start()
+    with pytest.raises(AirflowException, match=f"node lost: node {GONE} does not answer") as caught:
+        make(SLEEP, changes).execute(context())
+    kubelet.join()
+    assert not isinstance(caught.value, AirflowFailException)
+    assert failure(tmp_path).exit_code == 137
+    # its record goes when the node's does; a node that came back would end the pod by itself
+    left = kubectl("-n", namespace, "get", "pods", "-o", "name", f"--field-selector={ON_IT}")
+    kubectl("-n", namespace, "delete", *left.split(), "--force", "--grace-period=0")
+
+
+def test_a_task_that_is_cleared_while_it_runs_gets_a_pod_of_its_own(
+    make: Make, namespace: str, tmp_path: Path
+) -> None:
+    # it takes its time to end: the next attempt is there before it is gone
+    slow = SLEEP.replace("lambda *_: sys.exit(143)", "lambda *_: time.sleep(4) or sys.exit(143)")
+    for store in (None, StateStore()):
+        first = make(slow)
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(first.execute, context(store=store))
+            assert wait_for(lambda: running(namespace))
+            (old,) = running(namespace)
+            first.on_kill()
+            commit(tmp_path)
+            again = context(attempt=2, store=store)
+            make("print('done')").execute(again)
+            assert old != f"pod/{again['ti'].pushed['pod_name']}"
+            with pytest.raises(AirflowException, match="ended on request"):
+                ended.result()
+
+
 WORKER = """
 import sys
 sys.path[:0] = [{here!r}]
@@ -361,17 +513,22 @@ def defer(operator: StagePodOperator, night: dict[str, Any]) -> dict[str, Any]:
     """Run the operator as worker and triggerer do, and return the trigger's event."""
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(night)
-    path, arguments = deferred.value.trigger.serialize()
-    assert path == "trusted_retraining.triggers.pod.StagePodTrigger"
-    trigger = type(deferred.value.trigger)(**json.loads(json.dumps(arguments, default=str)))
-    trigger.trigger_start_time = datetime.now(UTC)
+    return dict(asyncio.run(first_event(in_triggerer(deferred.value.trigger))))
 
-    async def first() -> Any:
-        async for event in trigger.run():
-            return event.payload
-        return None
 
-    return dict(asyncio.run(first()))
+def in_triggerer(trigger: Any) -> Any:
+    """Return the trigger as it arrives in the triggerer."""
+    path, arguments = trigger.serialize()
+    assert path == f"trusted_retraining.triggers.pod.{type(trigger).__name__}"
+    arrived = type(trigger)(**json.loads(json.dumps(arguments, default=str)))
+    arrived.trigger_start_time = datetime.now(UTC)
+    return arrived
+
+
+async def first_event(trigger: Any) -> Any:
+    async for event in trigger.run():
+        return event.payload
+    return None
 
 
 def test_deferred_the_manifest_is_the_result_all_the_same(
@@ -419,6 +576,124 @@ def test_deferred_a_deleted_pod_is_called_so(
     killer.join()
     with pytest.raises(AirflowException, match="was deleted before it was done"):
         make("").trigger_reentry(night, event)
+
+
+def test_deferred_a_cancelled_run_takes_its_pod_with_it(
+    make: Make, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
+    with pytest.raises(TaskDeferred) as deferred:
+        make(SLEEP).execute(context())
+    assert wait_for(lambda: running(namespace))
+
+    async def cancel() -> None:
+        trigger = in_triggerer(deferred.value.trigger)
+        waiting = asyncio.create_task(first_event(trigger))
+        await asyncio.sleep(1)
+        # what the triggerer does when a person ends the task
+        await trigger.on_kill()
+        waiting.cancel()
+
+    asyncio.run(cancel())
+    assert not pods(namespace)
+
+
+def test_deferred_a_triggerer_that_died_leaves_the_pod_to_the_next(
+    make: Make, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
+    commit(tmp_path)
+    night = context()
+    with pytest.raises(TaskDeferred) as deferred:
+        make("import time; time.sleep(6)").execute(night)
+
+    async def die() -> None:
+        waiting = asyncio.create_task(first_event(in_triggerer(deferred.value.trigger)))
+        await asyncio.sleep(2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(die())
+    (pod,) = pods(namespace)
+    event = dict(asyncio.run(first_event(in_triggerer(deferred.value.trigger))))
+    assert pod == f"pod/{event['name']}"
+    make("").trigger_reentry(night, event)
+    assert night["ti"].pushed["return_value"]["digest"] == "d"
+
+
+@pytest.fixture
+def eks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS as far as the operator asks it: the address of the cluster, which is the one here."""
+    account = {"conn_type": "aws", "login": "key", "password": "secret",
+               "extra": {"region_name": "us-east-1"}}  # fmt: skip
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(account))
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__EKS_CLUSTER_NAME", "hospital")
+
+    @contextmanager
+    def cluster_of(_: EksHook, eks_cluster_name: str, **__: Any) -> Iterator[str]:
+        assert eks_cluster_name == "hospital"
+        yield os.environ["KUBECONFIG"]
+
+    monkeypatch.setattr(EksHook, "generate_config_file", cluster_of)
+
+
+@pytest.mark.usefixtures("eks")
+def test_on_eks_the_pod_and_its_ends_are_the_same(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AirflowFailException, match=r"row 7 \(exit code 65\)"):
+        make("print('row 7'); raise SystemExit(65)", kind=StageEksPodOperator).execute(context())
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
+    commit(tmp_path)
+    night = context()
+    event = defer(make("print('done')", kind=StageEksPodOperator), night)
+    make("", kind=StageEksPodOperator).trigger_reentry(night, event)
+    assert night["ti"].pushed["return_value"]["digest"] == "d"
+
+
+GPU = "nvidia.com/gpu"
+PRESENT = "nvidia.com/gpu.present"
+
+
+@contextmanager
+def one_card(node: str, *, taint: bool) -> Iterator[None]:
+    """Have the node say that it has a card, and keep off all that do not tolerate its taint."""
+    had = json.loads(kubectl("get", "node", node, "-o", "json"))
+    cards = had["status"]["capacity"].get(GPU)
+    label = had["metadata"]["labels"].get(PRESENT)
+    try:
+        patch_status(f"nodes/{node}", {"capacity": {GPU: "1"}, "allocatable": {GPU: "1"}})
+        kubectl("label", "node", node, f"{PRESENT}=true", "--overwrite")
+        if taint:
+            kubectl("taint", "node", node, f"{GPU}=present:NoSchedule", "--overwrite")
+        yield
+    finally:
+        if taint:
+            kubectl("taint", "node", node, f"{GPU}:NoSchedule-")
+        if label is None:
+            kubectl("label", "node", node, f"{PRESENT}-")
+        if cards is None:
+            patch_status(f"nodes/{node}", {"capacity": {GPU: None}, "allocatable": {GPU: None}})
+
+
+def test_a_stage_is_on_the_gpu_pool_thanks_to_toleration_and_selector(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW__TRUSTED_RETRAINING__NODE_SELECTOR")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SCHEDULE_TIMEOUT_SECONDS", "2")
+    node = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    model = {"resources.stages": {"train": {"gpu": 1}}}
+    with pytest.raises(AirflowException, match=r"node selector|node affinity"):
+        make("", model).execute(context())
+    # for seconds only: nobody else's pods are placed meanwhile
+    with one_card(node, taint=True):
+        intolerant = model | {"resources.tolerations": []}
+        with pytest.raises(AirflowException, match=r"unschedulable: .*taint"):
+            make("", intolerant).execute(context())
+        commit(tmp_path)
+        night = context()
+        make("print('on the card')", model).execute(night)
+    assert night["ti"].pushed["return_value"]["digest"] == "d"
 
 
 def test_credentials_that_a_stage_prints_are_masked(

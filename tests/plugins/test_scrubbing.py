@@ -2,7 +2,7 @@
 
 import pytest
 
-from trusted_retraining.scrubbing import ScrubbedLog, scrub
+from trusted_retraining.scrubbing import ScrubbedLog, scrub, scrub_pod
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"  # noqa: S105
 
@@ -60,3 +60,20 @@ def test_a_logger_masks_lines_arguments_and_errors() -> None:
     log.log(20, "%s", ValueError("token=abc"))
     assert written == [("password=***, token=***", 7), (20, "%s", "token=***")]
     assert log.name == "own"
+
+
+def test_a_pod_is_told_without_values_that_somebody_else_put_there() -> None:
+    env = [{"name": "HOME", "value": "/home/stage"}, {"name": "DB", "value": SECRET}]
+    reference = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    pod = {
+        "metadata": {"name": "x", "managedFields": [{}]},
+        "spec": {
+            "initContainers": [{"name": "init", "env": [{"name": "DB", "value": SECRET}]}],
+            "containers": [{"name": "stage", "env": [*env, reference]}, {"name": "proxy"}],
+        },
+    }
+    told = scrub_pod(pod, known={"HOME"})
+    assert SECRET not in str(told) and SECRET in str(pod)
+    assert told["spec"]["containers"][0]["env"][0] == env[0]
+    assert told["spec"]["containers"][0]["env"][2] == reference
+    assert told["metadata"] == {"name": "x"}

@@ -23,8 +23,8 @@ from tasks.spec import Pipeline
 from trusted_retraining.operators.diagnosis import Diagnosis, diagnose, refused, terminated
 from trusted_retraining.operators.pod_manager import StagePodManager
 from trusted_retraining.operators.stage import StageMixin
-from trusted_retraining.pods import CONTAINER, stage_pod
-from trusted_retraining.scrubbing import ScrubbedLog, scrub
+from trusted_retraining.pods import CONTAINER, stage_pod, stage_variables
+from trusted_retraining.scrubbing import ScrubbedLog, scrub, scrub_pod
 from trusted_retraining.settings import Settings
 from trusted_retraining.triggers.pod import StageEksPodTrigger, StagePodTrigger
 
@@ -114,6 +114,24 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
         self.full_pod_spec = PodGenerator.deserialize_model_dict(pod)
         return super().build_pod_request_obj(context, dry_run=dry_run)
 
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
+        """Return the pod of an attempt that died, or a new one.
+
+        One that is being deleted is left to its end: a task that was cleared while it ran would
+        otherwise take up the very pod that clearing it ends.
+        """
+        selector = self._build_find_pod_label_selector(context)
+        for pod in self.client.list_namespaced_pod(
+            pod_request_obj.metadata.namespace, label_selector=selector
+        ).items:
+            if pod.metadata.deletion_timestamp is not None:
+                self.patch_already_checked(pod, reraise=False)
+        return super().get_or_create_pod(pod_request_obj, context)
+
+    def _get_pod_from_task_state_store(self, context: Any) -> V1Pod | None:
+        pod = super()._get_pod_from_task_state_store(context)
+        return None if pod is not None and pod.metadata.deletion_timestamp is not None else pod
+
     def execute(self, context: Any) -> None:
         """Run the pod to its end, or hand it to the triggerer; the manifest becomes the XCom."""
         self._attempt(context, lambda: super(StagePodOperator, self).execute(context))
@@ -135,6 +153,9 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
         self._context = context
         try:
             run()
+            if self._killed:
+                # of a pod that it deleted itself the provider has no complaint
+                raise AirflowException("ended on request")
         except (TaskDeferred, AirflowFailException):
             raise
         except BaseException as error:
@@ -191,8 +212,8 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
             log("event: %s: %s", event.reason, " ".join((event.message or "").split()))
         if pod is not None:
             document = self.client.api_client.sanitize_for_serialization(pod)
-            document["metadata"].pop("managedFields", None)
-            self.log.info("the pod was:\n%s", yaml.safe_dump(document, sort_keys=False))
+            told = scrub_pod(document, known=stage_variables(self.settings))
+            self.log.info("the pod was:\n%s", yaml.safe_dump(told, sort_keys=False))
 
     def _fail(self, found: Diagnosis, pod: V1Pod | None) -> AirflowException:
         reason = scrub(found.reason)
