@@ -88,5 +88,38 @@ class ClassFolders(Section):
         return levels
 
 
-Source = Annotated[CsvImages | Idx | Synthetic | ClassFolders, Field(discriminator="kind")]
+class Cifar10(Section):
+    """The batches of CIFAR-10 as published, python pickles or binary."""
+
+    kind: Literal["cifar10"] = "cifar10"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder or archive that holds the batches: a path, an s3:// URI, or http(s) address."""
+    version: Literal["python", "binary"] = "python"
+    """Which of the published versions; pickles are read by an unpickler that admits arrays of bytes
+    and nothing else."""
+    train_batches: list[str] | None = None
+    """Files of the training images; ``data_batch_1`` to ``data_batch_5`` when left out (binary:
+    with ``.bin``)."""
+    test_batches: list[str] | None = None
+    """Files of the test images; ``test_batch`` when left out (binary: with ``.bin``)."""
+    class_names: list[str] = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
+    """Names of the classes, in the order of the labels."""
+
+
+Source = Annotated[
+    CsvImages | Idx | Synthetic | ClassFolders | Cifar10,
+    Field(discriminator="kind"),
+]
 """Told apart by ``kind``."""

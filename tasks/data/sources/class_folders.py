@@ -40,7 +40,7 @@ class ClassFoldersReader(SourceReader):
     def _rows(self, root: Path, warnings: list[str]) -> Iterator[SourceRow]:
         left_out: list[str] = []
         for name in _files(root, left_out):
-            folders: list[str | None] = list(name.split("/")[:-1])[: len(self.spec.levels)]
+            folders = name.split("/")[:-1][: len(self.spec.levels)]
             missing = [None] * (len(self.spec.levels) - len(folders))
             yield SourceRow(values=[name, *folders, *missing], image=name)
         if left_out:

@@ -6,12 +6,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from struct import error as StructError
-from struct import pack, unpack
+from struct import unpack
 from typing import BinaryIO, cast
 
 from tasks.contract import BadInput
 from tasks.data.fetch import fetch_files, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
+from tasks.data.sources.png import encode_png
 from tasks.spec.sources import Idx
 
 _MOST_PIXELS = 4096 * 4096
@@ -73,31 +74,10 @@ class IdxReader(SourceReader):
                         f"{labels.name}: label {value} of image {number} has no name; "
                         f"source.class_names has {len(self.spec.class_names)}"
                     )
-                yield grey_png(image, width=width, height=height), self.spec.class_names[value]
+                yield encode_png(image, width=width, height=height), self.spec.class_names[value]
             # reading on to the end also has the checksums of the zipped files compared
             if _read_up_to(pixel_stream, 1, pixels) or _read_up_to(label_stream, 1, labels):
                 raise BadInput(f"{pixels.name} or {labels.name} goes on after its {count} entries")
-
-
-def grey_png(pixels: bytes, *, width: int, height: int) -> bytes:
-    """Encode 8-bit grey pixels as PNG (RFC 2083), a few times as fast as a general encoder.
-
-    Parameters
-    ----------
-    pixels : bytes
-        ``height * width`` values, row by row.
-    width, height : int
-        Size in pixels.
-    """
-    rows = b"".join(
-        b"\0" + pixels[start : start + width] for start in range(0, width * height, width)
-    )
-    header = pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        pack(">I", len(body)) + kind + body + pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
 
 
 def _open(path: Path) -> BinaryIO:

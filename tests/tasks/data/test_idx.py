@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from struct import pack
 
@@ -17,7 +16,6 @@ from PIL import Image
 from tasks.contract import BadInput, NoInput
 from tasks.data.ingest import ingest
 from tasks.data.sources import open_source
-from tasks.data.sources.idx import grey_png
 from tasks.spec import Idx
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 5), np.uint8)
@@ -122,12 +120,3 @@ def test_a_folder_address_is_fetched_file_by_file(tmp_path: Path, address: str) 
     assert reader.state() == before
     _write(tmp_path / "served", train_labels_idx1=pack(">2I", 2049, 4) + b"\1\1\1\1" + b"\0")
     assert reader.state() != before
-
-
-@pytest.mark.parametrize("size", [(1, 1), (28, 28), (5, 300)])
-def test_grey_png_is_read_back_by_pillow(size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, size, np.uint8)
-    content = grey_png(pixels.tobytes(), width=size[1], height=size[0])
-    with Image.open(BytesIO(content)) as image:
-        assert image.mode == "L"
-        assert np.array_equal(np.asarray(image), pixels)
