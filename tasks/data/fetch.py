@@ -114,8 +114,15 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def local_path(uri: str) -> Path:
+def local_path(uri: str, field: str = "source.uri") -> Path:
     """Return the path of a local URI.
+
+    Parameters
+    ----------
+    uri : str
+        Path or file:// URI.
+    field : str
+        Field of the pipeline file that gives it, for messages.
 
     Raises
     ------
@@ -126,12 +133,10 @@ def local_path(uri: str) -> Path:
     """
     scheme = urlsplit(uri).scheme
     if scheme not in ("", "file"):
-        raise BadConfig(
-            f"source.uri {uri!r}: scheme {scheme!r} is not one of file, http, https, s3"
-        )
+        raise BadConfig(f"{field} {uri!r}: scheme {scheme!r} is not one of file, http, https, s3")
     path = Path(unquote(urlsplit(uri).path) if scheme else uri).absolute()
     if not path.exists():
-        raise NoInput(f"source.uri {uri!r}: {path} does not exist")
+        raise NoInput(f"{field} {uri!r}: {path} does not exist")
     return path
 
 

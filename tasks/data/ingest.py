@@ -2,6 +2,7 @@
 with the images."""
 
 import csv
+import hashlib
 import json
 import logging
 import os
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
+from tasks.data.boxes import boxes_mask
 from tasks.data.images import QUARANTINED, ImageFacts, inspect_all, place
-from tasks.data.names import INGEST_COLUMNS, RESERVED
+from tasks.data.names import INGEST_COLUMNS, RESERVED, is_plain_path
 from tasks.data.sources import Contents, SourceReader, SourceRow
 
 log = logging.getLogger("tasks")
@@ -39,7 +41,7 @@ class Summary:
     duplicates : int
         Usable images whose content an earlier row has too.
     regions : int
-        Usable images with a mask of the relevant region.
+        Usable images with a mask, or boxes, of the relevant region.
     modes : Counter
         Usable images by pixel mode.
     examples : dict of str to list of str
@@ -172,8 +174,6 @@ class _Intake:
         from pyarrow.parquet import ParquetWriter
 
         (self.out / "images").mkdir(parents=True, exist_ok=True)
-        if self._regions is not None:
-            (self.out / "regions").mkdir(exist_ok=True)
         names = [*self.columns, *INGEST_COLUMNS]
         types = [pa.int64() if name in _INTEGERS else pa.string() for name in names]
         schema = pa.schema(list(zip(names, types, strict=True)))
@@ -242,7 +242,7 @@ class _Intake:
             digest = bytes.fromhex(facts.sha256 or "")
             first = self._first_with.setdefault(digest, image_id)
             duplicate_of = first if first != image_id else None
-            region = self._take_region(row)
+            region = self._take_region(row) or self._draw_region(row, facts)
             summary.duplicates += duplicate_of is not None
             summary.regions += region is not None
             summary.modes[str(facts.mode)] += 1
@@ -272,10 +272,22 @@ class _Intake:
         path, _ = confined(self._regions, row.region)
         if path is None or not os.path.isfile(path):
             return None
-        target = self.out / "regions" / row.region
+        name = f"masks/{row.region}"
+        target = self.out / "regions" / name
         if not target.exists():
             place(path, target)
-        return row.region
+        return name
+
+    def _draw_region(self, row: SourceRow, facts: ImageFacts) -> str | None:
+        """Make a mask of the row's boxes; it goes where masks go, in a folder of its own."""
+        if not row.boxes or not facts.width or not facts.height:
+            return None
+        # not by the image's own name, which may be as long as a file system bears
+        name = f"boxes/{hashlib.sha256(str(row.image).encode()).hexdigest()[:32]}.png"
+        target = self.out / "regions" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(boxes_mask(row.boxes, width=facts.width, height=facts.height))
+        return name
 
 
 def confined(root: Path, name: str) -> tuple[Path | None, str]:
@@ -288,8 +300,7 @@ def confined(root: Path, name: str) -> tuple[Path | None, str]:
     name : str
         What the source says.
     """
-    parts = name.split("/")
-    if name.startswith("/") or "\0" in name or any(part in ("..", ".", "") for part in parts):
+    if not is_plain_path(name):
         return None, "the name is no plain path inside the folder"
     path = root / name
     try:

@@ -25,3 +25,9 @@ ARRANGE_COLUMNS = (
 """Where ``arrange`` puts each row."""
 
 RESERVED = frozenset(INGEST_COLUMNS + ARRANGE_COLUMNS)
+
+
+def is_plain_path(name: str) -> bool:
+    """Tell whether a name that the source gives is a path that can only lead downwards."""
+    parts = name.split("/")
+    return not ("\0" in name or any(part in ("..", ".", "") for part in parts))

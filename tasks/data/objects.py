@@ -26,7 +26,7 @@ def is_object_store(uri: str) -> bool:
     return uri.startswith(PROTOCOLS)
 
 
-def listing(uri: str, parts: Sequence[str]) -> dict[str, str]:
+def listing(uri: str, parts: Sequence[str], *, field: str = "source.uri") -> dict[str, str]:
     """Return what identifies each object of a source: its name below the address, to its tag.
 
     Parameters
@@ -35,6 +35,8 @@ def listing(uri: str, parts: Sequence[str]) -> dict[str, str]:
         Address of a folder, or of a single object.
     parts : sequence of str
         Files and folders of the source that are read; others are not listed.
+    field : str
+        Field of the pipeline file that gives the address, for messages.
 
     Returns
     -------
@@ -58,25 +60,27 @@ def listing(uri: str, parts: Sequence[str]) -> dict[str, str]:
             found[""] = _tag(fs.info(root))
     if not found:
         looked = ", ".join(parts[:5]) + (" ..." if len(parts) > 5 else "")
-        raise NoInput(f"source.uri {uri!r}: there is nothing; looked for {looked}")
+        raise NoInput(f"{field} {uri!r}: there is nothing; looked for {looked}")
     return found
 
 
-def listing_digest(uri: str, parts: Sequence[str]) -> str:
+def listing_digest(uri: str, parts: Sequence[str], *, field: str = "source.uri") -> str:
     """Return a text that changes when an object is added, replaced or removed.
 
     Parameters
     ----------
-    uri, parts
+    uri, parts, field
         As for :func:`listing`.
     """
     digest = hashlib.sha256()
-    for name, tag in sorted(listing(uri, parts).items()):
+    for name, tag in sorted(listing(uri, parts, field=field).items()):
         digest.update(f"{name} {tag}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def fetch_objects(uri: str, parts: Sequence[str], target: Path) -> Path:
+def fetch_objects(
+    uri: str, parts: Sequence[str], target: Path, *, field: str = "source.uri"
+) -> Path:
     """Fetch a source; objects that an earlier attempt fetched are not fetched again.
 
     Parameters
@@ -87,6 +91,8 @@ def fetch_objects(uri: str, parts: Sequence[str], target: Path) -> Path:
         Files and folders of the source that are read.
     target : Path
         Folder for them.
+    field : str
+        Field of the pipeline file that gives the address, for messages.
 
     Returns
     -------
@@ -100,7 +106,7 @@ def fetch_objects(uri: str, parts: Sequence[str], target: Path) -> Path:
     BadInput
         An object's name cannot be a file's.
     """
-    found = listing(uri, parts)
+    found = listing(uri, parts, field=field)
     fs, root = open_filesystem(uri)
     single = "" in found
     places = {name: target / (name or "archive") for name in found}

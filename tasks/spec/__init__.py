@@ -1,8 +1,11 @@
 """The pipeline file as typed models: the one source for YAML validation, command line, trigger form
 and MLflow parameters."""
 
+from tasks.spec.annotations import CloudAnnotations, Coco
 from tasks.spec.base import Section, SpecError
+from tasks.spec.custom import Custom
 from tasks.spec.data import Label, Split, Transform, Validate
+from tasks.spec.database import Sql
 from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
@@ -16,7 +19,10 @@ __all__ = [
     "Augmentation",
     "Blessing",
     "ChampionComparison",
+    "CloudAnnotations",
+    "Coco",
     "CsvImages",
+    "Custom",
     "Deploy",
     "Evaluate",
     "Explain",
@@ -34,6 +40,7 @@ __all__ = [
     "Source",
     "SpecError",
     "Split",
+    "Sql",
     "Synthetic",
     "Toleration",
     "Train",

@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from tasks.spec.annotations import CloudAnnotations, Coco
 from tasks.spec.base import Fraction, Section, Uri
+from tasks.spec.custom import Custom
+from tasks.spec.database import Sql
 
 
 class CsvImages(Section):
@@ -24,6 +27,11 @@ class CsvImages(Section):
     regions: str | None = None
     """Path pattern of the masks that mark the relevant region of an image (white is relevant), with
     ``{filename}`` and ``{stem}``: ``masks/{stem}.png``."""
+    region_boxes: str | None = None
+    """Path of a COCO file inside the source, whose boxes mark the relevant region of an image that
+    has no mask."""
+    region_labels: list[str] | None = None
+    """Categories of that file whose boxes count; all when left out."""
     max_quarantined: Fraction = 0.1
     """Share of the images found that may fail verification before the night is stopped."""
     max_missing: Fraction = 0.1
@@ -119,7 +127,7 @@ class Cifar10(Section):
 
 
 Source = Annotated[
-    CsvImages | Idx | Synthetic | ClassFolders | Cifar10,
+    CsvImages | Idx | Synthetic | ClassFolders | Cifar10 | CloudAnnotations | Coco | Sql | Custom,
     Field(discriminator="kind"),
 ]
 """Told apart by ``kind``."""

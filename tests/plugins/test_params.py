@@ -1,5 +1,6 @@
 """The trigger form is the pipeline's models, and left alone it is the scheduled night."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,28 @@ def test_titles_of_sections_are_plain_text(pipelines_folder: Path) -> None:
     for path in pipelines_folder.glob("*.yaml"):
         for name, param in trigger_form(load_pipeline(path)).items():
             assert "`" not in param.schema["section"], name
+
+
+@pytest.mark.parametrize(
+    ("source", "shown", "hidden"),
+    [
+        ({"kind": "coco", "uri": "x", "annotations": "a.json"}, "multi_label", "kind"),
+        ({"kind": "cloud_annotations", "uri": "x"}, "multi_label", "kind"),
+        (
+            {"kind": "sql", "address": "sqlite:///x", "query": "SELECT 1", "images": "x"},
+            "version_query",
+            "kind",
+        ),
+        ({"kind": "custom", "reader": "a.b:C"}, "uri", "options"),
+    ],
+    ids=lambda value: value.get("kind") if isinstance(value, dict) else None,
+)
+def test_each_kind_of_source_has_its_own_fields_on_the_form(
+    pipeline: Pipeline, source: dict[str, str], shown: str, hidden: str
+) -> None:
+    document = json.loads(pipeline.to_json()) | {"source": source}
+    form = trigger_form(Pipeline.model_validate(document))
+    title = type(Pipeline.model_validate(document).source).__doc__ or ""
+    first = title.split(".")[0].split(":")[0].replace("`", "")[:20]
+    assert form[f"source.{shown}"].schema["section"].startswith(f"source: {first}")
+    assert f"source.{hidden}" not in form

@@ -6,18 +6,29 @@ from typing import Any
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.cifar10 import Cifar10Reader
 from tasks.data.sources.class_folders import ClassFoldersReader
+from tasks.data.sources.cloud_annotations import CloudAnnotationsReader
+from tasks.data.sources.coco import CocoReader
 from tasks.data.sources.csv_images import CsvImagesReader
+from tasks.data.sources.custom import CustomReader
 from tasks.data.sources.idx import IdxReader
+from tasks.data.sources.sql import SqlReader
 from tasks.data.sources.synthetic import SyntheticReader
+from tasks.spec.annotations import CloudAnnotations, Coco
+from tasks.spec.custom import Custom
+from tasks.spec.database import Sql
 from tasks.spec.sources import Cifar10, ClassFolders, CsvImages, Idx, Source, Synthetic
 
 __all__ = ["Contents", "SourceReader", "SourceRow", "open_source"]
 
 _READERS: dict[type, Callable[[Any], SourceReader]] = {
-    ClassFolders: ClassFoldersReader,
     Cifar10: Cifar10Reader,
+    ClassFolders: ClassFoldersReader,
+    CloudAnnotations: CloudAnnotationsReader,
+    Coco: CocoReader,
     CsvImages: CsvImagesReader,
+    Custom: CustomReader,
     Idx: IdxReader,
+    Sql: SqlReader,
     Synthetic: SyntheticReader,
 }
 

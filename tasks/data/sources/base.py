@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tasks.data.boxes import Box
+
 
 @dataclass(frozen=True)
 class SourceRow:
@@ -20,11 +22,14 @@ class SourceRow:
         before it is followed. None where the row names none.
     region : str or None
         Path of the mask of the relevant region relative to the regions folder, if one may exist.
+    boxes : tuple of Box
+        Boxes that mark the relevant region, taken where there is no mask.
     """
 
     values: list[str | None]
     image: str | None
     region: str | None = None
+    boxes: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)

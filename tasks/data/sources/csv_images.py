@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.contract import BadInput
+from tasks.data.boxes import Box
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
+from tasks.data.sources.coco_file import read_coco
+from tasks.data.sources.labels import check_region_labels, relevant
 from tasks.spec.sources import CsvImages
 
 BLANKS = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>"})
@@ -39,24 +42,51 @@ class CsvImagesReader(SourceReader):
             )
         columns = _header(table, self.spec)
         regions = root / _fixed_folder(self.spec.regions) if self.spec.regions else None
+        boxes, warnings = self._boxes(root)
         return Contents(
             columns=columns,
-            rows=self._rows(table, columns),
+            rows=self._rows(table, columns, boxes),
             images=images,
             regions=regions,
+            warnings=warnings,
         )
 
     def _parts(self) -> list[str]:
         parts = [self.spec.metadata, self.spec.images]
         if self.spec.regions:
             parts.append(_fixed_folder(self.spec.regions))
+        if self.spec.region_boxes:
+            parts.append(self.spec.region_boxes)
         return parts
 
-    def _rows(self, table: Path, columns: list[str]) -> Iterator[SourceRow]:
+    def _boxes(self, root: Path) -> tuple[dict[str, tuple[Box, ...]], list[str]]:
+        """Return the boxes of the relevant region by image name, and what is to be said of them."""
+        if self.spec.region_boxes is None:
+            return {}, []
+        path = root / self.spec.region_boxes
+        if not path.is_file():
+            raise BadInput(
+                f"{self.spec.uri}: holds no file {self.spec.region_boxes!r} (source.region_boxes)"
+            )
+        images, warnings = read_coco(path)
+        labelled = [box for image in images for box in image.boxes]
+        wanted = self.spec.region_labels
+        check_region_labels(wanted, labelled)
+        wanted = list({label for label, _ in labelled}) if wanted is None else wanted
+        return {image.name: relevant(image.boxes, None, wanted) for image in images}, warnings
+
+    def _rows(
+        self, table: Path, columns: list[str], boxes: dict[str, tuple[Box, ...]]
+    ) -> Iterator[SourceRow]:
         position = columns.index(self.spec.filename_column)
         for values in _read_table(table, len(columns)):
             name = values[position]
-            yield SourceRow(values=values, image=name, region=self._region(name))
+            yield SourceRow(
+                values=values,
+                image=name,
+                region=self._region(name),
+                boxes=boxes.get(name or "", ()),
+            )
 
     def _region(self, name: str | None) -> str | None:
         if name is None or self.spec.regions is None:

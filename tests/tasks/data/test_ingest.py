@@ -126,9 +126,13 @@ def test_masks_are_found_by_pattern_and_never_outside(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image_bytes())
     summary, table = _ingest(tmp_path, source, regions="notes/masks/{stem}_mask.png")
-    assert table["region_path"].fillna("").tolist() == ["a_mask.png", "sub/b_mask.png", ""]
+    assert table["region_path"].fillna("").tolist() == [
+        "masks/a_mask.png",
+        "masks/sub/b_mask.png",
+        "",
+    ]
     assert summary.regions == 2
-    assert (tmp_path / "out/regions/sub/b_mask.png").exists()
+    assert (tmp_path / "out/regions/masks/sub/b_mask.png").exists()
 
 
 def test_too_many_missing_images_stop_the_night_with_examples(
