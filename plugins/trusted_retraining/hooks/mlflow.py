@@ -1,5 +1,6 @@
 """Talks to an MLflow server's REST API: the aliases and tags of registered versions."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ class MlflowHook(BaseHook):
     """
 
     def __init__(self, address: str) -> None:
+        import httpx
+
         super().__init__()
         if urlsplit(address).scheme not in ("http", "https"):
             raise BadConfig(
@@ -40,6 +43,12 @@ class MlflowHook(BaseHook):
                 "cluster's champion is kept by one, such as http://mlflow:5000"
             )
         self.address = address.rstrip("/")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        self._http = httpx.Client(timeout=30, trust_env=False, **_credentials())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def version_of_alias(self, model: str, alias: str) -> tuple[str, str] | None:
         """Return version and digest of an alias; None when there is no such alias or model.
@@ -105,14 +114,11 @@ class MlflowHook(BaseHook):
         wait = FIRST_WAIT_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                response = httpx.request(
+                response = self._http.request(
                     method,
                     f"{self.address}/api/2.0/mlflow/{path}",
                     params=fields if method == "GET" else None,
                     json=fields if method == "POST" else None,
-                    timeout=30,
-                    trust_env=False,
-                    **_credentials(),
                 )
             except httpx.HTTPError as error:
                 problem = f"{type(error).__name__}: {error}"

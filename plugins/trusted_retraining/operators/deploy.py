@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
@@ -11,12 +11,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from tasks.contract import Failure, StageError, is_bad_input, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
+from trusted_retraining.scrubbing import scrub
 from trusted_retraining.settings import Settings
 
 if TYPE_CHECKING:
     from trusted_retraining.serving.attempt import Attempt
-
-Phase = Literal["canary", "serving"]
+    from trusted_retraining.serving.rollout import Phase
 
 
 class DeployOperator(StageMixin, BaseOperator):
@@ -51,91 +51,94 @@ class DeployOperator(StageMixin, BaseOperator):
         self.pipeline = pipeline
         self.settings = settings
         self.poll_seconds = poll_seconds or float(settings.cluster.poll_seconds)
-        self._under_way: tuple[Attempt, Phase] | None = None
+        self._under_way: Attempt | None = None
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Deploy, and return the manifest."""
         started = time.time()
-        with self._attempt(context, "canary", started) as attempt:
+        with self._attempt(context, started, begun=False) as attempt:
             self.run_directory(context).retract(self.stage)
             phase = attempt.begin()
             if phase is None:
                 plan = attempt.plan
                 self.log.info("%s version %s serves already", plan.model, plan.version)
-                return self._commit(attempt, already=True, watched={}, started=started)
-        return self._go_on(context, phase, started, {})
+                return self._commit(attempt, started, {}, already=True)
+            return self._go_on(attempt, phase, started, {})
 
     def resume(
         self,
         context: Any,
         event: dict[str, Any],
         *,
-        phase: Phase,
+        phase: "Phase",
+        begun: bool,
         started: float,
         watched: dict[str, float],
     ) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with self._attempt(context, phase, started, begun=True) as attempt:
+        with self._attempt(context, started, begun=begun) as attempt:
             if not event["ready"]:
                 raise attempt.not_ready(event["reason"])
-        return self._ready(context, phase, started, watched)
+            return self._ready(attempt, phase, started, watched)
 
     def on_kill(self) -> None:
         """Take back a canary that nobody will prove any more."""
         if self._under_way is not None:
-            attempt, phase = self._under_way
-            attempt.roll_back(phase)
+            self._under_way.roll_back()
 
     def _go_on(
-        self, context: Any, phase: Phase, started: float, watched: dict[str, float]
+        self, attempt: "Attempt", phase: "Phase", started: float, watched: dict[str, float]
     ) -> dict[str, Any]:
-        """Wait for a phase to be ready, here or in the triggerer."""
-        with self._attempt(context, phase, started, begun=True) as attempt:
-            deadline = time.time() + attempt.plan.pipeline.deploy.startup_seconds
-            if self.settings.cluster.deferrable:
-                from trusted_retraining.triggers.deploy import ReadyTrigger
+        """Wait for a phase to be ready, here or in the triggerer, and do what it is for."""
+        plan = attempt.plan
+        deadline = time.time() + plan.pipeline.deploy.startup_seconds
+        if self.settings.cluster.deferrable:
+            from trusted_retraining.triggers.deploy import ReadyTrigger
 
-                publication = attempt.publication.model_copy(update={"known_answers": []})
-                self.defer(
-                    trigger=ReadyTrigger(
-                        pipeline=attempt.plan.pipeline.to_json(),
-                        publication=publication.model_dump_json(),
-                        run_uri=attempt.plan.run_uri,
-                        phase=phase,
-                        deadline=deadline,
-                        poll_seconds=self.poll_seconds,
-                    ),
-                    method_name="resume",
-                    kwargs={"phase": phase, "started": started, "watched": watched},
-                )
-            attempt.wait(phase, deadline=deadline, poll_seconds=self.poll_seconds)
-        return self._ready(context, phase, started, watched)
+            publication = attempt.publication.model_copy(update={"known_answers": []})
+            self.defer(
+                trigger=ReadyTrigger(
+                    pipeline=plan.pipeline.to_json(),
+                    publication=publication.model_dump_json(),
+                    run_uri=plan.run_uri,
+                    phase=phase,
+                    begun=attempt.begun,
+                    deadline=deadline,
+                    poll_seconds=self.poll_seconds,
+                ),
+                method_name="resume",
+                kwargs={
+                    "phase": phase,
+                    "begun": attempt.begun,
+                    "started": started,
+                    "watched": watched,
+                },
+            )
+        attempt.wait(phase, deadline=deadline, poll_seconds=self.poll_seconds)
+        return self._ready(attempt, phase, started, watched)
 
     def _ready(
-        self, context: Any, phase: Phase, started: float, watched: dict[str, float]
+        self, attempt: "Attempt", phase: "Phase", started: float, watched: dict[str, float]
     ) -> dict[str, Any]:
-        with self._attempt(context, phase, started, begun=True) as attempt:
-            if phase == "serving":
-                difference = attempt.confirm()
-                attempt.tidy()
-                return self._commit(
-                    attempt, already=False, difference=difference, watched=watched, started=started
-                )
-            seen = attempt.prove()
-            watched = {
-                "requests": float(seen.requests),
-                "error_rate": seen.error_rate,
-                "latency_ms": seen.latency_ms,
-            }
-        return self._go_on(context, "serving", started, watched)
+        if phase == "serving":
+            difference = attempt.confirm()
+            attempt.tidy()
+            return self._commit(attempt, started, watched, difference=difference)
+        seen = attempt.prove()
+        watched = {
+            "requests": float(seen.requests),
+            "error_rate": seen.error_rate,
+            "latency_ms": seen.latency_ms,
+        }
+        return self._go_on(attempt, "serving", started, watched)
 
     def _commit(
         self,
         attempt: "Attempt",
-        *,
-        already: bool,
-        watched: dict[str, float],
         started: float,
+        watched: dict[str, float],
+        *,
+        already: bool = False,
         difference: float = 0.0,
     ) -> dict[str, Any]:
         manifest = attempt.commit(
@@ -147,9 +150,7 @@ class DeployOperator(StageMixin, BaseOperator):
         return manifest.model_dump(mode="json")
 
     @contextmanager
-    def _attempt(
-        self, context: Any, phase: Phase, started: float, *, begun: bool = False
-    ) -> Iterator["Attempt"]:
+    def _attempt(self, context: Any, started: float, *, begun: bool) -> Iterator["Attempt"]:
         """Yield the attempt; whatever goes wrong inside takes it back and is recorded."""
         # the Kubernetes client takes seconds to import, and every DAG file imports this module
         from trusted_retraining.hooks.kserve import kserve_hook
@@ -158,7 +159,8 @@ class DeployOperator(StageMixin, BaseOperator):
         from trusted_retraining.serving.publication import read_blessed
 
         run, pipeline = self.run_directory(context), self.tonight(context)
-        attempt, told = None, "nothing was changed"
+        left_behind = begun
+        told = "what was begun is still there" if begun else "nothing was changed"
         try:
             verdict, publication = read_blessed(run, model_name=pipeline.model_name)
             plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
@@ -167,17 +169,19 @@ class DeployOperator(StageMixin, BaseOperator):
                     run=run, verdict=verdict, publication=publication, plan=plan, hook=hook
                 )
                 attempt.begun = begun
-                self._under_way = (attempt, phase)
+                self._under_way = attempt
                 try:
                     yield attempt
                 except TaskDeferred:
                     raise
                 except BaseException:
                     # a timeout is no Exception, and leaves a canary behind like any other failure
-                    told = attempt.roll_back(phase)
+                    told = attempt.roll_back()
+                    left_behind = attempt.left_behind
                     raise
                 finally:
                     self._under_way = None
+                    attempt.close()
         except TaskDeferred:
             raise
         except BaseException as error:
@@ -185,7 +189,7 @@ class DeployOperator(StageMixin, BaseOperator):
             text = (
                 str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
             )
-            reason = f"{' '.join(text.split())}; {told}"[:2000]
+            reason = scrub(f"{' '.join(text.split())}; {told}")[:2000]
             run.write_failure(
                 Failure(
                     stage=self.stage,
@@ -197,5 +201,7 @@ class DeployOperator(StageMixin, BaseOperator):
             )
             if not isinstance(error, Exception):
                 raise
-            kind = AirflowFailException if is_bad_input(code) else AirflowException
+            # what is left behind is worth another attempt, whatever it failed over
+            final = is_bad_input(code) and not left_behind
+            kind = AirflowFailException if final else AirflowException
             raise kind(f"{self.stage}: {reason} (exit code {code})") from error

@@ -2,32 +2,21 @@
 
 import logging
 import time
-from typing import Any
 
-from tasks.contract import (
-    Manifest,
-    Output,
-    Publication,
-    RunDirectory,
-    StageError,
-    Verdict,
-    fingerprint,
-    now,
-    outputs_digest,
-    sha256_text,
-)
+from tasks.contract import Manifest, Publication, RunDirectory, StageError, Verdict
+from tasks.spec.base import without_password
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.mlflow import MlflowHook
 from trusted_retraining.serving.plan import Plan, State
 from trusted_retraining.serving.probing import Prober, Watched, ask_prometheus
 from trusted_retraining.serving.publication import check_champion, check_published_files
+from trusted_retraining.serving.record import commit
 from trusted_retraining.serving.rollout import Phase
 from trusted_retraining.serving.rollouts import rollout_of
 
 log = logging.getLogger("trusted_retraining.serving")
 
 CHAMPION = "champion"
-STAGE = "deploy"
 
 
 class Attempt:
@@ -61,6 +50,14 @@ class Attempt:
         self.rollout = rollout_of(hook, plan)
         self.registry = MlflowHook(plan.settings.mlflow_uri) if verdict.model.version else None
         self.begun = False
+        """Whether there may be something to take back."""
+        self.left_behind = False
+        """Whether taking it back has failed."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self.registry is not None:
+            self.registry.close()
 
     def begin(self) -> Phase | None:
         """Start the version; None when it serves already, as champion.
@@ -74,10 +71,12 @@ class Attempt:
         check_published_files(self.run, self.publication)
         champion = self._check_champion()
         is_champion = self.registry is None or champion == self.plan.digest
-        if is_champion and self.rollout.already_serves():
+        settled = self.rollout.serves() and is_champion
+        if settled and self.rollout.already_serves():
             return None
-        # from here on there may be something to take back, even if the answer never arrives
-        self.begun = True
+        # From here on there may be something to take back, even if the answer never arrives. But a
+        # champion that only lacks a pod at the moment stays.
+        self.begun = not settled
         return self.rollout.begin()
 
     def wait(self, phase: Phase, *, deadline: float, poll_seconds: float) -> None:
@@ -98,7 +97,7 @@ class Attempt:
             It will not be ready, or not in time.
         """
         while True:
-            found = self.rollout.readiness(phase)
+            found = self.rollout.look_patiently(phase)
             if found.ready:
                 return
             if found.hopeless or time.time() >= deadline:
@@ -123,20 +122,20 @@ class Attempt:
         """
         plan, deploy = self.plan, self.plan.pipeline.deploy
         endpoint = self.rollout.endpoint("canary")
-        prober = Prober(self.publication, endpoint)
-        difference = prober.ask_all()
-        log.info(
-            "%s version %s at %s: %d known answers, largest difference %.2g",
-            *(plan.model, plan.version, endpoint.url),
-            *(len(self.publication.known_answers), difference),
-        )
         bounds = {
             "max_error_rate": deploy.max_error_rate,
             "max_latency_ms": deploy.max_latency_ms,
         }
-        seen = prober.watch(
-            seconds=deploy.observe_seconds, still_wanted=self._check_not_taken_over, **bounds
-        )
+        with Prober(self.publication, endpoint) as prober:
+            difference = prober.ask_all()
+            log.info(
+                "%s version %s at %s: %d known answers, largest difference %.2g",
+                *(plan.model, plan.version, without_password(endpoint.url)),
+                *(len(self.publication.known_answers), difference),
+            )
+            seen = prober.watch(
+                seconds=deploy.observe_seconds, still_wanted=self._check_not_taken_over, **bounds
+            )
         log.info(
             "watched for %d s: %d requests, %d failed, 95 %% within %.0f ms",
             *(deploy.observe_seconds, seen.requests, seen.failed, seen.latency_ms),
@@ -159,9 +158,13 @@ class Attempt:
         Raises
         ------
         StageError
-            It does not answer as it should, or MLflow cannot be reached.
+            It does not answer as it should, was taken back meanwhile, another version became
+            champion, or MLflow cannot be reached.
         """
-        difference = Prober(self.publication, self.rollout.endpoint("serving")).ask_all()
+        with Prober(self.publication, self.rollout.endpoint("serving")) as prober:
+            difference = prober.ask_all()
+        self._check_champion()
+        self._check_not_taken_over()
         if self.registry is not None:
             # last: whoever follows the alias finds a version that serves
             self.registry.set_alias(self.plan.model, CHAMPION, self.plan.version)
@@ -176,15 +179,16 @@ class Attempt:
         except StageError as error:
             log.warning("left over: %s", error)
 
-    def roll_back(self, phase: Phase) -> str:
+    def roll_back(self) -> str:
         """Return to what served before, if anything was begun; tell how that went."""
         if not self.begun:
             return "nothing was changed"
         try:
-            told = self.rollout.roll_back(phase)
+            told = self.rollout.roll_back()
         except Exception as error:
             # the first reason must not be lost over the second
             log.exception("rolling back failed")
+            self.left_behind = True
             return f"ROLLING BACK FAILED as well ({error}); look at {self.plan.name} by hand"
         log.error("rolled back: %s", told)
         return told
@@ -193,62 +197,27 @@ class Attempt:
         self, *, already: bool, difference: float, watched: dict[str, float], seconds: float
     ) -> Manifest:
         """Write ``deployment.json`` and the manifest; log the metrics."""
-        plan, publication = self.plan, self.publication
-        state = State.read(self.rollout.look())
-        answers = 0 if already else len(publication.known_answers)
-        document = {
-            "model": self.verdict.model.model_dump(),
-            "alias": CHAMPION,
-            "target": plan.pipeline.deploy.target or "kserve",
-            "namespace": plan.namespace,
-            "name": plan.name,
-            "model_uri": plan.model_uri,
-            "server_url": self.rollout.endpoint("serving").url,
-            "already_serving": already,
-            "previous": _identity(state),
-            "known_answers": answers,
-            "largest_difference": difference,
-            "watched": watched,
-        }
+        answers = 0 if already else len(self.publication.known_answers)
         metrics = {
             "deploy.known_answers": float(answers),
             "deploy.largest_difference": difference,
             "deploy.already_serving": float(already),
             **{f"deploy.{name}": value for name, value in watched.items()},
         }
-        manifest = self._commit(document, metrics, seconds)
-        self._log(metrics)
-        return manifest
-
-    def _commit(
-        self, document: dict[str, Any], metrics: dict[str, float], seconds: float
-    ) -> Manifest:
-        run = self.run
-        run.write_json(f"{STAGE}/deployment.json", document)
-        raw = bytes(run.fs.cat_file(f"{run.path}/{STAGE}/deployment.json"))
-        output = Output(
-            path="deployment.json", bytes=len(raw), sha256=sha256_text(raw.decode("utf-8"))
-        )
-        inputs = {
-            name: found.digest
-            for name in ("bless", "publish")
-            if (found := run.read_manifest(name))
+        document = {
+            "model": self.verdict.model.model_dump(),
+            "alias": CHAMPION,
+            "server_url": without_password(self.rollout.endpoint("serving").url),
+            "already_serving": already,
+            "known_answers": answers,
+            "largest_difference": difference,
+            "watched": watched,
         }
-        config = self.plan.pipeline.deploy.model_dump(mode="json")
-        manifest = Manifest(
-            stage=STAGE,
-            fingerprint=fingerprint(
-                stage=STAGE, config=config, inputs=inputs, code="", state=self.plan.digest
-            ),
-            digest=outputs_digest([output]),
-            location=run.stage_uri(STAGE),
-            outputs=[output],
-            metrics=metrics,
-            seconds=round(seconds, 3),
-            started_at=now(),
-            inputs=inputs,
+        previous = State.read(self.rollout.look()).previous
+        manifest = commit(
+            self.run, self.plan, document, previous=previous, metrics=metrics, seconds=seconds
         )
-        run.write_manifest(manifest)
+        self._log(metrics)
         return manifest
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -276,10 +245,6 @@ class Attempt:
 
     def _check_not_taken_over(self) -> None:
         if self.rollout.taken_over():
-            raise StageError(f"{self.plan.name}: another deployment has gone before this one")
-
-
-def _identity(state: State) -> dict[str, str] | None:
-    if state.previous is None:
-        return None
-    return {"version": state.previous.version, "digest": state.previous.digest}
+            raise StageError(
+                f"{self.plan.name}: this deployment was ended, or another has gone before it"
+            )

@@ -4,22 +4,27 @@ Knative keeps the former revision and splits the requests by ``canaryTrafficPerc
 mode (KServe 0.20 and later) a canary is an entry of ``spec.canary`` with pods of its own.
 """
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from tasks.contract import BadConfig, StageError
 from trusted_retraining.hooks.resources import INFERENCE_SERVICE
 from trusted_retraining.serving.container import container, pod
+from trusted_retraining.serving.kserve_status import (
+    endpoint_of,
+    is_held_back,
+    predictor_status,
+    revision_before,
+    why_not_ready,
+)
 from trusted_retraining.serving.plan import Endpoint, Plan, Readiness, Served, State
 from trusted_retraining.serving.rollout import Phase, Rollout, condition
 
 MODES = {"knative": "Knative", "standard": "Standard"}
 OLD_NAMES = {"Serverless": "Knative", "RawDeployment": "Standard"}
 """KServe's modes before release 0.16."""
-
-TAG = "latest"
-"""Tag that KServe gives the newest revision's own address."""
 
 
 def predictor(plan: Plan) -> dict[str, Any]:
@@ -34,14 +39,19 @@ def predictor(plan: Plan) -> dict[str, Any]:
         **pod(plan, server),
     }
     if deploy.mode == "standard":
-        # each version's pods have a name of their own, so that promoting one restarts nothing
-        result["name"] = variant(plan.version, plan.digest)
+        # they have a name of their own, so that promoting them restarts nothing
+        result["name"] = variant(plan.version, result)
     return result
 
 
-def variant(version: str, digest: str) -> str:
-    """Return the name of a version's pods in Standard mode."""
-    return f"v{version}" if version.isdecimal() else f"d{digest[:10]}"
+def variant(version: str, spec: dict[str, Any]) -> str:
+    """Return the name of the pods of a version in Standard mode.
+
+    Other settings make another name: a version that serves already is tried with them like any new
+    one. 12 characters at most, see ``LONGEST_NAME``.
+    """
+    mark = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    return f"v{version}-{mark[:5]}" if version.isdecimal() and len(version) < 6 else f"d{mark[:10]}"
 
 
 class KServeRollout(Rollout):
@@ -52,6 +62,13 @@ class KServeRollout(Rollout):
     @property
     def _knative(self) -> bool:
         return self.plan.pipeline.deploy.mode == "knative"
+
+    def wanted(self) -> Served:
+        """Return the version with its predictor."""
+        plan = self.plan
+        return Served(
+            version=plan.version, digest=plan.digest, model_uri=plan.model_uri, spec=predictor(plan)
+        )
 
     def body(
         self,
@@ -103,18 +120,21 @@ class KServeRollout(Rollout):
         found, plan = self.look(), self.plan
         state = State.read(found)
         self._check_mode(found)
-        if state.serving is not None and state.serving.digest == plan.digest:
-            if state.candidate is not None:
-                # of a night that was killed; what serves is better than what never proved itself
-                self.apply(self._without_candidate(state), replace(state, candidate=None), found)
+        candidate = self.wanted()
+        if found is not None and state.serving == candidate:
+            if state.candidate is not None or state.run_uri != plan.run_uri:
+                # a candidate of a night that was killed; what serves is better than what never
+                # proved itself
+                held = self._knative and (state.candidate is not None or is_held_back(found))
+                body = self.body(candidate.spec, percent=0 if held else None)
+                self.apply(body, replace(state, candidate=None, run_uri=plan.run_uri), found)
             return "serving"
-        before = _predictor(found).get("latestReadyRevision", "")
-        if state.candidate is not None and state.candidate.digest == plan.digest:
-            before = state.revision_before
-        candidate = Served(
-            version=plan.version, digest=plan.digest, model_uri=plan.model_uri, spec=predictor(plan)
+        wanted = replace(
+            state,
+            candidate=candidate,
+            revision_before=revision_before(found, state, candidate),
+            run_uri=plan.run_uri,
         )
-        wanted = replace(state, candidate=candidate, revision_before=before, run_uri=plan.run_uri)
         percent = plan.pipeline.deploy.canary_percent
         if state.serving is None:
             body = self.body(candidate.spec)
@@ -130,7 +150,7 @@ class KServeRollout(Rollout):
         """Give it every request; its pods run on as they are."""
         found = self.look()
         state = State.read(found)
-        if state.candidate is None or state.candidate.digest != self.plan.digest:
+        if state.candidate is None or state.run_uri != self.plan.run_uri:
             raise StageError(f"{self.plan.name}: another deployment has gone before this one")
         promoted = replace(state, serving=state.candidate, previous=state.serving, candidate=None)
         self.apply(self.body(state.candidate.spec), promoted, found)
@@ -138,18 +158,18 @@ class KServeRollout(Rollout):
     def finish(self) -> None:
         """Nothing is left over: KServe removes what no revision needs."""
 
-    def roll_back(self, phase: Phase) -> str:
+    def roll_back(self) -> str:
         """Return to what served before."""
         found = self.look()
         state = State.read(found)
-        if found is None or self.taken_over():
-            return "nothing of this version is there, so nothing was changed"
+        if found is None or state.run_uri != self.plan.run_uri:
+            return "nothing of this night is there to be taken back"
+        over = replace(state, candidate=None, run_uri="")
         if state.candidate is not None:
-            former, body = state.serving, self._without_candidate(state)
-            after = replace(state, candidate=None)
+            former, after, body = state.serving, over, self._without_candidate(state)
         else:
             former, bad = state.previous, state.serving
-            after = replace(state, serving=former, previous=None)
+            after = replace(over, serving=former, previous=None)
             # Knative goes over to the former one's new revision as soon as that is ready
             spec = (former or bad or Served.nothing()).spec
             body = self.body(spec, stopped=former is None)
@@ -188,20 +208,21 @@ class KServeRollout(Rollout):
             )
         ready = condition(found, "Ready")
         if ready.get("status") != "True":
-            return Readiness(ready=False, reason=_why(found, ready))
+            return Readiness(ready=False, reason=why_not_ready(found, ready))
         if self._knative:
             return self._revision_readiness(found, phase)
         return self._variant_readiness(found, phase)
 
     def endpoint(self, phase: Phase) -> Endpoint:
         """Return the address of the canary alone, or of the service."""
-        found = self.hook.get(INFERENCE_SERVICE, self.plan.namespace, self.plan.name) or {}
+        found = self.hook.get(INFERENCE_SERVICE, self.plan.namespace, self.plan.name)
         alone = phase == "canary" and State.read(found).serving is not None
-        return _endpoint(self.plan, found, alone=alone)
+        variant = "" if self._knative else str(predictor(self.plan)["name"])
+        return endpoint_of(self.plan, found or {}, variant=variant, alone=alone)
 
     def _revision_readiness(self, found: dict[str, Any], phase: Phase) -> Readiness:
-        told, state = _predictor(found), State.read(found)
-        if phase == "serving" and _held_back(found):
+        told, state = predictor_status(found), State.read(found)
+        if phase == "serving" and is_held_back(found):
             return Readiness(ready=True)
         latest, created = told.get("latestReadyRevision"), told.get("latestCreatedRevision")
         if not latest or latest != created:
@@ -219,7 +240,7 @@ class KServeRollout(Rollout):
         state = State.read(found)
         if phase == "serving" or state.serving is None:
             return Readiness(ready=True)
-        name = variant(self.plan.version, self.plan.digest)
+        name = predictor(self.plan)["name"]
         for each in (found.get("status") or {}).get("canaryStatuses") or []:
             if each.get("name") == name:
                 ready = bool(each.get("ready"))
@@ -248,64 +269,6 @@ class KServeRollout(Rollout):
             )
 
 
-def _endpoint(plan: Plan, found: dict[str, Any], *, alone: bool) -> Endpoint:
-    told, status = _predictor(found), found.get("status") or {}
-    knative = plan.pipeline.deploy.mode == "knative"
-    revision = str(told.get("latestReadyRevision", "")) if knative else ""
-    service, public = f"{plan.name}-predictor", str(status.get("url") or "")
-    inside = str((status.get("address") or {}).get("url") or "")
-    if not knative:
-        name = variant(plan.version, plan.digest)
-        service = f"{plan.name}-{name}-predictor"
-    if alone:
-        tagged = [e.get("url") for e in told.get("traffic") or [] if e.get("tag") == TAG]
-        # Standard mode gives a canary no public host name
-        public = str(tagged[0] or "") if knative and tagged else ""
-        service = f"{TAG}-{service}" if knative else service
-        inside = ""
-    serving = plan.settings.serving
-    if serving.address:
-        url = serving.address.format(service=service, namespace=plan.namespace)
-    elif serving.ingress and public:
-        host = urlsplit(public).netloc
-        return Endpoint(
-            url=serving.ingress, headers={"Host": host}, revision=revision, service=service
-        )
-    else:
-        parts = urlsplit(inside or _address_of(told) or "")
-        port = f":{parts.port}" if parts.port else ""
-        url = f"http://{service}.{plan.namespace}.svc.cluster.local{port}"
-        if inside and not alone:
-            url = f"{parts.scheme}://{parts.netloc}"
-    return Endpoint(url=url.rstrip("/"), revision=revision, service=service)
-
-
-def _address_of(told: dict[str, Any]) -> str:
-    return str((told.get("address") or {}).get("url") or "")
-
-
-def _predictor(found: dict[str, Any] | None) -> dict[str, Any]:
-    status = (found or {}).get("status") or {}
-    return dict((status.get("components") or {}).get("predictor") or {})
-
-
-def _held_back(found: dict[str, Any]) -> bool:
-    """Tell whether the newest revision is a refused one, kept from every request."""
-    return bool(found["spec"]["predictor"].get("canaryTrafficPercent") == 0)
-
-
 def _without_scaling(spec: dict[str, Any]) -> dict[str, Any]:
     # KServe refuses a canary that scales by itself; one pod is enough to be asked
     return {**{k: v for k, v in spec.items() if k != "maxReplicas"}, "minReplicas": 1}
-
-
-def _why(found: dict[str, Any], ready: dict[str, Any]) -> str:
-    status = found.get("status") or {}
-    failure = (status.get("modelStatus") or {}).get("lastFailureInfo") or {}
-    words = [
-        ready.get("reason"),
-        ready.get("message"),
-        failure.get("reason"),
-        failure.get("message"),
-    ]
-    return ": ".join(str(word) for word in words if word)[:500] or "it is not READY"

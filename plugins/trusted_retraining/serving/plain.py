@@ -19,22 +19,39 @@ class PlainRollout(Rollout):
 
     resource = SERVICE
 
-    def begin(self) -> Phase:
-        """Start one pod of the version beside what serves."""
-        found, plan = self.look(), self.plan
-        state = State.read(found)
-        if state.serving is not None and state.serving.digest == plan.digest:
-            if state.candidate is not None:
-                self._remember(replace(state, candidate=None), found)
-            # an attempt may have been killed between the state and what follows from it
-            self._serve(state.serving)
-            return "serving"
-        candidate = Served(
+    def wanted(self) -> Served:
+        """Return the version with its pods."""
+        plan = self.plan
+        return Served(
             version=plan.version,
             digest=plan.digest,
             model_uri=plan.model_uri,
             spec=manifests.pod_spec(plan),
         )
+
+    def up_to_date(self) -> bool:
+        """Tell whether the number of pods is bounded as the pipeline says."""
+        plan = self.plan
+        scaled = self.hook.serves(AUTOSCALER)
+        found = self.hook.get(AUTOSCALER if scaled else DEPLOYMENT, plan.namespace, plan.name)
+        spec = (found or {}).get("spec") or {}
+        if not scaled:
+            return bool(spec.get("replicas") == plan.pipeline.deploy.replicas("deployment"))
+        wanted = manifests.autoscaler(plan)["spec"]
+        return all(spec.get(key) == wanted[key] for key in ("minReplicas", "maxReplicas"))
+
+    def begin(self) -> Phase:
+        """Start one pod of the version beside what serves."""
+        found, plan = self.look(), self.plan
+        state = State.read(found)
+        candidate = self.wanted()
+        if state.serving == candidate:
+            if state.candidate is not None or state.run_uri != plan.run_uri:
+                self._remember(replace(state, candidate=None, run_uri=plan.run_uri), found)
+            # an attempt may have been killed between the state and what follows from it
+            self._serve(candidate)
+            return "serving"
+        self._check_all_ours()
         self._remember(replace(state, candidate=candidate, run_uri=plan.run_uri), found)
         self._put(manifests.service(plan, role="canary"))
         self._try(candidate, replicas=1)
@@ -44,7 +61,7 @@ class PlainRollout(Rollout):
         """Exchange the pods that everybody asks."""
         found = self.look()
         state = State.read(found)
-        if state.candidate is None or state.candidate.digest != self.plan.digest:
+        if state.candidate is None or state.run_uri != self.plan.run_uri:
             raise StageError(f"{self.plan.name}: another deployment has gone before this one")
         promoted = replace(state, serving=state.candidate, previous=state.serving, candidate=None)
         self._remember(promoted, found)
@@ -56,23 +73,24 @@ class PlainRollout(Rollout):
         if state.serving is not None:
             self._try(state.serving, replicas=0)
 
-    def roll_back(self, phase: Phase) -> str:
+    def roll_back(self) -> str:
         """Return to what served before."""
         found = self.look()
         state = State.read(found)
-        if found is None or self.taken_over():
-            return "nothing of this version is there, so nothing was changed"
+        if found is None or state.run_uri != self.plan.run_uri:
+            return "nothing of this night is there to be taken back"
         tried = state.candidate or state.serving or Served.nothing()
-        if state.candidate is not None:
-            former, after = state.serving, replace(state, candidate=None)
-        else:
-            former, after = state.previous, replace(state, serving=state.previous, previous=None)
-        self._remember(after, found)
+        after = replace(state, candidate=None, run_uri="")
+        if state.candidate is None:
+            after = replace(after, serving=state.previous, previous=None)
+        former = after.serving
         if former is not None:
             self._serve(former)
         elif self.hook.get(DEPLOYMENT, self.plan.namespace, self.plan.name) is not None:
             self._put(self._deployment(tried, role="serving", replicas=0))
         self._try(tried, replicas=0)
+        # last: until all is as before, a second attempt still finds what there is to take back
+        self._remember(after, found)
         if former is None:
             return "nothing served before, so nothing serves now"
         return f"version {former.version} serves as before"
@@ -106,6 +124,18 @@ class PlainRollout(Rollout):
         address = plan.settings.serving.address or "http://{service}.{namespace}.svc.cluster.local"
         url = address.format(service=name, namespace=plan.namespace)
         return Endpoint(url=url, service=name)
+
+    def _check_all_ours(self) -> None:
+        """Refuse objects of others while nothing has been changed yet."""
+        name = self.plan.name
+        for resource, each in (
+            (SERVICE, f"{name}-canary"),
+            (DEPLOYMENT, f"{name}-canary"),
+            (DEPLOYMENT, name),
+        ):
+            found = self.hook.get(resource, self.plan.namespace, each)
+            if found is not None:
+                self.check_ours(found)
 
     def _remember(self, state: State, seen: dict[str, Any] | None) -> None:
         self.apply(manifests.service(self.plan, role="serving"), state, seen)

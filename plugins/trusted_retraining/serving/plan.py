@@ -127,7 +127,7 @@ class State:
     revision_before : str
         Knative revision that was the newest when the candidate came.
     run_uri : str
-        The night that brought the candidate.
+        The night whose deployment changed the object last; empty once that was taken back.
     """
 
     serving: Served | None = None
@@ -142,16 +142,29 @@ class State:
 
     @classmethod
     def read(cls, found: dict[str, Any] | None) -> "State":
-        """Return the state in an object; an empty one when there is none, or it is unreadable."""
-        metadata = (found or {}).get("metadata") or {}
+        """Return the state in an object; an empty one when there is no object.
+
+        Raises
+        ------
+        BadConfig
+            There is an object, but nothing readable in it. To take that for "nothing serves" would
+            put an unproved version before everybody.
+        """
+        if not found:
+            return cls()
+        metadata = found["metadata"]
         try:
-            document = json.loads((metadata.get("annotations") or {}).get(STATE, "{}"))
+            document = json.loads((metadata.get("annotations") or {})[STATE])
             for name in ("serving", "candidate", "previous"):
                 if document.get(name):
                     document[name] = Served(**document[name])
             return cls(**document)
-        except (ValueError, TypeError):
-            return cls()
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise BadConfig(
+                f"{found.get('kind', 'object')} {metadata['name']}: its annotation {STATE} is "
+                f"missing or damaged ({type(error).__name__}), so nothing tells what serves: put "
+                "it back, or remove the object"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

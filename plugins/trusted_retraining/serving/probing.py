@@ -9,6 +9,7 @@ from string import Template
 from typing import Any
 
 from tasks.contract import BadInput, Publication, PublishedAnswer, StageError
+from tasks.spec.base import without_password
 from trusted_retraining.serving.plan import Endpoint
 from trusted_retraining.settings import ServingSettings
 
@@ -65,23 +66,34 @@ class Prober:
     """
 
     def __init__(self, publication: Publication, endpoint: Endpoint) -> None:
+        import httpx
+
         self.publication = publication
         self.endpoint = endpoint
+        # it logs a line per request
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        # no proxy of the environment: the server is in this cluster, or behind its ingress
+        self._http = httpx.Client(
+            headers=endpoint.headers, timeout=REQUEST_SECONDS, trust_env=False
+        )
 
-    def ask_all(self, *, patience: float = PATIENCE_SECONDS) -> float:
+    def __enter__(self) -> "Prober":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ask_all(self) -> float:
         """Ask for every known answer; return the largest difference found of a probability.
 
-        Parameters
-        ----------
-        patience : float
-            Seconds for which it may not answer yet. A wrong answer is final at once.
+        It may not answer for a while. A wrong answer is final at once.
 
         Raises
         ------
         StageError
             It answers wrongly, or not in time.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return self._ask(self.publication.known_answers)
@@ -147,17 +159,11 @@ class Prober:
         import httpx
 
         model = self.publication.model
-        url = f"{self.endpoint.url}/v1/models/{model.name}:predict"
+        address = f"{self.endpoint.url}/v1/models/{model.name}:predict"
+        url = without_password(address)
         body = {"instances": [{"b64": answer.image_b64} for answer in answers]}
         try:
-            # no proxy of the environment: the server is in this cluster, or behind its ingress
-            response = httpx.post(
-                url,
-                json=body,
-                headers=self.endpoint.headers,
-                timeout=REQUEST_SECONDS,
-                trust_env=False,
-            )
+            response = self._http.post(address, json=body)
         except httpx.HTTPError as error:
             raise NoAnswer(f"{url}: {type(error).__name__}: {error}") from error
         if response.status_code != 200:
@@ -282,5 +288,8 @@ def _query(address: str, query: str) -> float | None:
         found = document["data"]["result"]
         value = float(found[0]["value"][1]) if found else math.nan
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise StageError(f"Prometheus at {address}: {error}: {query[:200]}") from error
+        raise StageError(
+            f"Prometheus at {without_password(address)}: {without_password(str(error))}: "
+            f"{query[:200]}"
+        ) from error
     return None if math.isnan(value) else value

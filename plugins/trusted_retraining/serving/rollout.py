@@ -4,7 +4,7 @@ import abc
 import logging
 from typing import Any, Literal
 
-from tasks.contract import BadConfig, StageError
+from tasks.contract import BadConfig, StageError, is_bad_input
 from trusted_retraining.hooks.kserve import FieldConflict, KServeHook, StaleObject
 from trusted_retraining.hooks.resources import Resource, resource_of
 from trusted_retraining.serving.plan import (
@@ -14,6 +14,7 @@ from trusted_retraining.serving.plan import (
     Endpoint,
     Plan,
     Readiness,
+    Served,
     State,
 )
 
@@ -41,6 +42,10 @@ class Rollout(abc.ABC):
         self.plan = plan
 
     @abc.abstractmethod
+    def wanted(self) -> Served:
+        """Return the version with the settings that it is to be served with."""
+
+    @abc.abstractmethod
     def begin(self) -> Phase:
         """Start the version beside what serves; return how far an earlier attempt had come."""
 
@@ -61,8 +66,26 @@ class Rollout(abc.ABC):
         """Tidy up once the version serves and has proved it."""
 
     @abc.abstractmethod
-    def roll_back(self, phase: Phase) -> str:
-        """Return to what served before; tell what serves now."""
+    def roll_back(self) -> str:
+        """Return to what served before this night; tell what serves now. Twice is as good as once.
+
+        Raises
+        ------
+        StageError
+            The cluster refuses, or cannot be reached.
+        """
+
+    def look_patiently(self, phase: Phase) -> Readiness:
+        """Tell whether the version can be asked; a cluster out of reach is no reason to give up."""
+        try:
+            return self.readiness(phase)
+        except StageError as error:
+            hopeless = is_bad_input(error.exit_code)
+            return Readiness(ready=False, reason=str(error), hopeless=hopeless)
+
+    def up_to_date(self) -> bool:
+        """Tell whether what stands beside the version's pods is as it is to be."""
+        return True
 
     def look(self) -> dict[str, Any] | None:
         """Return the object that holds the state.
@@ -86,8 +109,8 @@ class Rollout(abc.ABC):
         labels = found["metadata"].get("labels") or {}
         if not OURS.items() <= labels.items():
             raise BadConfig(
-                f"{what}: exists and is not ours; label it "
-                f"{next(iter(OURS))}=trusted-retraining to hand it over, or set deploy.model_name"
+                f"{what}: exists and is not ours, so it is left alone: remove it, or set "
+                "deploy.model_name"
             )
         if labels.get(MODEL_LABEL, plan.model) != plan.model:
             raise BadConfig(
@@ -95,21 +118,23 @@ class Rollout(abc.ABC):
                 "deploy.model_name"
             )
 
+    def serves(self) -> bool:
+        """Tell whether this version, with these settings, was given every request."""
+        return State.read(self.look()).serving == self.wanted()
+
     def already_serves(self) -> bool:
-        """Tell whether this version gets every request, ready and with nothing under way."""
+        """Tell whether it also is ready, with nothing under way: there is nothing to do."""
         state = State.read(self.look())
         return (
-            state.serving is not None
-            and state.serving.digest == self.plan.digest
+            state.serving == self.wanted()
             and state.candidate is None
+            and self.up_to_date()
             and self.readiness("serving").ready
         )
 
     def taken_over(self) -> bool:
-        """Tell whether another deployment of the model has gone before this one."""
-        state = State.read(self.look())
-        mine = self.plan.digest
-        return mine not in {each.digest for each in (state.candidate, state.serving) if each}
+        """Tell whether this night's deployment was taken back, or another has gone before it."""
+        return State.read(self.look()).run_uri != self.plan.run_uri
 
     def apply(self, body: dict[str, Any], state: State | None, seen: dict[str, Any] | None) -> None:
         """Apply an object to the very state of it that was seen.

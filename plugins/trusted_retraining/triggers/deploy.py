@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from tasks.contract import Publication, StageError
+from tasks.contract import Publication
 from tasks.spec import load_pipeline
 from trusted_retraining.hooks.kserve import kserve_hook
 from trusted_retraining.serving.plan import Plan, Readiness
@@ -32,6 +32,8 @@ class ReadyTrigger(BaseTrigger):
         The night.
     phase : str
         ``canary`` or ``serving``.
+    begun : bool
+        Whether there is something to take back when a person ends the task.
     deadline : float
         Unix time until when to wait; a triggerer that takes over does not start anew.
     poll_seconds : float
@@ -45,6 +47,7 @@ class ReadyTrigger(BaseTrigger):
         publication: str,
         run_uri: str,
         phase: Phase,
+        begun: bool,
         deadline: float,
         poll_seconds: float,
     ) -> None:
@@ -53,14 +56,15 @@ class ReadyTrigger(BaseTrigger):
         self.publication = publication
         self.run_uri = run_uri
         self.phase = phase
+        self.begun = begun
         self.deadline = deadline
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments."""
-        names = ("pipeline", "publication", "run_uri", "phase", "deadline", "poll_seconds")
+        names = ("pipeline", "publication", "run_uri", "phase", "begun", "deadline")
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {name: getattr(self, name) for name in names}
+        return path, {name: getattr(self, name) for name in (*names, "poll_seconds")}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event: ``ready``, and ``reason`` if not."""
@@ -69,9 +73,10 @@ class ReadyTrigger(BaseTrigger):
             try:
                 # not asyncio.to_thread: Airflow's connections are asked for through this loop
                 last = await sync_to_async(self._look, thread_sensitive=False)()
-            except StageError as error:
-                # out of reach for now; the deadline decides
-                last = Readiness(ready=False, reason=str(error))
+            except Exception as error:
+                # a trigger that ends by an error never resumes the task, which then could take
+                # nothing back; the deadline decides
+                last = Readiness(ready=False, reason=f"{type(error).__name__}: {error}"[:500])
             if last.ready or last.hopeless or time.time() >= self.deadline:
                 break
             await asyncio.sleep(self.poll_seconds)
@@ -80,12 +85,14 @@ class ReadyTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Take back a canary that nobody will prove any more: a person has ended the task."""
-        await sync_to_async(self._with_rollout, thread_sensitive=False)(
-            lambda rollout: rollout.roll_back(self.phase)
-        )
+        if self.begun:
+            told = await sync_to_async(self._with_rollout, thread_sensitive=False)(
+                lambda rollout: rollout.roll_back()
+            )
+            self.log.warning("rolled back: %s", told)
 
     def _look(self) -> Readiness:
-        return self._with_rollout(lambda rollout: rollout.readiness(self.phase))
+        return self._with_rollout(lambda rollout: rollout.look_patiently(self.phase))
 
     def _with_rollout(self, call: Callable[[Rollout], T]) -> T:
         settings, pipeline = Settings.read(), load_pipeline(self.pipeline)
