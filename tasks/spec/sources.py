@@ -126,8 +126,35 @@ class Cifar10(Section):
     """Names of the classes, in the order of the labels."""
 
 
+class FairFace(Section):
+    """FairFace: tables of age, gender and race beside the images that they name."""
+
+    kind: Literal["fairface"] = "fairface"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
+    address of an archive."""
+    train_labels: str = "fairface_label_train.csv"
+    """Table of the training images; one of the two tables may be absent."""
+    val_labels: str = "fairface_label_val.csv"
+    """Table of the validation images, which are the published test set."""
+    max_quarantined: Fraction = 0.1
+    """Share of the images found that may fail verification before the night is stopped."""
+    max_missing: Fraction = 0.1
+    """Share of the rows whose image may be absent before the night is stopped."""
+
+
 Source = Annotated[
-    CsvImages | Idx | Synthetic | ClassFolders | Cifar10 | CloudAnnotations | Coco | Sql | Custom,
+    CsvImages
+    | Idx
+    | Synthetic
+    | ClassFolders
+    | Cifar10
+    | FairFace
+    | CloudAnnotations
+    | Coco
+    | Sql
+    | Custom,
     Field(discriminator="kind"),
 ]
 """Told apart by ``kind``."""

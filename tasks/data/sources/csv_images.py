@@ -1,6 +1,5 @@
 """A table of metadata beside a folder of images."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -9,13 +8,9 @@ from tasks.data.boxes import Box
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.coco_file import read_coco
+from tasks.data.sources.csv_table import listing, read_header, read_rows
 from tasks.data.sources.labels import check_region_labels, relevant
 from tasks.spec.sources import CsvImages
-
-BLANKS = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>"})
-"""Cells that mean that nothing was recorded."""
-
-_LONGEST_CELL = 16 * 1024 * 1024
 
 
 class CsvImagesReader(SourceReader):
@@ -38,7 +33,7 @@ class CsvImagesReader(SourceReader):
         if not images.is_dir():
             raise BadInput(
                 f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images); "
-                f"it holds {_listing(root)}"
+                f"it holds {listing(root)}"
             )
         columns = _header(table, self.spec)
         regions = root / _fixed_folder(self.spec.regions) if self.spec.regions else None
@@ -79,7 +74,7 @@ class CsvImagesReader(SourceReader):
         self, table: Path, columns: list[str], boxes: dict[str, tuple[Box, ...]]
     ) -> Iterator[SourceRow]:
         position = columns.index(self.spec.filename_column)
-        for values in _read_table(table, len(columns)):
+        for values in read_rows(table, len(columns)):
             name = values[position]
             yield SourceRow(
                 values=values,
@@ -110,57 +105,6 @@ def _header(table: Path, spec: CsvImages) -> list[str]:
     if not table.is_file():
         raise BadInput(
             f"{spec.uri}: holds no table {spec.metadata!r} (source.metadata); "
-            f"it holds {_listing(table.parent)}"
+            f"it holds {listing(table.parent)}"
         )
-    columns = _columns(next(_records(table), []))
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise BadInput(f"{table.name}: column {twice[0]!r} appears more than once in the header")
-    if spec.filename_column not in columns:
-        raise BadInput(
-            f"{table.name}: has no column {spec.filename_column!r} (source.filename_column); "
-            f"its columns are {', '.join(columns[:40]) or 'none: the file is empty'}"
-        )
-    return columns
-
-
-def _columns(header: list[str]) -> list[str]:
-    """Name the columns; one without a name, as a comma at the line's end makes, is numbered."""
-    return [name.strip() or f"unnamed_{number}" for number, name in enumerate(header, 1)]
-
-
-def _read_table(table: Path, width: int) -> Iterator[list[str | None]]:
-    records = _records(table)
-    next(records, None)
-    for number, cells in enumerate(records, 1):
-        if not any(cells):
-            continue
-        surplus = [cell for cell in cells[width:] if cell.strip()]
-        if surplus:
-            raise BadInput(
-                f"{table.name}: row {number} has {len(cells)} cells where the header has {width} "
-                f"columns (surplus: {surplus[0][:60]!r}); a comma within a cell needs quotes"
-            )
-        row: list[str | None] = [None if c.strip() in BLANKS else c for c in cells[:width]]
-        yield row + [None] * (width - len(row))
-
-
-def _records(table: Path) -> Iterator[list[str]]:
-    csv.field_size_limit(_LONGEST_CELL)
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            delimiter = "\t" if table.suffix == ".tsv" else ","
-            yield from csv.reader(stream, delimiter=delimiter, strict=True)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{table.name}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
-    except csv.Error as error:
-        raise BadInput(f"{table.name}: cannot be read as a table: {error}") from None
-
-
-def _listing(folder: Path) -> str:
-    if not folder.is_dir():
-        return "no such folder"
-    names = sorted(f"{e.name}/" if e.is_dir() else e.name for e in folder.iterdir())
-    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") or "nothing"
+    return read_header(table, required=spec.filename_column, asked_by="source.filename_column")
