@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.data.functions import as_text
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, ProtectedAttribute
+from tasks.spec.trust import GROUP_SEPARATOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,8 @@ def validate(
 def _columns(table: "pd.DataFrame", pipeline: Pipeline) -> Check:
     wanted = dict.fromkeys(pipeline.validation.required_columns, "validate.required_columns")
     for protected in pipeline.fairness.protected:
-        wanted.setdefault(protected.attribute, "fairness.protected")
+        for column in protected.columns:
+            wanted.setdefault(column, "fairness.protected")
     absent = [f"{name!r} ({asked_by})" for name, asked_by in wanted.items() if name not in table]
     if absent:
         have = ", ".join(str(name) for name in table.columns[:40])
@@ -202,9 +204,9 @@ def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
     test = table[table["split_side"] == "test"]
     for protected in pipeline.fairness.protected:
         name = protected.attribute
-        if name not in table or table[name].isna().all():
+        if any(column not in table or table[column].isna().all() for column in protected.columns):
             continue
-        groups = as_text(test[name])
+        groups = _protected_groups(test, protected)
         counted = test.groupby([groups.fillna("(blank)"), "class_name"]).size()
         counts = {", ".join(map(str, pair)): int(n) for pair, n in dict(counted).items()}
         sizes = {str(g): int(n) for g, n in groups.fillna("(blank)").value_counts().items()}
@@ -222,9 +224,18 @@ def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
             )
         elif small:
             least = pipeline.fairness.min_group
+            more = f" and {len(small) - 5} more" if len(small) > 5 else ""
             message = (
-                f"{', '.join(small[:5])} below {least} rows are not judged; there are {listed}"
+                f"{', '.join(small[:5])}{more} below {least} rows are not judged; "
+                f"there are {listed}"
             )
             yield Check(title, "warning", message, counts)
         else:
             yield Check(title, "ok", listed, counts)
+
+
+def _protected_groups(rows: "pd.DataFrame", protected: ProtectedAttribute) -> "pd.Series[Any]":
+    """Return the group of each row; NA where one of an intersection's columns is blank."""
+    first, *others = (as_text(rows[column]) for column in protected.columns)
+    groups: pd.Series[Any] = first.str.cat(others, sep=GROUP_SEPARATOR) if others else first
+    return groups

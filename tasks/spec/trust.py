@@ -2,20 +2,42 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.spec.base import PositiveInt, Section
 
+GROUP_SEPARATOR = " & "
+"""Stands between the values of an intersection's columns in the name of a group."""
+
 
 class ProtectedAttribute(Section):
-    """A column whose groups must be served alike."""
+    """A column, or an intersection of columns, whose groups must be served alike."""
 
     attribute: str
-    """Column of the metadata."""
+    """Column of the metadata; ``race*age`` is the intersection of two, or more."""
     privileged: list[str] = []
-    """Groups that serve as the reference; the largest group when left out."""
+    """Groups that serve as the reference; the largest group when left out. A group of an
+    intersection is named as in ``White & 20-29``."""
     unprivileged: list[str] = []
     """Groups that are compared with it; all others when left out."""
+
+    @field_validator("attribute")
+    @classmethod
+    def _names_columns(cls, attribute: str) -> str:
+        if "*" not in attribute:
+            return attribute
+        columns = [column.strip() for column in attribute.split("*")]
+        if not all(columns) or len(set(columns)) < len(columns):
+            raise ValueError(
+                f"{attribute!r} is no intersection: name different columns, as in race*age"
+            )
+        # spelt one way, since metrics are named after it
+        return "*".join(columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns whose intersection it is; one of them for a plain attribute."""
+        return self.attribute.split("*")
 
 
 class Fairness(Section):

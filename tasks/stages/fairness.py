@@ -21,6 +21,9 @@ log = logging.getLogger("tasks")
 class FairnessStage(Stage):
     """Compare how the groups of each protected attribute are served (AIF360).
 
+    An attribute is a column, or the intersection of several (``race*age``), whose groups are named
+    after the values of all (``White & 20-29``).
+
     For each attribute: statistical parity difference, disparate impact, equal opportunity
     difference, average odds difference, Theil index, error rates of every group and their largest
     differences, with bootstrap intervals. The favourable outcome is a class, or "classified
@@ -57,7 +60,8 @@ class FairnessStage(Stage):
             )
         documents = []
         for attribute in attributes:
-            _require_column(rows, attribute.attribute)
+            for column in attribute.columns:
+                _require_column(rows, column)
             report = _examine(context.pipeline, arranged, rows, attribute)
             documents.append(_write(context, report, outcome))
         document = {
@@ -92,7 +96,7 @@ def _examine(
     pipeline: Pipeline, arranged: "Arranged", rows: "pd.DataFrame", attribute: Any
 ) -> "AttributeReport":
     from tasks.trust.fairness import examine
-    from tasks.trust.groups import Outcomes
+    from tasks.trust.groups import Outcomes, attribute_labels
 
     favourable, classes = pipeline.fairness.favourable, arranged.classes
     if favourable != "correct" and favourable not in classes:
@@ -110,7 +114,7 @@ def _examine(
         positive=None if positive is None else classes.index(positive),
     )
     return examine(
-        rows[attribute.attribute],
+        attribute_labels(rows, attribute),
         outcomes,
         attribute=attribute,
         favourable=favourable,
@@ -139,7 +143,9 @@ def _write(context: StageContext, report: "AttributeReport", outcome: Outcome) -
     outcome.warnings.extend(report.warnings)
     confidence = context.pipeline.evaluate.confidence
     table = group_table(report, confidence=confidence)
-    picture = f"fairness_{re.sub(r'[^A-Za-z0-9_-]+', '_', attribute)}.png"
+    # an intersection of a and b is not the column a_b
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", attribute.replace("*", "-x-"))
+    picture = f"fairness_{name}.png"
     figure = draw_groups(
         table,
         attribute=attribute,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.spec import ProtectedAttribute
 from tasks.trust.aif import group_metrics
-from tasks.trust.groups import BITS, Group, Outcomes, group_labels, split_into_groups
+from tasks.trust.groups import BITS, Group, Outcomes, split_into_groups
 from tasks.trust.intervals import percentile_interval, resample_clusters, wilson
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class AttributeReport:
 
 
 def examine(
-    column: "pd.Series[Any]",
+    labels: "pd.Series[str]",
     outcomes: Outcomes,
     *,
     attribute: ProtectedAttribute,
@@ -95,12 +95,12 @@ def examine(
 
     Parameters
     ----------
-    column : (rows,) series
-        The attribute of each test row.
+    labels : (rows,) str series
+        Group of each test row, as :func:`tasks.trust.groups.attribute_labels` returns them.
     outcomes : Outcomes
         What became of the same rows.
     attribute : ProtectedAttribute
-        Column and declared groups.
+        Its name and declared groups.
     favourable : str
         ``correct`` or the favourable class, for the notes.
     positive : str or None
@@ -118,13 +118,7 @@ def examine(
     Returns
     -------
     AttributeReport
-
-    Raises
-    ------
-    BadInput
-        The column holds numbers rather than groups.
     """
-    labels = group_labels(column)
     groups, warnings = split_into_groups(labels, outcomes, attribute=attribute, min_group=min_group)
     report = AttributeReport(
         attribute=attribute.attribute, groups=groups, warnings=warnings, positive=positive

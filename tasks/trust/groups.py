@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract import BadInput
 from tasks.spec import ProtectedAttribute
+from tasks.spec.trust import GROUP_SEPARATOR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,6 +135,36 @@ def group_labels(column: "pd.Series[Any]") -> "pd.Series[str]":
                 f"bin([0, 40, 60]) into a column such as {column.name}_group, and protect that"
             )
     return text.fillna(BLANK).astype(str)
+
+
+def attribute_labels(rows: "pd.DataFrame", attribute: ProtectedAttribute) -> "pd.Series[str]":
+    """Return each row's group of a protected attribute, which may be an intersection.
+
+    Parameters
+    ----------
+    rows : (rows, columns) DataFrame
+        With the columns of the attribute.
+    attribute : ProtectedAttribute
+        One column, or several whose values together make a group.
+
+    Returns
+    -------
+    (rows,) str series
+        Such as ``White & 20-29``; :data:`BLANK` where any of the columns says nothing.
+
+    Raises
+    ------
+    BadInput
+        A column holds numbers rather than groups.
+    """
+    first, *others = (group_labels(rows[column]) for column in attribute.columns)
+    if not others:
+        return first
+    joined = first.str.cat(others, sep=GROUP_SEPARATOR)
+    blank = first == BLANK
+    for labels in others:
+        blank |= labels == BLANK
+    return joined.mask(blank, BLANK).rename(attribute.attribute)
 
 
 def split_into_groups(

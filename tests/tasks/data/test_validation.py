@@ -50,6 +50,20 @@ def test_sound_data_pass_every_check(table: pd.DataFrame) -> None:
     assert set(counts) == {"F, ill", "F, well", "M, ill", "M, well"}
 
 
+def test_an_intersection_is_counted_by_who_is_both(table: pd.DataFrame) -> None:
+    table["age"] = ["old" if n % 5 == 0 else "young" for n in range(100)]
+    table.loc[0, "age"] = None
+    fairness = {"protected": [{"attribute": "sex*age"}], "min_group": 5}
+    checks = _check(table, fairness=fairness)
+    check = checks["groups of sex*age in the test set"]
+    groups = {name.rpartition(", ")[0] for name in check.counts}
+    assert groups == {"F & old", "F & young", "M & old", "M & young", "(blank)"}
+    assert check.severity == "warning"
+    assert check.message.startswith("F & old, M & old below 5 rows are not judged")
+    missing = _check(table.drop(columns="age"), fairness=fairness)["columns"]
+    assert "no column 'age' (fairness.protected)" in missing.message
+
+
 def test_absent_and_blank_columns_are_errors_that_name_who_asked(table: pd.DataFrame) -> None:
     check = _check(
         table,

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from tasks.contract import BadInput
 from tasks.spec import ProtectedAttribute
 from tasks.trust.aif import group_metrics
 from tasks.trust.fairness import AttributeReport, examine, group_table, side_statistics
-from tasks.trust.groups import BLANK, Outcomes
+from tasks.trust.groups import BLANK, Outcomes, attribute_labels
 
 # group: (true positives, false negatives, false positives, true negatives)
 TABLE = {"M": (18, 2, 4, 16), "F": (12, 8, 2, 18)}
@@ -39,8 +40,9 @@ def examined(
     )
     defaults = {"min_group": 10, "positive": "opacity", "draws": 1000}
     attribute = ProtectedAttribute(attribute=str(groups.name), **options.pop("sides", {}))
+    labels = attribute_labels(groups.to_frame(), attribute)
     return examine(
-        groups, outcomes, attribute=attribute, favourable=favourable, **{**defaults, **options}
+        labels, outcomes, attribute=attribute, favourable=favourable, **{**defaults, **options}
     )
 
 
@@ -187,6 +189,66 @@ def test_numbers_without_end_are_refused_with_the_way_out() -> None:
     ages = pd.Series(np.arange(len(truth)) + 20.0, name="age")
     with pytest.raises(BadInput, match=r"'age' holds 80 different numbers .* bin\("):
         examined(ages, truth, predicted)
+
+
+def test_an_intersection_judges_who_is_both() -> None:
+    # women and the old are served as well as everybody, old women are not
+    rows = pd.DataFrame(
+        {
+            "sex": ["F", "F", "M", "M"] * 20 + ["F", "M", None],
+            "age": ["old", "young", "old", "young"] * 20 + [" ", None, "old"],
+        },
+        dtype="string",
+    )
+    truth = np.ones(83, dtype=int)
+    predicted = np.where((rows["sex"] == "F").fillna(False) & (rows["age"] == "old"), 0, 1)
+    predicted = np.where(np.arange(83) % 8 == 0, 1, predicted)
+    attribute = ProtectedAttribute(attribute=" sex * age", privileged=["M & young"])
+    assert attribute.attribute == "sex*age" and attribute.columns == ["sex", "age"]
+    outcomes = Outcomes.of(true_index=truth, predicted_index=predicted, favourable=None, positive=1)
+    report = examine(
+        attribute_labels(rows, attribute),
+        outcomes,
+        attribute=attribute,
+        favourable="correct",
+        positive="opacity",
+        min_group=10,
+    )
+    sizes = {group.name: (group.rows, group.role) for group in report.groups}
+    assert sizes == {
+        "M & young": (20, "privileged"),
+        "F & old": (20, "unprivileged"),
+        "F & young": (20, "unprivileged"),
+        "M & old": (20, "unprivileged"),
+        BLANK: (3, "not judged"),
+    }
+    assert report.attribute == "sex*age"
+    assert report.metrics["accuracy_gap"].value == pytest.approx(0.5)
+    assert report.metrics["worst_group_accuracy"].note.startswith("F & old: 10 of 20 correct")
+
+
+@pytest.mark.parametrize("given", ["race*", "race**age", "race*race", " * "])
+def test_an_intersection_names_different_columns(given: str) -> None:
+    with pytest.raises(ValidationError, match=r"is no intersection: .* as in race\*age"):
+        ProtectedAttribute(attribute=given)
+
+
+def test_the_stage_judges_an_intersection_and_names_the_column_that_is_missing(night: Any) -> None:
+    images = night.folder("arrange") / "images.parquet"
+    table = pd.read_parquet(images)
+    table["view"] = ["PA", "AP", "AP", "PA", "PA"] * 12
+    table.to_parquet(images)
+    night.commit("arrange")
+    protected = [{"attribute": "sex"}, {"attribute": "sex*view"}]
+    manifest = night.check("fairness", fairness={"protected": protected, "min_group": 5})
+    assert manifest.metrics["fairness.sex*view.accuracy_gap"] == 0
+    assert manifest.output("fairness_sex-x-view.png").bytes > 5000
+    entry = night.document("fairness", "fairness.json")["attributes"][1]
+    assert {row["group"] for row in entry["groups"]} == {
+        *("F & AP", "F & PA", "M & AP", "M & PA", BLANK)
+    }
+    with pytest.raises(BadInput, match=r"column 'region' is not in the arranged data"):
+        night.check("fairness", fairness={"protected": [{"attribute": "sex*region"}]})
 
 
 def test_aif360_is_imported_without_tensorflow_and_without_chatter() -> None:
