@@ -53,6 +53,36 @@ def _run_stage(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run_extra(options: argparse.Namespace) -> int:
+    from tasks.runner import fetch_for, run_stage
+    from tasks.stages.extra import Extra, Reused
+
+    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    wanted = pipeline.extra_stage(options.name)
+    if wanted is None:
+        known = ", ".join(each.name for each in pipeline.extra_stages) or "none"
+        raise BadConfig(f"{pipeline.name}: extra_stages: there is no {options.name!r}; {known}")
+    exchange = Path(options.exchange) if options.exchange else None
+    if options.phase in ("fetch", "commit") and exchange is None:
+        raise BadConfig(f"--phase {options.phase} needs --exchange, the pod's volume")
+    run, environment = RunDirectory(options.run_uri), Environment.read()
+    if options.phase == "fetch":
+        stage = Extra(wanted, exchange=exchange)
+        fetch_for(stage, pipeline=pipeline, run=run, environment=environment)
+        return 0
+    manifest = run_stage(
+        Reused(wanted) if options.phase == "reuse" else Extra(wanted, exchange=exchange),
+        pipeline=pipeline,
+        run=run,
+        environment=environment,
+        # the container has run: what it left is the result
+        force=options.force or options.phase == "commit",
+    )
+    how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
+    log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
+    return 0
+
+
 def _summarize(options: argparse.Namespace) -> int:
     from tasks.reporting.summary import read_summary, write_summary
     from tasks.reporting.table import render_table
@@ -106,13 +136,20 @@ def _parser() -> argparse.ArgumentParser:
         # the stage's module is imported only when it is the one asked for
         command = commands.add_parser(name, add_help=False)
         command.add_argument("--help", "-h", action=_StageHelp)
-        command.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
-        command.add_argument("--spec", required=True, help="pipeline file, or its JSON")
-        command.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
-        )
-        command.add_argument("--force", action="store_true", help="compute even if a result exists")
+        _add_run_arguments(command)
         command.set_defaults(action=_run_stage)
+    extra = commands.add_parser("extra", help="run an extra stage of the pipeline file")
+    extra.add_argument("name", metavar="NAME", help="its name in extra_stages")
+    _add_run_arguments(extra)
+    extra.add_argument(
+        "--phase",
+        choices=["all", "fetch", "commit", "reuse"],
+        default="all",
+        help="all: run its command here; the others are the steps of its pod: fetch the inputs, "
+        "commit what the container left, or take over an earlier result",
+    )
+    extra.add_argument("--exchange", default="", metavar="FOLDER", help="the pod's volume")
+    extra.set_defaults(action=_run_extra)
     summary = commands.add_parser("summary", help="write and print what became of a run")
     summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     summary.set_defaults(action=_summarize)
@@ -126,6 +163,15 @@ def _parser() -> argparse.ArgumentParser:
     films.add_argument("--seed", type=int, default=7, help="same seed, same bytes (7)")
     films.set_defaults(action=_generate)
     return parser
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    command.add_argument("--spec", required=True, help="pipeline file, or its JSON")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
+    )
+    command.add_argument("--force", action="store_true", help="compute even if a result exists")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,10 +5,11 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks import tracking
-from tasks.code_version import code_version
 from tasks.contract import (
     Failure,
     Manifest,
@@ -23,6 +24,7 @@ from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.stages.extra import Extra
 from tasks.storage import InputCache, Mirror, Workspace, store_outputs
 
 log = logging.getLogger("tasks")
@@ -65,19 +67,53 @@ def run_stage(
         The stage cannot go on; a failure record has been written.
     """
     started = time.perf_counter()
+    with stage_context(stage, pipeline=pipeline, run=run, environment=environment) as context:
+        return _committed(stage, context, force=force, started=started)
+
+
+def fetch_for(
+    stage: Extra, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
+) -> None:
+    """Make everything ready for the foreign container of an extra stage, in its pod.
+
+    Parameters
+    ----------
+    stage : Extra
+        With the pod's volume.
+    pipeline, run, environment : Pipeline, RunDirectory, Environment
+        As for :func:`run_stage`.
+
+    Raises
+    ------
+    StageError
+        An input is missing; a failure record has been written.
+    """
+    started = time.perf_counter()
+    with stage_context(stage, pipeline=pipeline, run=run, environment=environment) as context:
+        try:
+            stage.fetch(context)
+        except Exception as error:
+            _record(stage.name, run, error, time.perf_counter() - started)
+            raise
+
+
+@contextmanager
+def stage_context(
+    stage: Stage, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
+) -> Iterator[StageContext]:
+    """Yield what a stage is given; the run knows its pipeline from then on."""
     document = json.loads(pipeline.to_json())
     if run.read_json("pipeline.json") != document:
         run.write_json("pipeline.json", document)
     with Workspace(environment.scratch) as workspace:
         here = Path(run.path) if run.is_local else workspace.folder / "outputs"
-        context = StageContext(
+        yield StageContext(
             pipeline=pipeline,
             run=run,
             out=here / stage.name,
             environment=environment,
             cache=InputCache(workspace, run.storage_options),
         )
-        return _committed(stage, context, force=force, started=started)
 
 
 def _committed(stage: Stage, context: StageContext, *, force: bool, started: float) -> Manifest:
@@ -95,25 +131,30 @@ def _committed(stage: Stage, context: StageContext, *, force: bool, started: flo
         if not committed:
             # an earlier attempt's result must not stand for one that could not be had again
             run.retract(stage.name)
-        exit_code = error.exit_code if isinstance(error, StageError) else 1
-        reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())[:REASON_LENGTH]
-        seconds = round(time.perf_counter() - started, 3)
-        run.write_failure(
-            Failure(stage=stage.name, exit_code=exit_code, reason=reason, seconds=seconds, at=now())
-        )
+        _record(stage.name, run, error, time.perf_counter() - started)
         raise
     return manifest
+
+
+def _record(stage: str, run: RunDirectory, error: Exception, seconds: float) -> None:
+    exit_code = error.exit_code if isinstance(error, StageError) else 1
+    reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+    reason = " ".join(reason.split())[:REASON_LENGTH]
+    run.write_failure(
+        Failure(
+            stage=stage, exit_code=exit_code, reason=reason, seconds=round(seconds, 3), at=now()
+        )
+    )
 
 
 def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manifest:
     pipeline, run = context.pipeline, context.run
     inputs = {name: context.input(name).manifest.digest for name in stage.reads}
-    for name in stage.optional_reads:
+    for name in stage.also_reads(pipeline):
         manifest = run.read_manifest(name)
         if manifest is not None:
             inputs[name] = manifest.digest
-    code = code_version(type(stage).__module__)
+    code = stage.code_version()
 
     def key(state: str) -> str:
         return fingerprint(
@@ -171,10 +212,11 @@ def _compute(
         warnings=outcome.warnings,
         rows_in=outcome.rows_in,
         rows_out=outcome.rows_out,
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=round(outcome.seconds or time.perf_counter() - started, 3),
         started_at=started_at,
         code_version=code,
         inputs=inputs,
+        addresses=outcome.addresses,
     )
     run.write_manifest(manifest)
     if not run.is_local:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from tasks import tracking_records as records
-from tasks.contract import STAGES, Manifest, RunDirectory, StageError
+from tasks.contract import STAGES, Manifest, RunDirectory, StageError, stages_of
 from tasks.environment import Environment
 from tasks.spec import Pipeline
 from tasks.storage import InputCache
@@ -257,7 +257,7 @@ def _close(client: "MlflowClient", mlflow_run: "Run", run: RunDirectory) -> None
     run_id = mlflow_run.info.run_id
     failures = {
         stage: failure
-        for stage in STAGES
+        for stage in stages_of(run)
         if run.read_manifest(stage) is None and (failure := run.read_failure(stage)) is not None
     }
     for stage, failure in failures.items():

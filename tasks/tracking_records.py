@@ -87,6 +87,7 @@ def stage_tags(manifest: Manifest, run: RunDirectory) -> dict[str, str]:
         f"reused.{stage}": manifest.reused_from or "no",
         f"warnings.{stage}": "\n".join(manifest.warnings),
     }
+    tags |= {f"address.{name}": address for name, address in manifest.addresses.items()}
     verdict = run.read_verdict() if stage == "bless" else None
     if verdict is not None:
         tags["blessed"] = str(verdict.blessed).lower()

@@ -1,5 +1,6 @@
 """From a pipeline to its DAG."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, BaseOperator
 
 from tasks.contract import CHECKS
-from tasks.spec import MODEL_STAGES, Pipeline
+from tasks.spec import MODEL_STAGES, Pipeline, after_verdict, in_order
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.outcome import OutcomeOperator
@@ -40,6 +41,7 @@ STAGE_TEXTS = {
     "publish": "the judged model to where the cluster's model servers read it",
     "deploy": "known answers first, then the alias champion",
     "reject": "the champion stays, and why",
+    "publish_data": "the arranged data set, with its card and fingerprint",
     "report": "one page for people",
     "outcome": "fails the run if any stage failed",
 }
@@ -72,7 +74,7 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
         default_args=_default_arguments(pipeline, settings),
     ) as dag:
         _build_tasks(pipeline, settings)
-    dag.doc_md = _doc(pipeline, [name for name in STAGE_TEXTS if name in dag.task_dict])
+    dag.doc_md = _doc(pipeline, dag)
     # Put in last: an operator created after it copies the whole form, and given to DAG it would be
     # checked against its schema at every parse, although the pipeline has been checked. The two
     # were three quarters of the parse time. Airflow hands the form to the tasks when they run.
@@ -125,6 +127,40 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
     for earlier, later in pairwise(blessed):
         earlier >> later
     [blessed[-1], reject] >> report >> outcome
+    if pipeline.publish.dataset is not None:
+        # beside the training: data that passed their checks are published whatever the model does
+        row[PREPARATION.index("validate")] >> stage("publish_data") >> report
+    if pipeline.extra_stages:
+        _add_extra_stages(pipeline, settings, ours=[*row, *checks, bless, *blessed, reject, report])
+
+
+def _add_extra_stages(
+    pipeline: Pipeline, settings: Settings, *, ours: Sequence[BaseOperator]
+) -> None:
+    """Put the extra stages where they belong: before the verdict, unless they come after it."""
+    from trusted_retraining.operators.extra import extra_operator
+
+    operator = extra_operator(settings.runtime_of(pipeline))
+    extras = in_order(pipeline.extra_stages)
+    late = after_verdict(extras)
+    tasks = {task.task_id: task for task in ours}
+    for extra in extras:
+        built: BaseOperator = operator(
+            task_id=extra.name,
+            stage=extra.name,
+            pipeline=pipeline,
+            settings=settings,
+            doc_md=_extra_text(extra.description),
+            pool=GPU_POOL if extra.requests(pipeline.resources).gpu else None,
+            execution_timeout=stage_timeout(pipeline, settings, minutes=extra.timeout_minutes),
+        )
+        tasks[extra.name] = built
+        [tasks[name] for name in extra.after] >> built
+        built >> tasks["report" if extra.name in late else "bless"]
+
+
+def _extra_text(description: str) -> str:
+    return " ".join(description.split()) or "a stage of this pipeline's own"
 
 
 def _operator(runtime: Runtime) -> Any:
@@ -146,28 +182,45 @@ def _deploy(pipeline: Pipeline, settings: Settings) -> BaseOperator:
 
 
 def _default_arguments(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
-    timeout = timedelta(minutes=pipeline.stage_timeout_minutes)
-    if settings.runtime_of(pipeline) != "local":
-        # the stage's own time is the pod's deadline; waiting for a GPU is not part of it
-        waiting = settings.cluster.schedule_timeout_seconds
-        waiting += settings.cluster.startup_timeout_seconds
-        timeout += timedelta(seconds=waiting)
     return {
         "owner": pipeline.owner,
         "retries": pipeline.retries,
         "retry_delay": timedelta(seconds=pipeline.retry_delay_seconds),
         "retry_exponential_backoff": True,
         "max_retry_delay": LONGEST_RETRY_DELAY,
-        "execution_timeout": timeout,
+        "execution_timeout": stage_timeout(pipeline, settings),
     }
+
+
+def stage_timeout(
+    pipeline: Pipeline, settings: Settings, *, minutes: int | None = None
+) -> timedelta:
+    """Return the time after which a stage's task is ended.
+
+    Parameters
+    ----------
+    pipeline, settings : Pipeline, Settings
+        Of the DAG.
+    minutes : int, optional
+        The stage's own; the pipeline's when left out.
+    """
+    timeout = timedelta(minutes=minutes or pipeline.stage_timeout_minutes)
+    if settings.runtime_of(pipeline) != "local":
+        # the stage's own time is the pod's deadline; waiting for a GPU is not part of it
+        waiting = settings.cluster.schedule_timeout_seconds
+        waiting += settings.cluster.startup_timeout_seconds
+        timeout += timedelta(seconds=waiting)
+    return timeout
 
 
 def _first_line(text: str) -> str | None:
     return text.strip().partition("\n")[0].partition(". ")[0] or None
 
 
-def _doc(pipeline: Pipeline, names: list[str]) -> str:
-    stages = "\n".join(f"| `{name}` | {STAGE_TEXTS[name]} |" for name in names)
+def _doc(pipeline: Pipeline, dag: DAG) -> str:
+    own = {extra.name: _extra_text(extra.description) for extra in pipeline.extra_stages}
+    texts = {**STAGE_TEXTS, **{name: text.replace("|", "\\|") for name, text in own.items()}}
+    stages = "\n".join(f"| `{n}` | {text} |" for n, text in texts.items() if n in dag.task_dict)
     return (
         f"### {pipeline.name}\n\n{pipeline.description.strip()}\n\n"
         f"| Stage | What it does |\n| --- | --- |\n{stages}\n\n"

@@ -20,7 +20,8 @@ FORCE = "force"
 """The one parameter that is not a field of the pipeline."""
 
 OF_THE_DAG = (
-    *("name", "description", "tags", "owner", "schedule", "trigger"),
+    *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages"),
+    *("publish.dataset", "publish.report"),
     *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
 )
 """Fields of the pipeline that no run's configuration can change."""

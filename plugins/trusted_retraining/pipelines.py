@@ -61,11 +61,51 @@ def usable_pipelines(settings: Settings) -> tuple[list[Pipeline], list[str]]:
     for pipeline in pipelines:
         try:
             serves_on_cluster(pipeline, settings)
+            check_runtime(pipeline, settings)
         except (SettingError, SpecError) as error:
             errors.append(f"{pipeline.name}: {error}")
         else:
             usable.append(pipeline)
     return usable, errors
+
+
+def check_runtime(pipeline: Pipeline, settings: Settings) -> None:
+    """Refuse what cannot work where the stages run.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        As in its file.
+    settings : Settings
+        The installation's settings.
+
+    Raises
+    ------
+    SettingError
+        Stages are pods, and something is set so that pods cannot work with it.
+    SpecError
+        An extra stage lacks its image or its command, or something is to be published into the
+        file system of a pod.
+    """
+    runtime = settings.runtime_of(pipeline)
+    for extra in pipeline.extra_stages:
+        if runtime == "local" and not extra.command:
+            raise SpecError(
+                f"extra_stages: {extra.name}: with runtime local it needs a command; an image "
+                "alone is for pods"
+            )
+        if runtime != "local" and extra.image is None:
+            raise SpecError(
+                f"extra_stages: {extra.name}: with runtime {runtime} it needs an image; a command "
+                "alone is for one machine"
+            )
+    for name in ("dataset", "report"):
+        section = getattr(pipeline.publish, name)
+        if runtime != "local" and section is not None and "://" not in section.uri:
+            raise SpecError(
+                f"publish.{name}.uri: {section.uri!r} is a folder of the pod, which ends with it; "
+                "give an address such as s3://bucket/prefix"
+            )
 
 
 def serves_on_cluster(pipeline: Pipeline, settings: Settings) -> bool:

@@ -19,6 +19,12 @@ from tasks.contract.errors import (
     StageError,
     is_bad_input,
 )
+from tasks.contract.extra_protocol import (
+    EXTRA_PROTOCOL,
+    command_line,
+    extra_fingerprint,
+    protocol_variables,
+)
 from tasks.contract.filesystem import open_filesystem, storage_errors
 from tasks.contract.hashing import (
     describe_outputs,
@@ -29,6 +35,12 @@ from tasks.contract.hashing import (
     sha256_text,
     stored_tree_sha256,
     tree_sha256,
+)
+from tasks.contract.night import (
+    extras_of,
+    judged_stages,
+    stage_names,
+    stages_of,
 )
 from tasks.contract.records import (
     Failure,
@@ -44,6 +56,7 @@ from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, wri
 
 __all__ = [
     "CHECKS",
+    "EXTRA_PROTOCOL",
     "EX_CONFIG",
     "EX_DATAERR",
     "EX_NOINPUT",
@@ -63,15 +76,22 @@ __all__ = [
     "RunDirectory",
     "StageError",
     "Verdict",
+    "command_line",
     "describe_outputs",
+    "extra_fingerprint",
+    "extras_of",
     "fingerprint",
     "is_bad_input",
+    "judged_stages",
     "now",
     "open_filesystem",
     "outputs_digest",
+    "protocol_variables",
     "run_uri",
     "sha256_file",
     "sha256_text",
+    "stage_names",
+    "stages_of",
     "storage_errors",
     "stored_name",
     "stored_tree_sha256",

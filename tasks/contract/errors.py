@@ -15,10 +15,12 @@ STAGES = (
     "publish",
     "deploy",
     "reject",
+    "publish_data",
     "report",
 )
-"""Every stage of a night, in order; ``deploy`` and ``reject`` exclude each other, and ``publish``
-is there only where a cluster serves the models."""
+"""Every stage of our own, in order; ``deploy`` and ``reject`` exclude each other, ``publish`` is
+there only where a cluster serves the models, and ``publish_data`` only where the pipeline file asks
+for it. A night may hold more: see :func:`tasks.contract.stages_of`."""
 
 CHECKS = ("fairness", "explain", "robustness")
 """Stages that examine the evaluated model, side by side."""

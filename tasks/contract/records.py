@@ -60,6 +60,8 @@ class Manifest(_Record):
         URI of the run that computed this result; None when computed here.
     inputs : dict of str to str
         Stage read to the digest it had.
+    addresses : dict of str to str
+        What the stage put outside of the run, and where: ``report`` to its URI.
     """
 
     stage: str
@@ -77,6 +79,7 @@ class Manifest(_Record):
     code_version: str = ""
     reused_from: str | None = None
     inputs: dict[str, str] = {}
+    addresses: dict[str, str] = {}
 
     def output(self, path: str) -> Output:
         """Return the entry of an output.

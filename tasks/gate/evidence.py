@@ -1,11 +1,12 @@
 """What the stages committed, and whether it belongs together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.contract import CHECKS, STAGES, Failure, Manifest, RuleResult, RunDirectory
 
 JUDGED = STAGES[: STAGES.index("bless")]
-"""Stages that must have succeeded before a model may be blessed."""
+"""Stages of our own that must have succeeded before a model may be blessed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +19,21 @@ class Evidence:
         What was committed, by stage.
     failures : dict of str to Failure
         Why a stage's last attempt failed, by stage.
+    judged : sequence of str
+        Stages that must have succeeded, extra ones too.
     """
 
     manifests: dict[str, Manifest]
     failures: dict[str, Failure]
+    judged: Sequence[str] = JUDGED
 
     @classmethod
-    def read(cls, run: RunDirectory) -> "Evidence":
+    def read(cls, run: RunDirectory, judged: Sequence[str] = JUDGED) -> "Evidence":
         """Collect manifests and failure records of a run; unreadable ones count as absent."""
-        manifests = {name: run.read_manifest(name) for name in JUDGED}
-        failures = {name: run.read_failure(name) for name in JUDGED}
+        manifests = {name: run.read_manifest(name) for name in judged}
+        failures = {name: run.read_failure(name) for name in judged}
         return cls(
+            judged=judged,
             manifests={name: found for name, found in manifests.items() if found is not None},
             failures={name: found for name, found in failures.items() if found is not None},
         )
@@ -58,7 +63,7 @@ def judge_evidence(evidence: Evidence) -> list[RuleResult]:
     An empty list means that the evidence is whole: nothing is said about stages that did well.
     """
     results = []
-    for stage in JUDGED:
+    for stage in evidence.judged:
         problem = _problem(stage, evidence)
         if problem:
             results.append(
@@ -79,7 +84,7 @@ def judge_evidence(evidence: Evidence) -> list[RuleResult]:
 def _problem(stage: str, evidence: Evidence) -> str:
     manifest, failure = evidence.manifests.get(stage), evidence.failures.get(stage)
     if manifest is None and failure is not None:
-        verb = "crashed" if stage in CHECKS else "failed"
+        verb = "crashed" if stage in CHECKS or stage not in STAGES else "failed"
         return f"{stage} {verb}: exit {failure.exit_code}: {failure.reason}"
     if manifest is None:
         return f"{stage} did not run: it committed no manifest"

@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tasks.contract import (
-    STAGES,
     Failure,
     Manifest,
     NoInput,
     RunDirectory,
     Verdict,
+    extras_of,
     open_filesystem,
+    stage_names,
     storage_errors,
 )
 from tasks.contract.filesystem import read_whole
@@ -117,7 +118,10 @@ class RunFacts:
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self.stages = {name: _read_stage(run, name) for name in STAGES}
+        self.extras = {extra.name: extra for extra in extras_of(run)}
+        self.stages = {
+            name: _read_stage(run, name) for name in stage_names(list(self.extras.values()))
+        }
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -152,6 +156,12 @@ class RunFacts:
         # only where a cluster serves; where it failed, deploy has no result either
         if not self.blessed or self.stages["publish"].status == "not run":
             spared.add("publish")
+        publish = self.pipeline.get("publish")
+        if not (isinstance(publish, dict) and publish.get("dataset")):
+            spared.add("publish_data")
+        for name, extra in self.extras.items():
+            if spared & set(extra.after):
+                spared.add(name)
         return spared
 
     @property

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.contract import STAGES, RuleResult
+from tasks.contract import RuleResult
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.reporting.glossary import find_term
@@ -55,8 +55,7 @@ def rules_section(run: RunFacts) -> Section:
 def stages_section(run: RunFacts) -> Section:
     """Return what each stage did and how long it took."""
     rows = []
-    for name in STAGES:
-        stage = run.stages[name]
+    for name, stage in run.stages.items():
         if name == "report" or (stage.status == "not run" and stage not in run.needed):
             continue
         rows.append(_stage_row(stage))

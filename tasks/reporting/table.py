@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from tasks.contract import STAGES, RunDirectory
+from tasks.contract import RunDirectory
 from tasks.environment import Environment
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
@@ -68,21 +68,22 @@ def _painter(colour: bool) -> Painter:
 
 
 def _stage_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> list[str]:
-    lines = [paint(f"  {'stage':<12}{'seconds':>9}  {'how':<10}key figures", "faint")]
-    for name in STAGES:
-        stage = facts.stages[name]
+    # extra stages may have longer names than ours
+    width = max([12, *(len(name) + 1 for name in summary["stages"])])
+    lines = [paint(f"  {'stage':<{width}}{'seconds':>9}  {'how':<10}key figures", "faint")]
+    for name, stage in facts.stages.items():
         if name in facts.spared and stage.status == "not run":
             continue
         outcome = summary["stages"].get(name)
         spent = f"{outcome['seconds']:.1f}" if outcome and not outcome["reused"] else "-"
-        lead = f"  {name:<12}{spent:>9}  {stage.status:<10}"
+        lead = f"  {name:<{width}}{spent:>9}  {stage.status:<10}"
         style = "bad" if stage.status == "failed" else "faint"
         text = stage.failure.reason if stage.failure else key_figures(stage, facts)
         first, *rest = _wrapped(text, WIDTH - len(lead)) or [""]
         if stage.status != "computed":
             lead = lead.replace(stage.status, paint(stage.status, style), 1)
         lines.append(f"{lead}{first}".rstrip())
-        lines += [" " * 35 + line for line in rest[:2]]
+        lines += [" " * (width + 23) + line for line in rest[:2]]
     return lines
 
 
@@ -106,6 +107,12 @@ def key_figures(stage: StageFacts, facts: RunFacts) -> str:
         for name in wanted
         if name in metrics
     ]
+    if stage.name in facts.extras:
+        parts += [
+            f"{name.replace('_', ' ')} {wording.number(value, name=name)}"
+            for name, value in list(metrics.items())[:4]
+            if not name.endswith((".low", ".high"))
+        ]
     if stage.name == "fairness":
         parts += _widest_gap(metrics)
     if stage.name == "robustness":

@@ -6,8 +6,10 @@ from tasks.spec.base import Section, SpecError
 from tasks.spec.custom import Custom
 from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.database import Sql
+from tasks.spec.extra import ExtraStage, after_verdict, in_order
 from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
+from tasks.spec.publishing import Publish, PublishDataset, PublishReport
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
 from tasks.spec.sources import CsvImages, Idx, Source, Synthetic
 from tasks.spec.training import Augmentation, Evaluate, Head, Train
@@ -26,12 +28,16 @@ __all__ = [
     "Deploy",
     "Evaluate",
     "Explain",
+    "ExtraStage",
     "Fairness",
     "Head",
     "Idx",
     "Label",
     "Pipeline",
     "ProtectedAttribute",
+    "Publish",
+    "PublishDataset",
+    "PublishReport",
     "Requests",
     "Resources",
     "Robustness",
@@ -47,7 +53,9 @@ __all__ = [
     "Transform",
     "Trigger",
     "Validate",
+    "after_verdict",
     "apply_overrides",
+    "in_order",
     "load_pipeline",
     "parse_overrides",
 ]

@@ -9,7 +9,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tasks.spec.base import Name, PositiveInt, Section, SpecError, without_password
 from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
+from tasks.spec.extra import ExtraStage, after_verdict, in_order
 from tasks.spec.gate import Blessing, Deploy
+from tasks.spec.publishing import Publish
 from tasks.spec.resources import Resources
 from tasks.spec.sources import Source
 from tasks.spec.training import Evaluate, Train
@@ -76,6 +78,8 @@ class Pipeline(Section):
     robustness: Robustness = Robustness()
     blessing: Blessing = Blessing()
     deploy: Deploy = Deploy()
+    extra_stages: list[ExtraStage] = []
+    publish: Publish = Publish()
     resources: Resources = Resources()
 
     @field_validator("filter")
@@ -103,6 +107,24 @@ class Pipeline(Section):
                 "listed; give a path or an s3:// URI"
             )
         return self
+
+    @model_validator(mode="after")
+    def _extra_stages_fit_in(self) -> "Pipeline":
+        for extra in in_order(self.extra_stages):
+            extra.requests(self.resources)
+        late = after_verdict(in_order(self.extra_stages))
+        for rule in self.blessing.rules:
+            stage = rule.metric.partition(".")[0]
+            if stage in late:
+                raise ValueError(
+                    f"blessing.rules: {rule.metric!r} comes from extra stage {stage!r}, which runs "
+                    "after the verdict; take bless, deploy and reject out of its after"
+                )
+        return self
+
+    def extra_stage(self, name: str) -> ExtraStage | None:
+        """Return the extra stage of that name; None when there is none."""
+        return next((extra for extra in self.extra_stages if extra.name == name), None)
 
     @property
     def watched_uri(self) -> str | None:

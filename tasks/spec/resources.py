@@ -13,7 +13,7 @@ MODEL_STAGES = ("train", "evaluate", "explain", "robustness")
 
 StageName = Literal[
     "ingest", "transform", "filter", "arrange", "validate", "train", "evaluate", "fairness",
-    "explain", "robustness", "bless", "publish", "reject", "report",
+    "explain", "robustness", "bless", "publish", "reject", "publish_data", "report",
 ]  # fmt: skip
 """Stages that run as pods of their own; ``deploy`` is done by Airflow itself on a cluster."""
 

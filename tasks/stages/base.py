@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.code_version import code_version
 from tasks.contract import Manifest, NoInput, RunDirectory
 from tasks.environment import Environment
 from tasks.spec import Pipeline
@@ -20,7 +21,8 @@ class Outcome:
 
     Metrics are named without the stage: the runner puts it in front (``accuracy`` becomes
     ``evaluate.accuracy``). A confidence interval is ``NAME.low`` and ``NAME.high``. Metrics that
-    are not finite are left out, so that a rule on one fails.
+    are not finite are left out, so that a rule on one fails. ``addresses`` says where the stage put
+    something outside of the run. ``seconds`` is for work that began in another process.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -28,6 +30,8 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     rows_in: int | None = None
     rows_out: int | None = None
+    addresses: dict[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 class StageInput:
@@ -126,7 +130,7 @@ class Stage(abc.ABC):
     scratch : tuple of str
         Names in ``out`` that are not outputs and survive a killed attempt (checkpoints).
     mirrored : tuple of str
-        Folders among them that are also kept with a remote run, and so survive a killed pod.
+        Files among them that are also kept with a remote run, and so survive a killed pod.
     uses_tensorflow : bool
         Whether the work needs TensorFlow, which is then imported quietly beforehand.
     reusable : bool
@@ -150,6 +154,10 @@ class Stage(abc.ABC):
     def run(self, context: StageContext) -> Outcome:
         """Do the work: read inputs, write files into ``context.out``, tell the outcome."""
 
+    def also_reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """Return the stages that it reads if they committed anything."""
+        return self.optional_reads
+
     def state(self, context: StageContext) -> str:
         """Return whatever outside the run determines the result, such as the source's listing."""
         return ""
@@ -157,6 +165,10 @@ class Stage(abc.ABC):
     def equivalent_states(self, context: StageContext) -> list[str]:
         """Return further states under which this very result may be reused by a later night."""
         return []
+
+    def code_version(self) -> str:
+        """Return the version of the code that makes the result."""
+        return code_version(type(self).__module__)
 
     def after_commit(self, context: StageContext) -> None:
         """Do what needs this stage's own manifest to stand; not part of the commit."""

@@ -12,6 +12,7 @@ from tasks.contract import (
     RuleResult,
     StageError,
     Verdict,
+    judged_stages,
     sha256_file,
     tree_sha256,
     write_atomically,
@@ -41,8 +42,12 @@ class Bless(Stage):
     def config(self, pipeline: Pipeline) -> Any:
         return pipeline.blessing.model_dump(mode="json")
 
+    def also_reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """Return every stage that counts for the verdict, extra ones too."""
+        return judged_stages(pipeline)
+
     def run(self, context: StageContext) -> Outcome:
-        evidence = Evidence.read(context.run)
+        evidence = Evidence.read(context.run, judged_stages(context.pipeline))
         verdict = self._judge(context, evidence)
         if evidence.model_digest and context.environment.mlflow_uri:
             verdict = self._register(context, evidence, verdict)

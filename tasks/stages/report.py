@@ -2,8 +2,9 @@
 
 import logging
 from typing import Any
+from urllib.parse import quote
 
-from tasks.contract import STAGES
+from tasks.contract import STAGES, stage_names
 from tasks.reporting.page import render_page
 from tasks.reporting.summary import PAGE, read_summary, write_summary
 from tasks.spec import Pipeline
@@ -29,13 +30,31 @@ class Report(Stage):
         """Return nothing: the page is written afresh for every run."""
         return {}
 
+    def also_reads(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """Return every stage before it, extra ones too."""
+        return tuple(name for name in stage_names(pipeline.extra_stages) if name != self.name)
+
     def run(self, context: StageContext) -> Outcome:
         """Write the page."""
         page = render_page(context.run, code_revision=context.environment.code_revision)
         raw = page.encode("utf-8")
         (context.out / PAGE).write_bytes(raw)
         log.info("report: %s/%s (%.1f MB)", context.run.stage_uri("report"), PAGE, len(raw) / 1e6)
-        return Outcome(metrics={"bytes": len(raw)})
+        return Outcome(metrics={"bytes": len(raw)}, addresses=self._publish(context))
+
+    def _publish(self, context: StageContext) -> dict[str, str]:
+        """Put the page where others find it, if the pipeline says so; return its addresses."""
+        options = context.pipeline.publish.report
+        if options is None:
+            return {}
+        from tasks.publishing import Destination
+
+        place = f"{context.pipeline.name}/{context.run.run_id}"
+        destination = Destination(f"{options.uri.rstrip('/')}/{place}")
+        address = destination.replace(PAGE, context.out / PAGE)
+        log.info("report: published as %s", address)
+        browsed = f"{options.browse.rstrip('/')}/{quote(place)}/{PAGE}" if options.browse else ""
+        return {"report": address} | ({"report_page": browsed} if browsed else {})
 
     def after_commit(self, context: StageContext) -> None:
         """Write the run summary, which tells of this stage too."""

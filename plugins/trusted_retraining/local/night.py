@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, RunDirectory, run_uri
+from tasks.contract import EX_CONFIG, EX_USAGE, RunDirectory, run_uri, stages_of
 from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
 from trusted_retraining.local import home, stack_file
 from trusted_retraining.operators import reaper
@@ -125,7 +125,7 @@ def _hold_on_to_life() -> None:
 
 
 def _reasons(run: RunDirectory) -> str:
-    failures = [(stage, run.read_failure(stage)) for stage in STAGES]
+    failures = [(stage, run.read_failure(stage)) for stage in stages_of(run)]
     reasons = [f"{stage}: {failure.reason}" for stage, failure in failures if failure]
     return "; ".join(reasons) or "its stages' lines are above"
 

@@ -1,12 +1,12 @@
 """The last task of a night, which gives the DAG run its state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from tasks.contract import STAGES
+from tasks.contract import stages_of
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory
@@ -36,12 +36,14 @@ class OutcomeOperator(BaseOperator):
         """Read the states of the run's tasks; fail if one of them failed."""
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        failed = _in_order(name for name, state in states.items() if state == "failed")
-        kept_from = _in_order(name for name, state in states.items() if state == "upstream_failed")
+        failed = [name for name, state in states.items() if state == "failed"]
+        kept_from = [name for name, state in states.items() if state == "upstream_failed"]
         if not failed and not kept_from:
             self.log.info("the night ended with a verdict")
             return
         run = run_directory(self.settings, ti.dag_id, ti.run_id)
+        order = stages_of(run)
+        failed, kept_from = _in_order(failed, order), _in_order(kept_from, order)
         reasons: dict[str, list[str]] = {}
         for name in failed:
             failure = run.read_failure(name)
@@ -53,7 +55,7 @@ class OutcomeOperator(BaseOperator):
         raise AirflowFailException(message)
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def _in_order(names: Iterable[str], stages: Sequence[str]) -> list[str]:
     """Sort task names as a night runs them; the first is usually the cause of the others."""
-    order = {name: place for place, name in enumerate(STAGES)}
+    order = {name: place for place, name in enumerate(stages)}
     return sorted(names, key=lambda name: (order.get(name, len(order)), name))
