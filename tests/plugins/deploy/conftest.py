@@ -162,16 +162,25 @@ def write(run: RunDirectory, stage: str, name: str, text: str) -> None:
 
 
 @pytest.fixture
-def deploy(cluster: Any, pipeline: Callable[..., Pipeline]) -> Callable[..., Object]:
-    """Return a function that deploys a night, with these fields of ``deploy``."""
+def operator(cluster: Any, pipeline: Callable[..., Pipeline]) -> Callable[..., DeployOperator]:
+    """Return a function that makes the operator, with these fields of ``deploy``."""
 
-    def run_operator(run: RunDirectory, **fields: Any) -> Object:
-        operator = DeployOperator(
+    def make(**fields: Any) -> DeployOperator:
+        return DeployOperator(
             task_id="deploy",
             pipeline=pipeline(**fields),
             settings=Settings.read(),
             poll_seconds=0.02,
         )
-        return operator.execute({"run_id": run.run_id, "params": {}})
+
+    return make
+
+
+@pytest.fixture
+def deploy(operator: Callable[..., DeployOperator]) -> Callable[..., Object]:
+    """Return a function that deploys a night, with these fields of ``deploy``."""
+
+    def run_operator(run: RunDirectory, **fields: Any) -> Object:
+        return operator(**fields).execute({"run_id": run.run_id, "params": {}})
 
     return run_operator
