@@ -16,11 +16,11 @@ digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 VENV_DONE := .venv/installed-$(call digest,requirements.txt pyproject.toml)
 SERVING_DONE := $(SERVING_VENV)/installed-$(call digest,docker/serving.requirements.txt)
 # exported, and quoted by the shell, so that no value can be anything but one argument
-export PIPELINE SOURCE SET
+export PIPELINE SOURCE SET DATA
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint e2e bench lock images clean
+.PHONY: help setup demo retrain up test lint e2e bench results lock images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a 
 
 bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+results: setup ## the published pipelines, five seeds each, into docs/results.md (ONLY=, DATA=folder)
+	@$(BIN)/python -m benchmarks.published $(ONLY) $(if $(DATA),--data "$$DATA")
 
 lock: $(VENV_DONE) ## compile all locks anew from pyproject.toml and docker/*.in (UPGRADE=: keep versions)
 	@docker/lock $(BIN)/uv $(UPGRADE)

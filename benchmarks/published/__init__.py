@@ -1,0 +1,1 @@
+"""The four published pipelines, run for real, beside what their authors published."""

@@ -1,0 +1,84 @@
+"""Nights of the experiments, and the file that keeps what became of them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.nights import REPOSITORY, environment
+from benchmarks.published.experiments import Experiment
+
+FILE = Path(__file__).with_name("runs.json")
+Run = dict[str, Any]
+
+
+def read() -> list[Run]:
+    """Return the runs that are kept."""
+    return list(json.loads(FILE.read_text())) if FILE.exists() else []
+
+
+def keep(run: Run) -> None:
+    """Keep a run in place of an earlier one of the same experiment and seed."""
+    identity = (run["experiment"], run["seed"])
+    others = [one for one in read() if (one["experiment"], one["seed"]) != identity]
+    runs = sorted([*others, run], key=lambda one: (one["experiment"], one["seed"]))
+    FILE.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+def run(experiment: Experiment, seed: int, *, data: Path, state: Path) -> Run:
+    """Run one night and return what became of it.
+
+    Raises
+    ------
+    RuntimeError
+        The night came to no verdict; its last lines are told.
+    """
+    settings = {
+        name: value.format(data=data) if isinstance(value, str) else value
+        for name, value in experiment.settings.items()
+    } | {"train.seed": seed}
+    assignments = [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
+    started = time.perf_counter()
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "trusted_retraining.local.night", experiment.pipeline),
+            *("--source", str(data / experiment.source), *assignments),
+        ],
+        cwd=REPOSITORY,
+        env=environment(state),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"{experiment.name}, seed {seed}: {process.stdout[-2000:]}")
+    last = json.loads((state / "last-run.json").read_text())
+    return {
+        "experiment": experiment.name,
+        "seed": seed,
+        "revision": _revision(),
+        "seconds": round(seconds, 1),
+        "stages": {
+            name: stage["seconds"]
+            for name, stage in last["stages"].items()
+            if not stage["reused"] and stage["seconds"] is not None
+        },
+        "blessed": last["blessed"],
+        "refused_by": [rule["metric"] for rule in last["rules"] if not rule["passed"]],
+        "metrics": last["metrics"],
+        "report": last["report"],
+    }
+
+
+def _revision() -> str:
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    return answer.stdout.strip() or "unknown"
