@@ -1,12 +1,7 @@
 """A night of the demo on S3 with PostgreSQL behind MLflow, against the same night on local disk."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,36 +30,6 @@ PIPELINE = apply_overrides(
 )
 BEFORE = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate", *CHECKS)
 SPEED = ("train.images_per_second",)
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """A PostgreSQL of our own: Debian's package, a cluster in a folder, a port on loopback."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
-    binaries = Path(found[-1]) if found else Path(shutil.which("initdb") or "none").parent
-    if not (binaries / "initdb").exists():
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    # it refuses to run as root
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if user:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = folder / "data"
-
-    def call(*words):
-        subprocess.run(words, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)
-
-    call(binaries / "initdb", "-D", data, "-U", "mlflow", "-A", "trust", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    call(binaries / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
-    finally:
-        call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def night(root, environment):

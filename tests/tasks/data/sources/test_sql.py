@@ -1,0 +1,408 @@
+"""Databases are read, never written, and their credentials are told to nobody."""
+
+import json
+import logging
+import resource
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from tasks.contract import BadConfig, BadInput, NoInput, RunDirectory, StageError
+from tasks.data.database import select
+from tasks.data.ingest import Summary, ingest
+from tasks.data.sources import open_source
+from tasks.environment import Environment
+from tasks.runner import run_stage
+from tasks.spec import Pipeline, Sql
+from tasks.stages import load_stage
+
+Encode = Callable[..., bytes]
+
+SECRET = "s3cr3t/@pass"  # noqa: S105
+ROWS = [
+    (1, "a.png", "COVID-19", "F", 51.5, "2020-03-01"),
+    (2, "sub/b.png", "100% normal", None, None, None),
+    (3, "gone.png", " ", "M", 30.0, "2020-03-02"),
+    (4, None, "COVID-19", "M", 31.0, None),
+]
+QUERY = "SELECT image, finding, sex, age, id FROM films WHERE finding LIKE '%' ORDER BY id"
+
+
+@pytest.fixture
+def images(tmp_path: Path, image_bytes: Encode) -> Path:
+    root = tmp_path / "films"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.png").write_bytes(image_bytes(1))
+    (root / "sub/b.png").write_bytes(image_bytes(2))
+    return root
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "films.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE films (id, image, finding, sex, age, taken)")
+        connection.executemany("INSERT INTO films VALUES (?, ?, ?, ?, ?, ?)", ROWS)
+    connection.close()
+    return path
+
+
+def source(images: Path | str, **fields: Any) -> Sql:
+    return Sql.model_validate(
+        {"query": QUERY, "images": str(images), "max_missing": 1, "max_quarantined": 1, **fields}
+    )
+
+
+def take_in(spec: Sql, tmp_path: Path) -> tuple[Summary, pd.DataFrame]:
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    summary = ingest(open_source(spec), out, scratch=tmp_path / "scratch")
+    return summary, pd.read_parquet(out / "metadata.parquet")
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 10_000])
+def test_a_query_gives_metadata_and_images(
+    database: Path, images: Path, tmp_path: Path, chunk_rows: int
+) -> None:
+    spec = source(images, address=f"sqlite:///{database}", chunk_rows=chunk_rows)
+    summary, table = take_in(spec, tmp_path)
+    assert list(table.columns[:5]) == ["image", "finding", "sex", "age", "id"]
+    assert table["finding"].fillna("").tolist() == ["COVID-19", "100% normal", "", "COVID-19"]
+    assert table["age"].fillna("").tolist() == ["51.5", "", "30.0", "31.0"]
+    assert table["id"].tolist() == ["1", "2", "3", "4"]
+    assert table["image_status"].tolist() == ["ok", "ok", "missing", "missing"]
+    assert (tmp_path / "out/images/sub/b.png").samefile(images / "sub/b.png")
+    assert summary.usable == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("{root}/a.png", "ok"),
+        ("file://{root}/a.png", "ok"),
+        ("file://{root}/%61.png", "ok"),
+        ("a.png", "ok"),
+        ("{root}/../secret.png", "outside"),
+        ("../secret.png", "outside"),
+        ("/etc/passwd", "outside"),
+        ("file:///etc/passwd", "outside"),
+        ("{root}-other/a.png", "outside"),
+        ("http://169.254.169.254/latest/meta-data", "outside"),
+        ("s3://other/a.png", "outside"),
+        ("file:a.png", "missing"),
+        ("a.png\0", "outside"),
+    ],
+)
+def test_an_image_is_found_by_path_or_address_and_only_below_the_folder(
+    images: Path, image_bytes: Encode, tmp_path: Path, name: str, status: str
+) -> None:
+    (tmp_path / "secret.png").write_bytes(image_bytes(9))
+    (tmp_path / "films-other").mkdir()
+    (tmp_path / "films-other/a.png").write_bytes(image_bytes(9))
+    path = tmp_path / "names.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE films (image)")
+        values = [("sub/b.png",), (name.replace("{root}", str(images)),)]
+        connection.executemany("INSERT INTO films VALUES (?)", values)
+    connection.close()
+    spec = source(images, address=f"sqlite:///{path}", query="SELECT image FROM films")
+    open_source(spec).state()
+    _, table = take_in(spec, tmp_path)
+    assert table.loc[1, "image_status"] == status
+    assert (tmp_path / "out/images/a.png").exists() == (status == "ok")
+
+
+def test_images_are_fetched_from_a_web_server_and_from_no_other(
+    database: Path, images: Path, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            asked.append(str(arguments[1]))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(images.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        with sqlite3.connect(database) as connection:
+            connection.execute(
+                "UPDATE films SET image = ? WHERE id = 1", [f"{address}/films/a.png"]
+            )
+            connection.execute("UPDATE films SET image = ? WHERE id = 3", [f"{address}/secret.png"])
+        connection.close()
+        spec = source(f"{address}/films", address=f"sqlite:///{database}")
+        _, table = take_in(spec, tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert table["image_status"].tolist() == ["ok", "ok", "outside", "missing"]
+    assert table["image_id"].tolist()[:2] == ["a.png", "sub/b.png"]
+    assert not [line for line in asked if "secret" in line]
+
+
+def test_the_state_changes_with_rows_and_images_and_not_with_their_order(
+    database: Path, images: Path, image_bytes: Encode
+) -> None:
+    def state(query: str = QUERY) -> str:
+        return open_source(source(images, address=f"sqlite:///{database}", query=query)).state()
+
+    first = state()
+    assert state(QUERY.replace("ORDER BY id", "ORDER BY id DESC")) == first
+    (images / "unnamed.png").write_bytes(image_bytes(5))
+    assert state() == first
+    (images / "a.png").write_bytes(image_bytes(6, size=30))
+    second = state()
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE films SET sex = 'M' WHERE id = 2")
+    connection.close()
+    assert len({first, second, state()}) == 3
+
+
+def test_a_version_query_takes_the_place_of_reading_the_rows(database: Path, images: Path) -> None:
+    spec = source(
+        images,
+        address=f"sqlite:///{database}",
+        query="SELECT image FROM no_such_table",
+        version_query="SELECT count(*), max(id) FROM films",
+    )
+    assert json.loads(open_source(spec).state()) == [["4", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT * FROM film", "no such table: film"),
+        ("SELECT finding FROM films", r"gives no column 'image' \(source.image_column\); its colu"),
+        ("SELECT image, sex, sex FROM films", "gives column 'sex' more than once; use AS"),
+        ("SELECT image, x'00ff' AS pixels FROM films", "column 'pixels' holds bytes"),
+        ("WITH x AS (SELECT 1) INSERT INTO films(id) SELECT 9", "readonly database"),
+    ],
+)
+def test_a_query_that_is_wrong_is_named(
+    database: Path, images: Path, tmp_path: Path, query: str, message: str
+) -> None:
+    spec = source(images, address=f"sqlite:///{database}", query=query)
+    with pytest.raises((BadConfig, BadInput), match=message) as error:
+        take_in(spec, tmp_path)
+    assert "\n" not in str(error.value)
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM films").fetchone() == (4,)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query": "DELETE FROM films"}, "must be one SELECT"),
+        ({"query": "SELECT 1; DROP TABLE films"}, "must be one statement"),
+        ({"version_query": "VACUUM"}, "must be one SELECT"),
+        ({}, "give address or address_env, one of them"),
+        ({"address": "sqlite:///x", "address_env": "FILMS"}, "one of them"),
+        ({"address": "films.db"}, "is no SQLAlchemy address"),
+        ({"address_env": "films"}, "should match pattern"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_the_pipeline_file(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        source("films", **fields)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://films:secret@db/films",
+        "postgresql://films:se/cr@et@db/films",
+        "postgresql://:secret@db/films",
+        "postgresql://db/films?user=films&password=secret",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret",
+    ],
+)
+def test_a_password_in_the_pipeline_file_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="holds a password; put the whole address into"):
+        source("films", address=address)
+
+
+def test_a_trailing_semicolon_is_nobodys_fault() -> None:
+    spec = source("films", address="sqlite:///x", query=" select image from films ;\n")
+    assert spec.query == "select image from films"
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, images: Path) -> None:
+    path = tmp_path / "absent.db"
+    for address in (f"sqlite:///{path}", f"sqlite:///file:{path}?uri=true", "sqlite://"):
+        with pytest.raises(NoInput, match=r"SQLite file .* does not exist"):
+            open_source(source(images, address=address)).state()
+    assert not path.exists()
+
+
+def test_addresses_that_cannot_be_used_are_told_without_their_text(
+    monkeypatch: pytest.MonkeyPatch, images: Path
+) -> None:
+    def told(value: str | None) -> str:
+        monkeypatch.setenv("FILMS", value or "")
+        with pytest.raises(BadConfig) as error:
+            open_source(source(images, address_env="FILMS")).state()
+        # what a driver said would be shown above it otherwise
+        assert error.value.__context__ is None or error.value.__suppress_context__
+        return str(error.value)
+
+    assert "variable FILMS is not set" in told(None)
+    assert "is no SQLAlchemy address" in (message := told(f"films:{SECRET}@db"))
+    assert SECRET not in message
+    assert "driver of 'postgres+none' is not installed" in told("postgres+none://films:x@db/films")
+    assert "postgresql+psycopg2" in told("oracle+oracledb://films:x@db/films")
+
+
+@pytest.fixture(scope="module")
+def server(postgres: str) -> Iterator[tuple[str, sa.Engine]]:
+    """Address of a role with a password, which may write; and an engine of the owner."""
+    owner = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with owner.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE films LOGIN SUPERUSER PASSWORD '{SECRET}'")
+        table = sa.text(
+            "CREATE TABLE films AS SELECT n AS id, 'n' || n || '.png' AS image, "
+            "'finding' || n % 3 AS finding, n % 2 = 0 AS smoker, 0.5::numeric * n AS dose, "
+            "timestamp '2020-03-01 12:00' + n * interval '1 day' AS taken "
+            "FROM generate_series(1, 2500) n"
+        )
+        connection.execute(table)
+    url = sa.make_url(postgres).set(username="films", password=SECRET)
+    yield url.render_as_string(hide_password=False), owner
+    with owner.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE films")
+        connection.exec_driver_sql("DROP ROLE films")
+    owner.dispose()
+
+
+@pytest.fixture
+def films(
+    server: tuple[str, sa.Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Sql]:
+    address, _ = server
+    monkeypatch.setenv("FILMS_DATABASE", address)
+    (tmp_path / "films").mkdir()
+
+    def make(**fields: Any) -> Sql:
+        query = "SELECT * FROM films WHERE image LIKE '%.png' ORDER BY id"
+        defaults = {"address_env": "FILMS_DATABASE", "query": query, "chunk_rows": 1000}
+        return source(tmp_path / "films", **{**defaults, **fields})
+
+    return make
+
+
+def test_a_postgresql_is_read_in_chunks(films: Callable[..., Sql]) -> None:
+    spec = films()
+    with select(spec, spec.query) as (columns, chunks):
+        sizes = [len(chunk) for chunk in chunks]
+    assert columns == ["id", "image", "finding", "smoker", "dose", "taken"]
+    assert sizes == [1000, 1000, 500]
+
+
+@pytest.mark.timeout(60)
+def test_a_large_result_never_lies_in_memory_as_a_whole(films: Callable[..., Sql]) -> None:
+    # a client-side cursor would fetch all of it before it gave the first row
+    spec = films(
+        query="WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 20000000) "
+        "SELECT 'x' AS image, repeat('y', 1000) AS note FROM t"
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with select(spec, spec.query) as (_, chunks):
+        assert [len(next(chunks)) for _ in range(50)] == [1000] * 50
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 30 * 1024
+
+
+def test_rows_of_a_postgresql_become_a_table(
+    films: Callable[..., Sql], tmp_path: Path, image_bytes: Encode
+) -> None:
+    for number in (1, 2):
+        (tmp_path / f"films/n{number}.png").write_bytes(image_bytes(number))
+    summary, table = take_in(films(), tmp_path)
+    assert (summary.rows, summary.usable) == (2500, 2)
+    row = table.loc[1, ["id", "finding", "smoker", "dose", "taken"]].tolist()
+    assert row == ["2", "finding2", "true", "1.0", "2020-03-03T12:00:00"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "WITH gone AS (DELETE FROM films RETURNING *) SELECT * FROM gone",
+        "SELECT nextval('counter') AS image",
+    ],
+)
+def test_a_postgresql_is_never_written_to(
+    films: Callable[..., Sql], server: tuple[str, sa.Engine], query: str
+) -> None:
+    _, owner = server
+    with owner.connect() as connection:
+        connection.exec_driver_sql("CREATE SEQUENCE IF NOT EXISTS counter")
+    with pytest.raises(BadConfig, match=r"read-only transaction|must not contain data-modifying"):
+        open_source(films(query=query)).state()
+    with owner.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM films").scalar() == 2500
+
+
+def test_what_a_read_only_transaction_lets_through_is_rolled_back(
+    films: Callable[..., Sql], server: tuple[str, sa.Engine]
+) -> None:
+    _, owner = server
+    open_source(films(query="SELECT lo_create(0)::text AS image")).state()
+    with owner.connect() as connection:
+        left = connection.exec_driver_sql("SELECT count(*) FROM pg_largeobject_metadata").scalar()
+        assert left == 0
+
+
+def test_credentials_reach_no_error_manifest_or_log(
+    films: Callable[..., Sql],
+    server: tuple[str, sa.Engine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    image_bytes: Encode,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    address, _ = server
+    quoted = str(sa.make_url(address).render_as_string(hide_password=False)).split("films:")[1]
+    forms = [SECRET, quoted.split("@")[0]]
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "films/n1.png").write_bytes(image_bytes(1))
+    (tmp_path / "films/n2.png").write_bytes(image_bytes(2))
+    pipeline = Pipeline.model_validate(
+        {
+            "name": "films",
+            "source": films().model_dump(mode="json"),
+            "label": {"column": "finding"},
+        }
+    )
+    environment = Environment(
+        mlflow_uri="",
+        serving_root=tmp_path / "served",
+        serving_python=tmp_path / "python",
+        server_url="",
+        code_revision="",
+    )
+    run = RunDirectory(str(tmp_path / "root/films/runs/one"))
+    stage = load_stage("ingest")
+    run_stage(stage, pipeline=pipeline, run=run, environment=environment)
+    wrong = address.replace("films:", "films:wrong")
+    for value in (wrong, address.replace("127.0.0.1", "no-such-host.invalid"), f"{address}_none"):
+        monkeypatch.setenv("FILMS_DATABASE", value)
+        run = RunDirectory(str(tmp_path / "root/films/runs/two"))
+        with pytest.raises(StageError, match=r"postgresql database 'postgres.* a retry may help"):
+            run_stage(stage, pipeline=pipeline, run=run, environment=environment)
+    kept = [path.read_bytes() for path in (tmp_path / "root").rglob("*") if path.is_file()]
+    texts = [caplog.text, *(content.decode("latin-1") for content in kept)]
+    assert len(kept) > 5 and any("postgresql database" in text for text in texts)
+    for form in forms:
+        assert not [text for text in texts if form in text]
