@@ -28,6 +28,9 @@ _CREDENTIALS = {"storage": "AWS_", "mlflow": "MLFLOW_"}
 GRACE_SECONDS = 5.0
 """Time that a program has to end itself once it is told to."""
 
+MINUTE = 60.0
+"""Seconds."""
+
 _LINE_BYTES = 8192
 
 
@@ -71,7 +74,7 @@ def run_command(extra: ExtraStage, exchange: Exchange, *, pipeline: Pipeline, ru
     variables = _variables(extra, exchange, pipeline=pipeline, run_id=run_id)
     minutes = extra.timeout_minutes or pipeline.stage_timeout_minutes
     log.info("%s: running %s", extra.name, words[0])
-    exit_code, last, late = _run(words, variables, seconds=60.0 * minutes)
+    exit_code, last, late = _run(words, variables, seconds=MINUTE * minutes)
     if late:
         raise StageError(f"took longer than timeout_minutes, {minutes}")
     if exit_code:
@@ -130,8 +133,8 @@ def _run(
     timer.daemon = True
     timer.start()
     last = ""
+    assert process.stdout is not None  # noqa: S101
     try:
-        assert process.stdout is not None  # noqa: S101
         while raw := process.stdout.readline(_LINE_BYTES):
             line = raw.decode("utf-8", "replace").rstrip()
             log.info("%s", line)
@@ -141,6 +144,7 @@ def _run(
         # also when this very process is told to end, or the program left others behind
         timer.cancel()
         _end(process)
+        process.stdout.close()
     return exit_code if exit_code >= 0 else 128 - exit_code, last, late.is_set()
 
 

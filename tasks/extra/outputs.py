@@ -125,10 +125,10 @@ def read_metrics(folder: Path, *, stage: str) -> tuple[dict[str, float], list[st
 
 
 def _number(name: str, value: Any, stage: str) -> float:
-    if not _NAME.fullmatch(name) or name.startswith(f"{stage}."):
+    if not _NAME.fullmatch(name):
         raise BadInput(
             f"{stage}: {METRICS}: {name[:60]!r} is not the name of a metric: letters, digits and "
-            f"_.-:/ and not {stage}. in front, which is added"
+            f"_.-:/, at most 200"
         )
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadInput(f"{stage}: {METRICS}: {name}: {str(value)[:60]!r} is not a number")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.contract import STAGES, RunDirectory, now
 from tasks.reporting import wording
 from tasks.reporting.data_sections import data_section
+from tasks.reporting.extra_sections import extra_section
 from tasks.reporting.facts import RunFacts
 from tasks.reporting.lineage import lineage_section, shipped_pipeline_file
 from tasks.reporting.model_sections import evaluation_section, training_section
@@ -86,6 +87,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         _built("fairness", "Fairness", fairness_section, facts),
         _built("explanations", "Explanations", explanations_section, facts),
         _built("robustness", "Adversarial robustness", robustness_section, facts),
+        *([_built("extra", "Extra stages", extra_section, facts)] if facts.extras else []),
         _built("warnings", "Warnings", warnings_section, facts),
         _built("lineage", "Lineage", lineage, facts),
     ]

@@ -26,11 +26,16 @@ _SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SAFE_LOADER):  # type: ignore[misc]
-    """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen."""
+    """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen.
+
+    A key such as ``on`` is a word, as in YAML 1.2; to YAML 1.1 it is the value true.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(

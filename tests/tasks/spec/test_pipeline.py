@@ -15,6 +15,16 @@ def pipeline() -> Pipeline:
     return Pipeline.model_validate(MINIMAL)
 
 
+def test_a_rule_on_an_interval_is_written_as_in_the_documents(tmp_path: Path) -> None:
+    path = tmp_path / "films.yaml"
+    rule = "{metric: evaluate.accuracy, min: 0.5, on: interval}"
+    path.write_text(
+        "name: films\nsource: {kind: synthetic}\nlabel: {column: finding}\n"
+        f"blessing: {{rules: [{rule}]}}\n"
+    )
+    assert load_pipeline(path).blessing.rules[0].on == "interval"
+
+
 def test_json_text_is_read_back_unchanged(pipeline: Pipeline) -> None:
     assert load_pipeline(pipeline.to_json()) == pipeline
 
