@@ -14,7 +14,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
-BENCHMARKS = ("parse", "overhead", "no_new_data", "training", "lime", "pgd")
+BENCHMARKS = ("parse", "overhead", "no_new_data", "training", "lime", "pgd", "pod_overhead")
 
 
 def main(chosen: list[str]) -> int:
@@ -31,7 +31,8 @@ def main(chosen: list[str]) -> int:
         started = time.perf_counter()
         rows = run(name)
         seconds = time.perf_counter() - started
-        print(f"{name}: {'failed' if rows is None else 'done'} after {seconds:.0f} s", flush=True)
+        outcome = "failed" if rows is None else "done" if rows else "skipped"
+        print(f"{name}: {outcome} after {seconds:.0f} s", flush=True)
         results[name] = {"rows": rows or [], "seconds": round(seconds, 1), "failed": rows is None}
         code |= rows is None or not all(row["passed"] for row in rows)
     RESULTS.write_text(json.dumps({"machine": machine(), "benchmarks": results}, indent=1) + "\n")
@@ -40,7 +41,8 @@ def main(chosen: list[str]) -> int:
 
 
 def run(name: str) -> list[dict[str, Any]] | None:
-    """Return a benchmark's rows; None when it failed, after its last lines."""
+    """Return a benchmark's rows: None when it failed, after its last lines; none when it cannot run
+    here, after its reason."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         process = subprocess.run(
@@ -53,7 +55,10 @@ def run(name: str) -> list[dict[str, Any]] | None:
         if not out.exists():
             print(process.stdout[-2000:])
             return None
-        return list(json.loads(out.read_text()))
+        rows = list(json.loads(out.read_text()))
+        if not rows:
+            print(process.stdout.partition("\n")[0])
+        return rows
 
 
 def machine() -> dict[str, Any]:

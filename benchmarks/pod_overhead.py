@@ -1,0 +1,225 @@
+"""A stage as a pod through the operator, against the same image run directly.
+
+Directly, twice: the very same pod put to the cluster by hand and watched, and its container alone,
+as the kubelet clocks it. The stage is a real one, ``ingest`` of a few rows, in the image ``tasks``,
+with S3 and MLflow on this machine. Airflow's own time is measured by ``overhead``.
+
+Needs a cluster in KUBECONFIG whose nodes have the image (TEST_TASKS_IMAGE) and reach this machine
+(TEST_CLUSTER_HOST); without one it says so, and there are no rows.
+
+    python benchmarks/pod_overhead.py --out pod_overhead.json
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[0] = str(REPOSITORY)
+
+ROUNDS = 4
+CHANGES = {
+    "source.rows": 120,
+    "resources.data": {"gpu": 0, "cpu": "100m", "memory": "1Gi", "ephemeral_storage": "256Mi",
+                       "shared_memory": "16Mi"},
+}  # fmt: skip
+MOST_SECONDS = 6.0
+"""What operator and cluster may take together beyond the container's own time."""
+
+
+def main() -> int:
+    """Measure; exit code 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="JSON file for the rows")
+    options = parser.parse_args()
+    missing = problem()
+    if missing:
+        print(f"skipped: {missing}")
+    rows = [] if missing else measure()
+    text = json.dumps(rows, indent=1)
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+    return 0 if all(row["passed"] for row in rows) else 1
+
+
+def problem() -> str | None:
+    """Return why it cannot be measured here; None when it can."""
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG is not set: it names the cluster on which pods are timed"
+    answer = subprocess.run(
+        ["kubectl", "get", "nodes", "--request-timeout=20s"], capture_output=True, text=True
+    )
+    return f"the cluster does not answer: {answer.stderr.strip()}" if answer.returncode else None
+
+
+def measure() -> list[dict[str, Any]]:
+    """Return the rows."""
+    with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as namespace:
+        run_operator("warm-up")
+        bare, alone, through = [], [], []
+        for number in range(ROUNDS):
+            pod_seconds, container_seconds = run_by_hand(namespace, f"bare-{number}")
+            bare.append(pod_seconds)
+            alone.append(container_seconds)
+            through.append(run_operator(f"operator-{number}"))
+    ours, pod, container = (statistics.mean(seconds) for seconds in (through, bare, alone))
+    detail = {
+        "rounds": ROUNDS,
+        "operator": through,
+        "pod_by_hand": bare,
+        "container": alone,
+        "overhead_seconds": ours - container,
+        "of_which_cluster": pod - container,
+        "of_which_operator": ours - pod,
+    }
+    within = ours - container <= MOST_SECONDS
+    return [
+        row("stage as pod against its container alone", ours, container, detail)
+        | {"target": f"<= {MOST_SECONDS:g} s more", "passed": within},
+        row("stage as pod against the same pod by hand", ours, pod, {}),
+    ]
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[str]:
+    """Serve S3 and MLflow to pods, point the settings to them, and yield a namespace of our own."""
+    from tests.cluster.images import TASKS
+    from tests.cluster.services import BUCKET, CREDENTIALS, serve
+
+    namespace = f"bench-{uuid.uuid4().hex[:6]}"
+    with serve(folder) as services:
+        settings = {
+            "RUNTIME": "kubernetes",
+            "NAMESPACE": namespace,
+            "STORAGE_ROOT": f"s3://{BUCKET}/runs",
+            "STORAGE_SECRET": "storage",
+            "MLFLOW_URI": services.mlflow,
+            "TASKS_IMAGE": TASKS,
+            "NODE_SELECTOR": "{}",
+        }
+        account = {
+            "conn_type": "aws",
+            "login": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            "password": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            "extra": {
+                "endpoint_url": services.s3,
+                "region_name": CREDENTIALS["AWS_DEFAULT_REGION"],
+            },
+        }
+        os.environ |= {f"AIRFLOW__TRUSTED_RETRAINING__{name}": v for name, v in settings.items()}
+        os.environ |= {
+            "TRUSTED_RETRAINING_STATE": str(folder),
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(account),
+            "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes"}',
+        }
+        from trusted_retraining.local import home
+
+        home.enter(folder)
+        secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
+        kubectl("create", "namespace", namespace)
+        try:
+            kubectl(
+                *("-n", namespace, "create", "secret", "generic", "storage"),
+                *(f"--from-literal={name}={value}" for name, value in secret.items()),
+            )
+            yield namespace
+        finally:
+            kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def run_operator(run_id: str) -> float:
+    """Run the stage as Airflow's worker does; return the seconds."""
+    operator, context = operator_of(run_id)
+    started = time.perf_counter()
+    operator.execute(context)
+    return time.perf_counter() - started
+
+
+def run_by_hand(namespace: str, run_id: str) -> tuple[float, float]:
+    """Put the same pod to the cluster and watch it; return its seconds and its container's."""
+    operator, context = operator_of(run_id)
+    api = operator.client
+    from kubernetes import watch
+
+    pod = operator.build_pod_request_obj(context)
+    started = time.perf_counter()
+    name = api.create_namespaced_pod(namespace, pod).metadata.name
+    found = None
+    for event in watch.Watch().stream(
+        api.list_namespaced_pod,
+        namespace,
+        field_selector=f"metadata.name={name}",
+        timeout_seconds=120,
+    ):
+        found = event["object"]
+        if found.status.phase in ("Succeeded", "Failed"):
+            break
+    seconds = time.perf_counter() - started
+    if found is None or found.status.phase != "Succeeded":
+        raise RuntimeError(f"pod {name}: {found and found.status}")
+    ended = found.status.container_statuses[0].state.terminated
+    api.delete_namespaced_pod(name, namespace)
+    return seconds, (ended.finished_at - ended.started_at).total_seconds()
+
+
+def operator_of(run_id: str) -> tuple[Any, dict[str, Any]]:
+    """Return the operator of the stage and what Airflow would hand to it."""
+    from tasks.spec import apply_overrides, load_pipeline
+    from trusted_retraining.operators.pod import StagePodOperator
+    from trusted_retraining.settings import Settings
+
+    pipeline = load_pipeline(REPOSITORY / "dags/pipelines/demo.yaml")
+    operator = StagePodOperator(
+        task_id="ingest",
+        stage="ingest",
+        pipeline=apply_overrides(pipeline, CHANGES),
+        settings=Settings.read(),
+    )
+    ti = SimpleNamespace(
+        dag_id="demo",
+        task_id="ingest",
+        run_id=run_id,
+        map_index=-1,
+        try_number=1,
+        start_date=datetime.now(UTC),
+        xcom_push=lambda key, value: None,
+    )
+    dag = SimpleNamespace(dag_id="demo")
+    context = {"ti": ti, "run_id": run_id, "params": {"force": True}, "dag": dag}
+    return operator, context | {"task_state_store": None}
+
+
+def kubectl(*words: str) -> str:
+    """Run kubectl and return what it says."""
+    return subprocess.run(["kubectl", *words], capture_output=True, text=True, check=True).stdout
+
+
+def row(name: str, ours: float, plain: float, detail: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the results."""
+    return {
+        "name": name,
+        "ours": ours,
+        "plain": plain,
+        "ratio": ours / plain,
+        "unit": "s",
+        "target": None,
+        "passed": True,
+        "detail": detail,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
