@@ -144,6 +144,28 @@ class FairFace(Section):
     """Share of the rows whose image may be absent before the night is stopped."""
 
 
+class Parquet(Section):
+    """A Parquet table with the images in a column, or with paths of images beside it."""
+
+    kind: Literal["parquet"] = "parquet"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder, archive or single ``.parquet`` file: a path, an s3:// URI, or http(s) address (of an
+    archive or a single file)."""
+    table: str = "metadata.parquet"
+    """Table inside the source: a file, or a folder of ``.parquet`` files that are read in the order
+    of their names; not asked of a single file."""
+    image_column: str = "image"
+    """Column of the images: the bytes of the files, a struct of ``bytes`` and ``path`` as Hugging
+    Face's data sets have, or paths inside ``images``."""
+    images: str = "images"
+    """Folder inside the source of images that are given as paths."""
+    max_quarantined: Fraction = 0.1
+    """Share of the images found that may fail verification before the night is stopped."""
+    max_missing: Fraction = 0.1
+    """Share of the rows whose image may be absent before the night is stopped."""
+
+
 Source = Annotated[
     CsvImages
     | Idx
@@ -151,6 +173,7 @@ Source = Annotated[
     | ClassFolders
     | Cifar10
     | FairFace
+    | Parquet
     | CloudAnnotations
     | Coco
     | Sql

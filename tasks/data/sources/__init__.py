@@ -12,12 +12,22 @@ from tasks.data.sources.csv_images import CsvImagesReader
 from tasks.data.sources.custom import CustomReader
 from tasks.data.sources.fairface import FairFaceReader
 from tasks.data.sources.idx import IdxReader
+from tasks.data.sources.parquet import ParquetReader
 from tasks.data.sources.sql import SqlReader
 from tasks.data.sources.synthetic import SyntheticReader
 from tasks.spec.annotations import CloudAnnotations, Coco
 from tasks.spec.custom import Custom
 from tasks.spec.database import Sql
-from tasks.spec.sources import Cifar10, ClassFolders, CsvImages, FairFace, Idx, Source, Synthetic
+from tasks.spec.sources import (
+    Cifar10,
+    ClassFolders,
+    CsvImages,
+    FairFace,
+    Idx,
+    Parquet,
+    Source,
+    Synthetic,
+)
 
 __all__ = ["Contents", "SourceReader", "SourceRow", "open_source"]
 
@@ -30,6 +40,7 @@ _READERS: dict[type, Callable[[Any], SourceReader]] = {
     Custom: CustomReader,
     FairFace: FairFaceReader,
     Idx: IdxReader,
+    Parquet: ParquetReader,
     Sql: SqlReader,
     Synthetic: SyntheticReader,
 }
