@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, BadConfig, RunDirectory, StageError
+from tasks.credentials import MaskingFormatter
 from tasks.environment import Environment
 from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
 
@@ -19,7 +20,9 @@ log = logging.getLogger("tasks")
 def main(arguments: list[str] | None = None) -> int:
     """Run a stage; return 0 when done, 64-78 for bad input, any other code to be retried."""
     # what libraries announce would bury the progress lines
-    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(MaskingFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     log.setLevel(os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"))
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
@@ -104,6 +107,13 @@ def _print_reference(_: argparse.Namespace) -> int:
     return 0
 
 
+def _print_components(_: argparse.Namespace) -> int:
+    from tasks.catalogue import catalogue
+
+    log.info("%s", catalogue().rstrip("\n"))
+    return 0
+
+
 def _generate(options: argparse.Namespace) -> int:
     from tasks.data.synthetic import generate
 
@@ -155,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     summary.set_defaults(action=_summarize)
     page = commands.add_parser("reference", help="print the reference of the pipeline file")
     page.set_defaults(action=_print_reference)
+    components = commands.add_parser("components", help="print the catalogue of components")
+    components.set_defaults(action=_print_components)
     films = commands.add_parser("generate", help="write a data set of generated chest films")
     films.add_argument("--out", required=True, help="folder to be written")
     films.add_argument("--rows", type=int, default=900, help="rows of the table (900)")

@@ -20,6 +20,7 @@ from tasks.contract import (
     now,
     outputs_digest,
 )
+from tasks.credentials import without_credentials
 from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
 from tasks.spec import Pipeline
@@ -119,7 +120,7 @@ def stage_context(
 def _committed(stage: Stage, context: StageContext, *, force: bool, started: float) -> Manifest:
     """Run a stage to its manifest; whatever keeps it from that is recorded."""
     pipeline, run, environment = context.pipeline, context.run, context.environment
-    committed = False
+    committed, began = False, now()
     try:
         manifest = _reuse_or_compute(stage, context, force)
         committed = True
@@ -129,22 +130,36 @@ def _committed(stage: Stage, context: StageContext, *, force: bool, started: flo
         )
     except Exception as error:
         if not committed:
-            # an earlier attempt's result must not stand for one that could not be had again
-            run.retract(stage.name)
+            _withdraw(stage.name, run, began)
         _record(stage.name, run, error, time.perf_counter() - started)
         raise
     return manifest
 
 
+def _withdraw(stage: str, run: RunDirectory, began: str) -> None:
+    """Undo the commit of an earlier attempt: its result must not stand for one that could not be
+    had again. What began after this attempt is not ours to undo: a pod that was given up for lost
+    may end after the one that took its place."""
+    try:
+        standing = run.read_manifest(stage)
+        if standing is None or standing.started_at <= began:
+            run.retract(stage)
+    except StageError as error:
+        log.warning("%s: what an earlier attempt committed could not be undone: %s", stage, error)
+
+
 def _record(stage: str, run: RunDirectory, error: Exception, seconds: float) -> None:
+    """Record why a stage failed; a store that cannot take it must not hide the reason itself."""
     exit_code = error.exit_code if isinstance(error, StageError) else 1
     reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
-    reason = " ".join(reason.split())[:REASON_LENGTH]
-    run.write_failure(
-        Failure(
-            stage=stage, exit_code=exit_code, reason=reason, seconds=round(seconds, 3), at=now()
-        )
+    reason = " ".join(without_credentials(reason).split())[:REASON_LENGTH]
+    failure = Failure(
+        stage=stage, exit_code=exit_code, reason=reason, seconds=round(seconds, 3), at=now()
     )
+    try:
+        run.write_failure(failure)
+    except StageError as unwritten:
+        log.warning("%s: the failure could not be recorded: %s", stage, unwritten)
 
 
 def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manifest:
@@ -180,8 +195,12 @@ def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manif
             return reused
     manifest = _compute(stage, context, wanted, inputs, code)
     if stage.reusable:
-        for state in [None, *stage.equivalent_states(context)]:
-            run.remember(wanted if state is None else key(state), manifest)
+        try:
+            for state in [None, *stage.equivalent_states(context)]:
+                run.remember(wanted if state is None else key(state), manifest)
+        except StageError as error:
+            # the result is committed; another night will have to compute it again
+            log.warning("%s: other nights will not find the result: %s", stage.name, error)
     return manifest
 
 
