@@ -1,5 +1,6 @@
 """Opens local and remote storage: with patience where a store throttles, and errors in one line."""
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ split. Connections that break in the middle of a body are s3fs's to repeat."""
 
 BLOCK_BYTES = 16 * 2**20
 """Bytes of a part of a large object, and of a request when one is read."""
+
+_PASSING = ("ExpiredToken", "RequestTimeTooSkewed", "TokenRefreshRequired")
+"""Refusals that the next attempt, with fresh credentials, need not meet."""
 
 S3_PROTOCOLS = ("s3", "s3a")
 
@@ -113,6 +117,13 @@ def storage_errors(uri: str) -> Iterator[None]:
         raise _told(uri, error) from error
 
 
+def _error_code(error: Exception) -> str:
+    """Return the code that the store gave, which s3fs keeps in the error that it turned into
+    another."""
+    answer = getattr(error.__cause__, "response", None)
+    return str(answer.get("Error", {}).get("Code")) if isinstance(answer, dict) else ""
+
+
 def _retries() -> dict[str, Any]:
     mode, attempts = os.environ.get("AWS_RETRY_MODE"), os.environ.get("AWS_MAX_ATTEMPTS")
     # adaptive: after a SlowDown the client holds itself back instead of knocking on
@@ -125,6 +136,16 @@ def _retries() -> dict[str, Any]:
 def _told(uri: str, error: Exception) -> StageError:
     reason = " ".join((str(error) or type(error).__name__).split())[:300]
     kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return StageError(
+            f"{uri}: no space is left on this machine's disk; raise resources.ephemeral_storage, "
+            "or give TRUSTED_RETRAINING_SCRATCH a larger one"
+        )
+    local = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    if local and getattr(error, "filename", None) is not None:
+        return StageError(f"{uri}: not the store, but this machine's disk failed: {reason}")
+    if _error_code(error) in _PASSING:
+        return StageError(f"{uri}: the store refuses for now: {reason}; a retry may help")
     if kind in ("NoCredentialsError", "PartialCredentialsError"):
         return BadConfig(
             f"{uri}: no credentials for the store; set AWS_ACCESS_KEY_ID and "

@@ -1,10 +1,18 @@
 """What a run directory holds as JSON: manifests, failure records, the verdict."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _inside(path: str) -> str:
+    if path.rstrip("/") in (".", ".."):
+        raise ValueError(f"{path!r} leads out of the stage's folder")
+    return path
 
 
 class Output(_Record):
@@ -13,7 +21,8 @@ class Output(_Record):
     Attributes
     ----------
     path : str
-        Relative to the stage folder; a folder ends with ``/``.
+        Name in the stage folder, of a file or of a folder, which ends with ``/``. It is read back
+        from storage and made a path on this machine, so it can never lead elsewhere.
     bytes : int
         Size; of a folder, of all files together.
     sha256 : str
@@ -22,7 +31,7 @@ class Output(_Record):
         1, or the number of files in the folder.
     """
 
-    path: str
+    path: Annotated[str, Field(pattern=r"^[^/\x00]+/?$"), AfterValidator(_inside)]
     bytes: int
     sha256: str
     files: int = 1

@@ -113,13 +113,17 @@ class RunDirectory:
         self._remove(f"{self.path}/{stage}/manifest.json")
 
     def cached(self, fingerprint: str) -> Manifest | None:
-        """Return what an earlier run committed for a fingerprint, if its outputs still stand."""
+        """Return what an earlier run of this pipeline committed for a fingerprint, if its outputs
+        still stand."""
         entry = self._read_json(f"{self.pipeline_path}/cache/{fingerprint}.json")
-        if not isinstance(entry, dict) or not {"run_uri", "stage"} <= entry.keys():
+        names = ("run_uri", "stage", "digest")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) for n in names):
             return None
-        run = RunDirectory(entry["run_uri"], self.storage_options)
-        manifest = run.read_manifest(entry["stage"])
-        if manifest is None or manifest.digest != entry.get("digest"):
+        uri, stage, digest = (entry[name] for name in names)
+        if uri.rsplit("/", 1)[0] != self.uri.rsplit("/", 1)[0]:
+            return None
+        manifest = RunDirectory(uri, self.storage_options).read_manifest(stage)
+        if manifest is None or (manifest.stage, manifest.digest) != (stage, digest):
             return None
         return manifest if self.stands(manifest) else None
 

@@ -74,9 +74,14 @@ def _download(uri: str) -> Path:
             root = path.rstrip("/")
             files = fs.find(root)
             for each in files:
-                target = folder / each.removeprefix(f"{root}/")
+                name = each.removeprefix(f"{root}/")
+                if any(part in ("", ".", "..") for part in name.split("/")):
+                    raise Refused(f"{uri}: object {name[:200]!r} is no plain path; remove it")
+                target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(each, str(target))
+        except Refused:
+            raise
         except Exception as error:
             # fsspec's file systems have no error in common
             reason = f"{uri}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -22,7 +22,8 @@ class TrainStage(Stage):
     The training rows are split once more, by hash of their group, into those learned from and
     those watched. Images are decoded and resized by the very graph that is exported, and a killed
     training goes on after its last finished epoch. Beside the accuracy that is logged while the
-    weights change, the accuracy in inference mode on the same images is reported.
+    weights change, the accuracy in inference mode on the same images is reported. With
+    ``train.privacy`` the training is differentially private, and what that guarantees is reported.
     """
 
     name = "train"
@@ -35,7 +36,7 @@ class TrainStage(Stage):
         "training.json": "rows, classes, epochs, speed",
     }
     scratch = ("checkpoints",)
-    mirrored = ("checkpoints",)
+    mirrored = ("checkpoints/epoch.npz",)
 
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section and the model's name."""
@@ -82,6 +83,10 @@ class TrainStage(Stage):
             "images_per_second": learned.images_per_second,
             "parameters": float(learned.model.count_params()),
         }
+        notes = {}
+        if learned.budget is not None:
+            metrics |= learned.budget.metrics()
+            notes["dp.epsilon"] = learned.budget.sentence()
         summary = {
             **metrics,
             "kept_epoch": learned.kept.epoch,
@@ -95,6 +100,7 @@ class TrainStage(Stage):
         (context.out / "training.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
         return Outcome(
             metrics=metrics,
+            notes=notes,
             warnings=learned.warnings,
             rows_in=len(table),
             rows_out=learned.rows_training,

@@ -1,9 +1,8 @@
 """Moves outputs between this machine and an object store: few large objects, verified both ways."""
 
-from tasks.storage.download import download_folder
 from tasks.storage.inputs import InputCache
 from tasks.storage.mirror import Mirror
 from tasks.storage.upload import store_outputs
 from tasks.storage.workspace import Workspace
 
-__all__ = ["InputCache", "Mirror", "Workspace", "download_folder", "store_outputs"]
+__all__ = ["InputCache", "Mirror", "Workspace", "store_outputs"]

@@ -5,15 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import (
-    Altered,
-    NoInput,
-    Output,
-    open_filesystem,
-    sha256_file,
-    storage_errors,
-    stored_name,
-)
+from tasks.contract import Altered, Output, sha256_file, storage_errors, stored_name
 from tasks.contract.filesystem import BLOCK_BYTES, is_s3
 from tasks.storage.tar_stream import extract
 
@@ -67,34 +59,6 @@ def fetch_output(fs: Any, folder: str, output: Output, target: Path, *, stage: s
     )
 
 
-def download_folder(uri: str, target: Path) -> Path:
-    """Fetch a folder of plain files, such as a published model; not verified here.
-
-    Parameters
-    ----------
-    uri : str
-        fsspec URI of the folder.
-    target : Path
-        Is made.
-
-    Raises
-    ------
-    NoInput
-        There is no such folder.
-    """
-    fs, folder = open_filesystem(uri)
-    folder = folder.rstrip("/")
-    with storage_errors(uri):
-        paths = fs.find(folder)
-        for path in paths:
-            local = target / path[len(folder) + 1 :]
-            local.parent.mkdir(parents=True, exist_ok=True)
-            get_file(fs, path, local)
-    if not paths:
-        raise NoInput(f"{uri}: holds no file")
-    return target
-
-
 def get_file(fs: Any, path: str, target: Path) -> None:
     """Fetch one object, a large one in ranges side by side."""
     options = {"chunksize": BLOCK_BYTES, "max_concurrency": PARALLEL_RANGES} if is_s3(fs) else {}
@@ -106,7 +70,7 @@ def _fetched(fs: Any, path: str, output: Output, draft: Path) -> str:
     if output.path.endswith("/"):
         try:
             with fs.open(path, "rb", block_size=BLOCK_BYTES) as stream:
-                digest = extract(stream, draft)
+                digest = extract(stream, draft, most_bytes=output.bytes)
         except Altered as error:
             return str(error)
     else:

@@ -4,20 +4,22 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.contract import RunDirectory, StageError, storage_errors
 from tasks.storage.download import get_file
-from tasks.storage.upload import put
+from tasks.storage.upload import abandon, put
 
 log = logging.getLogger("tasks")
 
-EVERY_SECONDS = 5.0
-"""Between looks at the files. After an upload that took long, ten times as long as it."""
+EVERY_SECONDS = 30.0
+"""Between looks at the files; a new pod takes longer to start. After an upload that took long, ten
+times as long as it."""
 
 
 class Mirror:
-    """Copies folders into the store as their files change, and back when an attempt begins.
+    """Copies files into the store as they change, and back when an attempt begins.
 
     A copy that fails is told and tried again: it must not end a training that goes well. Files are
     expected to be replaced at once (written beside, then renamed).
@@ -31,7 +33,8 @@ class Mirror:
     folder : Path
         The stage's folder on this machine.
     names : tuple of str
-        Folders below it to be copied.
+        Files below it to be copied; what else a stage keeps beside them, such as decoded images,
+        may be far too large.
     """
 
     def __init__(self, run: RunDirectory, stage: str, folder: Path, names: tuple[str, ...]) -> None:
@@ -57,29 +60,30 @@ class Mirror:
                 self._copy()
 
     def forget(self) -> None:
-        """Remove the copies: the stage has committed its result."""
-        if not self._names:
-            return
-        with storage_errors(self._run.uri):
-            for path in self._found():
-                self._run.fs.rm_file(path)
-
-    def _found(self) -> list[str]:
-        return [str(path) for path in self._run.fs.find(self._remote)]
+        """Remove the copies: the stage has committed its result, which needs no failing tidying."""
+        for name in self._names:
+            path = f"{self._remote}/{name}"
+            try:
+                with storage_errors(self._run.uri):
+                    abandon(self._run.fs, path)
+                    with suppress(FileNotFoundError):
+                        self._run.fs.rm_file(path)
+            except StageError as error:
+                log.warning("the copy of %s could not be removed: %s", name, error)
 
     def _restore(self) -> None:
-        if not self._names:
-            return
-        with storage_errors(self._run.uri):
-            for path in self._found():
-                name = path[len(self._remote) + 1 :]
-                if name.split("/")[0] not in self._names or ".." in name.split("/"):
+        for name in self._names:
+            target, draft = self._folder / name, self._folder / ".restored"
+            with storage_errors(self._run.uri):
+                try:
+                    get_file(self._run.fs, f"{self._remote}/{name}", draft)
+                except FileNotFoundError:
+                    draft.unlink(missing_ok=True)
                     continue
-                target = self._folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                get_file(self._run.fs, path, target)
-                self._seen[name] = _stamp(target)
-                log.info("fetched %s of an earlier attempt", name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(target)
+            self._seen[name] = _stamp(target)
+            log.info("fetched %s of an earlier attempt", name)
 
     def _watch(self) -> None:
         wait = EVERY_SECONDS
@@ -90,15 +94,12 @@ class Mirror:
 
     def _copy(self) -> None:
         for name in self._names:
-            for path in sorted((self._folder / name).rglob("*")):
-                if path.is_file() and not path.name.startswith("."):
-                    self._copy_file(path)
+            self._copy_file(name)
 
-    def _copy_file(self, path: Path) -> None:
-        name = path.relative_to(self._folder).as_posix()
+    def _copy_file(self, name: str) -> None:
         try:
             # the opened file stays as it is, even if another takes its name meanwhile
-            with path.open("rb") as stream:
+            with (self._folder / name).open("rb") as stream:
                 status = os.fstat(stream.fileno())
                 stamp = (status.st_mtime_ns, status.st_size)
                 if self._seen.get(name) == stamp:

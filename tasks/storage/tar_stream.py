@@ -71,7 +71,7 @@ class TarStream:
         return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def extract(stream: BinaryIO, target: Path) -> str:
+def extract(stream: BinaryIO, target: Path, *, most_bytes: int) -> str:
     """Write a tar's files below a folder, and return their tree digest.
 
     Parameters
@@ -80,6 +80,8 @@ def extract(stream: BinaryIO, target: Path) -> str:
         Read once, from the beginning to the end.
     target : Path
         Is made. Nothing is ever written outside of it.
+    most_bytes : int
+        Size of all files together; a tar that holds more is not written any further.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def extract(stream: BinaryIO, target: Path) -> str:
     Raises
     ------
     Altered
-        It is no tar of plain files with plain names.
+        It is no tar of plain files with plain names, each there once, or larger than expected.
     """
     target.mkdir(parents=True, exist_ok=True)
     digests: dict[str, str] = {}
@@ -98,6 +100,9 @@ def extract(stream: BinaryIO, target: Path) -> str:
             for member in tar:
                 # the archive remembers every member otherwise, of which there may be 100,000
                 tar.members = []  # type: ignore[attr-defined]
+                most_bytes -= member.size
+                if most_bytes < 0:
+                    raise Altered("holds more than was committed")
                 digests[member.name] = _write(tar, member, target)
     except tarfile.TarError as error:
         raise Altered(f"is no tar: {error}") from error
@@ -107,14 +112,23 @@ def extract(stream: BinaryIO, target: Path) -> str:
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> str:
     parts = member.name.split("/")
-    plain = member.isreg() and not any(part in ("", ".", "..") or "\0" in part for part in parts)
+    plain = (
+        member.isreg()
+        and not member.issparse()
+        and member.size >= 0
+        and not any(part in ("", ".", "..") or "\0" in part for part in parts)
+    )
     source = tar.extractfile(member) if plain else None
     if source is None:
         raise Altered(f"holds {member.name[:100]!r}, which is no plain file inside the folder")
     path = target.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with path.open("xb") as copy:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        copy = path.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Altered(f"holds {member.name[:100]!r} twice, or a file below it") from error
+    with copy:
         while piece := source.read(_PIECE):
             digest.update(piece)
             copy.write(piece)

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,6 +98,13 @@ def put(fs: Any, path: str, stream: Readable, *, size: int, sha256: str) -> None
         _Multipart(fs, path, size=size, sha256=sha256).put(stream)
 
 
+def abandon(fs: Any, path: str) -> None:
+    """End the upload of an object that will never be needed, if there is one; its parts cost money
+    until then."""
+    if is_s3(fs):
+        _Multipart(fs, path, size=0, sha256="").end()
+
+
 class _Multipart:
     """One object in parts. A small record beside it tells a later attempt which upload to go on
     with; it is removed when the object is there."""
@@ -113,17 +121,28 @@ class _Multipart:
         if self._is_there():
             return
         upload, known = self._resumed() or (self._begun(), {})
-        sent = self._send(stream, upload, known)
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(sent.items())]
         try:
+            sent = self._send(stream, upload, known)
+            parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(sent.items())]
             self._call(
                 "complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": parts}
             )
-        except FileNotFoundError:
-            # the answer to a first call was lost, and the upload is no more
+        except FileNotFoundError as error:
+            # The upload is no more: the answer to a first call was lost, or another attempt has
+            # ended it, by completing it or to begin with other bytes.
             if not self._is_there():
-                raise
-        self._fs.rm_file(self._record)
+                raise StageError(
+                    f"{self._path}: its upload was ended by another attempt at the same stage; "
+                    "a retry may help"
+                ) from error
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._record)
+
+    def end(self) -> None:
+        """Forget what an earlier attempt left of this object's upload."""
+        self._resumed()
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(self._record)
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         return dict(self._fs.call_s3(method, **self._object, **arguments))
@@ -147,16 +166,17 @@ class _Multipart:
         """Return the upload that a killed attempt began for these very bytes, and its parts."""
         try:
             document = json.loads(read_whole(self._fs, self._record))
-            upload, sha256, size = (document[k] for k in ("upload", "sha256", "part_bytes"))
+            sha256, size, upload = document["sha256"], document["part_bytes"], document["upload"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         try:
-            if (sha256, size) != (self._sha256, self._part_bytes):
-                self._call("abort_multipart_upload", UploadId=upload)
-                return None
-            return upload, self._parts(upload)
+            if (sha256, size) == (self._sha256, self._part_bytes):
+                return upload, self._parts(upload)
+            self._call("abort_multipart_upload", UploadId=upload)
         except FileNotFoundError:
-            return None
+            # completed or ended by another attempt
+            pass
+        return None
 
     def _parts(self, upload: str) -> dict[int, str]:
         parts: dict[int, str] = {}
@@ -171,7 +191,7 @@ class _Multipart:
     def _send(self, stream: Readable, upload: str, known: dict[int, str]) -> dict[int, str]:
         sent: dict[int, str] = {}
         underway: deque[tuple[int, Future[str]]] = deque()
-        spoken, kept, number = time.monotonic(), 0, 0
+        spoken, kept, number, length = time.monotonic(), 0, 0, 0
 
         def part(number: int, block: bytes) -> str:
             answer = self._call("upload_part", UploadId=upload, PartNumber=number, Body=block)
@@ -179,7 +199,7 @@ class _Multipart:
 
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             while block := stream.read(self._part_bytes):
-                number += 1
+                number, length = number + 1, length + len(block)
                 etag = md5(block, usedforsecurity=False).hexdigest()
                 if known.get(number, "").strip('"') == etag:
                     sent[number], kept = known[number], kept + 1
@@ -195,6 +215,6 @@ class _Multipart:
             sent |= {number: future.result() for number, future in underway}
         if known:
             log.info("storing %s: %d of %d parts were there already", self._path, kept, len(sent))
-        if (number - 1) * self._part_bytes >= self._size or number == 0:
+        if length != self._size:
             raise StageError(f"{self._path}: its size changed while it was stored; run it again")
         return sent

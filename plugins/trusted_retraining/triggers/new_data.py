@@ -50,6 +50,8 @@ class NewDataTrigger(BaseEventTrigger):
             except Exception as error:
                 # a store that is away for a while must not end the watch
                 self.log.warning("%s cannot be looked at: %s", self.uri, error)
+                # its connection may have been given other credentials meanwhile
+                s3_options.cache_clear()
                 state = None
             if state is not None:
                 if known is None:

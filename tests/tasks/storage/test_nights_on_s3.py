@@ -27,7 +27,7 @@ class Write(Stage):
 
     name = "ingest"
     scratch = ("checkpoints", ".fetched")
-    mirrored = ("checkpoints",)
+    mirrored = ("checkpoints/epoch.npz",)
 
     def __init__(self, size=8, error=None):
         self.computed, self.size, self.error = 0, size, error
