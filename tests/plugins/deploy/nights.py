@@ -1,0 +1,108 @@
+"""Nights that were blessed and published, written by hand, and the pipelines that made them."""
+
+from pathlib import Path
+from typing import Any
+
+from tasks.contract import (
+    Manifest,
+    ModelIdentity,
+    Publication,
+    PublishedAnswer,
+    RuleResult,
+    RunDirectory,
+    Verdict,
+    describe_outputs,
+    outputs_digest,
+    tree_sha256,
+)
+from tasks.spec import Pipeline
+
+PASSED = RuleResult(metric="evaluate.accuracy", value=0.9, bound=">= 0.8", passed=True, reason="")
+
+
+def pipeline_of(**deploy: Any) -> Pipeline:
+    """Return a pipeline with these fields of ``deploy``."""
+    return Pipeline.model_validate(
+        {
+            "name": "demo_night",
+            "source": {"kind": "synthetic"},
+            "label": {"column": "finding"},
+            "deploy": {"observe_seconds": 0, "startup_seconds": 5, **deploy},
+        }
+    )
+
+
+def commit_night(
+    root: Path, cluster: Any, version: str, *, champion: str | None = None, blessed: bool = True
+) -> RunDirectory:
+    """Commit verdict and publication of a version, and tell the cluster what it answers.
+
+    Parameters
+    ----------
+    root : Path
+        Storage root.
+    cluster : Cluster
+        Gets the version's digest and answers.
+    version : str
+        A number.
+    champion : str, optional
+        Version that it was compared with.
+    blessed : bool
+        The verdict.
+    """
+    run = RunDirectory(f"{root}/demo_night/runs/night-{version}")
+    model = root / "models/demo_night" / version
+    (model / "variables").mkdir(parents=True, exist_ok=True)
+    (model / "saved_model.pb").write_text(f"weights of {version}")
+    (model / "variables/data").write_text("7")
+    digest = tree_sha256(model)
+    cluster.versions[version] = digest
+    number = int(version)
+    answers = [
+        PublishedAnswer(
+            image_id=f"{index}.png",
+            image_b64=f"aW1hZ2U{index}",
+            probabilities=[0.1 * index + 0.01 * number, 0.9 - 0.1 * index - 0.01 * number],
+        )
+        for index in range(3)
+    ]
+    cluster.answers[digest] = {a.image_b64: a.probabilities for a in answers}
+    identity = ModelIdentity(name="demo_night", version=version, digest=digest)
+    before = None
+    if champion is not None:
+        before = identity.model_copy(
+            update={"version": champion, "digest": cluster.versions[champion]}
+        )
+    verdict = Verdict(
+        blessed=blessed,
+        model=identity,
+        champion=before,
+        rules=[PASSED.model_copy(update={"passed": blessed})],
+        reasons=[] if blessed else ["too bad"],
+    )
+    publication = Publication(
+        model=identity,
+        model_uri=f"file://{model}",
+        known_answers=answers,
+        tolerance=0.001,
+    )
+    write(run, "bless", "verdict.json", verdict.model_dump_json())
+    write(run, "publish", "publication.json", publication.model_dump_json())
+    return run
+
+
+def write(run: RunDirectory, stage: str, name: str, text: str) -> None:
+    """Commit a stage with one output."""
+    folder = Path(run.path) / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    outputs = describe_outputs(folder)
+    run.write_manifest(
+        Manifest(
+            stage=stage,
+            fingerprint="f",
+            digest=outputs_digest(outputs),
+            location=run.stage_uri(stage),
+            outputs=outputs,
+        )
+    )
