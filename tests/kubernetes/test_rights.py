@@ -17,6 +17,7 @@ READ = {"get", "list", "watch"}
 RUN_PODS = {"pods": READ | {"create", "patch", "delete"}, "pods/log": {"get"}, "events": READ}
 SEE_LOGS = {"pods": {"get", "list"}, "pods/log": {"get"}}
 APPLY = {"create", "get", "patch"}
+TAKE_BACK = {"get", "patch"}
 
 RIGHTS: dict[tuple[str, str], dict[str, set[str]]] = {
     (SCHEDULER, "airflow"): RUN_PODS,
@@ -32,8 +33,11 @@ RIGHTS: dict[tuple[str, str], dict[str, set[str]]] = {
         "pods": {"list"},
     },
     (TRIGGERER, "trusted-retraining-serving"): {
-        "inferenceservices": {"get"},
-        "deployments": {"get"},
+        "inferenceservices": TAKE_BACK,
+        "deployments": TAKE_BACK,
+        "services": TAKE_BACK,
+        "poddisruptionbudgets": TAKE_BACK,
+        "horizontalpodautoscalers": TAKE_BACK,
         "pods": {"list"},
     },
 }
