@@ -114,6 +114,13 @@ def _print_components(_: argparse.Namespace) -> int:
     return 0
 
 
+def _print_components(_: argparse.Namespace) -> int:
+    from tasks.catalogue import catalogue
+
+    log.info("%s", catalogue().rstrip("\n"))
+    return 0
+
+
 def _generate(options: argparse.Namespace) -> int:
     from tasks.data.synthetic import generate
 
@@ -165,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     summary.set_defaults(action=_summarize)
     page = commands.add_parser("reference", help="print the reference of the pipeline file")
     page.set_defaults(action=_print_reference)
+    components = commands.add_parser("components", help="print the catalogue of components")
+    components.set_defaults(action=_print_components)
     components = commands.add_parser("components", help="print the catalogue of components")
     components.set_defaults(action=_print_components)
     films = commands.add_parser("generate", help="write a data set of generated chest films")

@@ -33,9 +33,9 @@ _VARIANTS = "One of {names}, told apart by `{key}`."
 
 def reference() -> str:
     """Return the reference as Markdown."""
-    parts = [INTRODUCTION, "## Top level\n", _table(Pipeline, skip_sections=True)]
+    parts = [INTRODUCTION, "## Top level\n", field_table(Pipeline, skip_sections=True)]
     for name, field in Pipeline.model_fields.items():
-        models = _models(field)
+        models = section_models(field)
         if not models:
             continue
         key = field.alias or name
@@ -54,19 +54,20 @@ def reference() -> str:
 
 def _section(model: type[BaseModel], path: str) -> Iterator[str]:
     yield f"{_prose(inspect.getdoc(model) or '')}\n"
-    yield _table(model)
+    yield field_table(model)
     for name, field in model.model_fields.items():
-        for inner in _models(field):
+        for inner in section_models(field):
             repeated = "[]" if "list[" in str(field.annotation) else ""
             yield f"### {path}.{name}{repeated}\n"
             yield from _section(inner, f"{path}.{name}{repeated}")
 
 
-def _table(model: type[BaseModel], *, skip_sections: bool = False) -> str:
+def field_table(model: type[BaseModel], *, skip_sections: bool = False) -> str:
+    """Return the fields of a model as a table in Markdown: values, defaults, meanings."""
     schemas = model.model_json_schema(by_alias=True)["properties"]
     lines = ["| Field | Values | Default | Meaning |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
-        if skip_sections and _models(field):
+        if skip_sections and section_models(field):
             continue
         key = field.alias or name
         values = _values(schemas[key]).replace("|", "\\|")
@@ -75,7 +76,7 @@ def _table(model: type[BaseModel], *, skip_sections: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _models(field: FieldInfo) -> list[type[Section]]:
+def section_models(field: FieldInfo) -> list[type[Section]]:
     """Return the sections that a field holds, directly, in a list, or as one of several."""
     found: list[type[Section]] = []
 
