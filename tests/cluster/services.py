@@ -64,7 +64,8 @@ def serve(folder: Path) -> Iterator[Services]:
             *("--artifacts-destination", f"s3://{BUCKET}/mlflow"),
             *("--allowed-hosts", f"{HOST},{HOST}:{mlflow_port}"),
             log=folder / "mlflow.log",
-            environment=CREDENTIALS | {"MLFLOW_S3_ENDPOINT_URL": s3},
+            environment=CREDENTIALS
+            | {"MLFLOW_S3_ENDPOINT_URL": s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )
         _start(stack, "kubectl", "proxy", f"--port={proxy_port}", log=folder / "proxy.log")
         kubernetes = f"http://127.0.0.1:{proxy_port}"
