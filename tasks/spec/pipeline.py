@@ -108,8 +108,8 @@ class Pipeline(Section):
         uri = self.watched_uri
         if self.trigger is not None and (uri is None or self.trigger.polled) and not _listed(uri):
             raise ValueError(
-                f"trigger.uri: what is to be watched? {uri or 'a synthetic source'} cannot be "
-                "listed; give a path or an s3:// URI"
+                f"trigger.uri: what is to be watched? {uri or self.source.kind} cannot be listed; "
+                "give a path or an s3:// URI"
             )
         return self
 

@@ -386,7 +386,7 @@ def test_credentials_reach_no_error_manifest_or_log(
         }
     )
     environment = Environment(
-        mlflow_uri="",
+        mlflow_uri=f"sqlite:///{tmp_path}/root/mlflow.db",
         serving_root=tmp_path / "served",
         serving_python=tmp_path / "python",
         server_url="",
@@ -403,6 +403,7 @@ def test_credentials_reach_no_error_manifest_or_log(
             run_stage(stage, pipeline=pipeline, run=run, environment=environment)
     kept = [path.read_bytes() for path in (tmp_path / "root").rglob("*") if path.is_file()]
     texts = [caplog.text, *(content.decode("latin-1") for content in kept)]
+    assert b"FILMS_DATABASE" in (tmp_path / "root/mlflow.db").read_bytes()
     assert len(kept) > 5 and any("postgresql database" in text for text in texts)
     for form in forms:
         assert not [text for text in texts if form in text]
