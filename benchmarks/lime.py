@@ -29,7 +29,8 @@ from lime.lime_image import LimeImageExplainer  # noqa: E402
 
 from benchmarks.models import mobilenet_v2, small_cnn, smooth_images  # noqa: E402
 from tasks.training.export import export_model  # noqa: E402
-from tasks.trust.lime_images import LimeExplainer, load_tensors_signature, segment  # noqa: E402
+from tasks.trust.lime_images import LimeExplainer, segment  # noqa: E402
+from tasks.trust.masked_copies import load_tensors_signature  # noqa: E402
 
 SEED = 0
 

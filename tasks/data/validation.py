@@ -236,6 +236,7 @@ def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
 
 def _protected_groups(rows: "pd.DataFrame", protected: ProtectedAttribute) -> "pd.Series[Any]":
     """Return the group of each row; NA where one of an intersection's columns is blank."""
-    first, *others = (as_text(rows[column]) for column in protected.columns)
-    groups: pd.Series[Any] = first.str.cat(others, sep=GROUP_SEPARATOR) if others else first
+    groups, *others = (as_text(rows[column]) for column in protected.columns)
+    for values in others:
+        groups = groups + GROUP_SEPARATOR + values
     return groups

@@ -52,16 +52,30 @@ class Fairness(Section):
 
 
 class Explain(Section):
-    """LIME explanations of test images."""
+    """Explanations of test images: which parts speak for the predicted class."""
 
+    methods: Annotated[
+        list[Literal["lime", "gradient_shap", "partition_shap"]], Field(min_length=1)
+    ] = ["lime"]
+    """Methods, each with figures of its own: LIME over superpixels, SHAP by expected gradients, and
+    SHAP by halves of halves of the image (Owen values)."""
     images: Annotated[int, Field(ge=1, le=10_000)] = 12
     """Images explained, spread over classes and over right and wrong predictions."""
     samples: Annotated[int, Field(ge=50, le=100_000)] = 500
-    """Perturbed copies of each."""
+    """Perturbed copies of each that a method may have the model look at."""
     segments: Annotated[int, Field(ge=4, le=2_000)] = 60
-    """Superpixels (SLIC) asked for in each."""
+    """Superpixels (SLIC) that LIME asks for in each."""
+    background: Annotated[int, Field(ge=1, le=1_000)] = 50
+    """Training images that ``gradient_shap`` compares with, spread over classes."""
     seed: int = 0
     """Seed of the choice and of the perturbations."""
+
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: list[str]) -> list[str]:
+        if len(set(methods)) < len(methods):
+            raise ValueError(f"{', '.join(methods)}: name each method once")
+        return methods
 
 
 class Robustness(Section):

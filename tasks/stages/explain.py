@@ -15,27 +15,38 @@ if TYPE_CHECKING:
 
     from tasks.data import Arranged
     from tasks.trust.explain_figure import Explained
+    from tasks.trust.explanations import Explainer
 
 log = logging.getLogger("tasks")
 
 _LINE_EVERY_SECONDS = 5.0
 
+_TITLES = {
+    "gradient_shap": "What each class rests on, pixel by pixel (SHAP, expected gradients)",
+    "partition_shap": "What each class rests on, by halves of halves (SHAP, Owen values)",
+}
+
 
 class ExplainStage(Stage):
-    """Explain predictions of test images by heat maps (LIME).
+    """Explain predictions of test images by heat maps (LIME, SHAP).
 
-    Images are chosen from every class, rightly and wrongly classified ones. The class explained is
-    the one predicted. Where masks of the relevant region exist, the share of the positive
-    explanation mass inside is told beside the region's share of the image: a model that looks
-    elsewhere has about as much mass inside as area, or less.
+    Images are chosen from every class, rightly and wrongly classified ones, the same for every
+    method. The class explained is the one predicted; SHAP's picture shows the other classes beside
+    it. Where masks of the relevant region exist, the share of the positive explanation mass inside
+    is told beside the region's share of the image: a model that looks elsewhere has about as much
+    mass inside as area, or less.
+
+    LIME's figures are ``explain.NAME``, those of another method ``explain.METHOD.NAME``.
     """
 
     name = "explain"
     uses_tensorflow = True
     reads = ("arrange", "train", "evaluate")
     produces = {
-        "explanations.json": "weight of every segment of every image explained",
-        "explanations.png": "images beside their heat maps",
+        "explanations.json": "LIME: weight of every segment of every image explained",
+        "explanations.png": "LIME: images beside their heat maps",
+        "explanations_<method>.json": "SHAP: what was found of every image explained",
+        "explanations_<method>.png": "SHAP: images beside a heat map of each class",
     }
 
     def config(self, pipeline: Pipeline) -> Any:
@@ -49,9 +60,6 @@ class ExplainStage(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Explain a stratified choice of test images."""
         from tasks.data import Arranged
-        from tasks.figures import save_figure
-        from tasks.trust.explain_figure import draw_explanations
-        from tasks.trust.focus import focus_metrics
         from tasks.trust.predictions import join_predictions
         from tasks.trust.sampling import stratified
 
@@ -70,94 +78,181 @@ class ExplainStage(Stage):
             seed=options.seed,
             first="has_region",
         )
-        explained = _explain(context, arranged, chosen)
-        metrics, notes, warnings = focus_metrics(
-            explained,
-            draws=context.pipeline.evaluate.bootstrap,
-            confidence=context.pipeline.evaluate.confidence,
-        )
-        document = {
-            "method": "lime",
-            "samples": options.samples,
-            "seed": options.seed,
-            "metrics": metrics,
-            "images": [_describe(item) for item in explained],
-        }
-        (context.out / "explanations.json").write_text(
-            json.dumps(document, indent=1), encoding="utf-8"
-        )
-        save_figure(draw_explanations(explained), context.out / "explanations.png")
-        return Outcome(
-            metrics=metrics,
-            notes=notes,
-            warnings=warnings,
-            rows_in=len(rows),
-            rows_out=len(explained),
-        )
+        outcome = Outcome(rows_in=len(rows), rows_out=len(chosen))
+        for method, explained in _explain(context, arranged, chosen).items():
+            _tell(context, outcome, method, explained, arranged.classes)
+        return outcome
+
+
+def _tell(
+    context: StageContext,
+    outcome: Outcome,
+    method: str,
+    explained: "list[Explained]",
+    classes: list[str],
+) -> None:
+    """Add a method's figures to the outcome, write its document and its picture."""
+    from tasks.figures import save_figure
+    from tasks.trust.class_figure import draw_by_class
+    from tasks.trust.explain_figure import draw_explanations
+    from tasks.trust.focus import focus_metrics
+
+    metrics, notes, warnings = focus_metrics(
+        explained,
+        draws=context.pipeline.evaluate.bootstrap,
+        confidence=context.pipeline.evaluate.confidence,
+        method=method,
+    )
+    outcome.metrics |= {_metric_name(method, name): value for name, value in metrics.items()}
+    outcome.notes |= {_metric_name(method, name): text for name, text in notes.items()}
+    outcome.warnings.extend(warnings)
+    options = context.pipeline.explain
+    document = {
+        "method": method,
+        "samples": options.samples,
+        "seed": options.seed,
+        "metrics": metrics,
+        "images": [_describe(item, classes) for item in explained],
+    }
+    stem = "explanations" if method == "lime" else f"explanations_{method}"
+    text = json.dumps(document, indent=1)
+    (context.out / f"{stem}.json").write_text(text, encoding="utf-8")
+    figure = (
+        draw_explanations(explained)
+        if method == "lime"
+        else draw_by_class(explained, classes=classes, title=_TITLES[method])
+    )
+    save_figure(figure, context.out / f"{stem}.png")
+
+
+def _metric_name(method: str, name: str) -> str:
+    # the images are the same whatever the method; LIME's names are as old as the stage
+    return name if method == "lime" or name == "images" else f"{method}.{name}"
 
 
 def _explain(
     context: StageContext, arranged: "Arranged", chosen: "pd.DataFrame"
-) -> "list[Explained]":
+) -> "dict[str, list[Explained]]":
+    """Explain the chosen images by every method."""
     from tasks.trust.explain_figure import Explained
     from tasks.trust.explanations import mass_inside, resize_region
-    from tasks.trust.lime_images import LimeExplainer, load_tensors_signature
     from tasks.trust.sampling import decode_images
+
+    folder = context.input("train").path("model/")
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    size, channels = tuple(description["image_size"]), description["channels"]
+    images = decode_images(arranged.read_bytes(chosen), image_size=size, channels=channels)
+    masks = [arranged.region(row) for _, row in chosen.iterrows()]
+    regions = [None if mask is None else resize_region(mask, size) for mask in masks]
+    found: dict[str, list[Explained]] = {}
+    for method in context.pipeline.explain.methods:
+        explainer = _explainer(method, context, arranged)
+        progress = _Progress(method, len(images), context.pipeline.explain.samples)
+        found[method] = []
+        for image, region, (_, row) in zip(images, regions, chosen.iterrows(), strict=True):
+            explanation = explainer.explain(image)
+            found[method].append(
+                Explained(
+                    image_id=row["image_id"],
+                    image=image,
+                    explanation=explanation,
+                    true_class=arranged.classes[row["class_index"]],
+                    predicted_class=arranged.classes[explanation.class_index],
+                    region=region,
+                    inside=None if region is None else mass_inside(explanation.heat, region),
+                    area=None if region is None else float(region.mean()),
+                )
+            )
+            progress.one_more()
+    return found
+
+
+def _explainer(method: str, context: StageContext, arranged: "Arranged") -> "Explainer":
+    """Return a method's explainer of the model that would be served."""
+    from tasks.trust.masked_copies import load_tensors_signature
 
     options = context.pipeline.explain
     folder = context.input("train").path("model/")
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    height, width = description["image_size"]
-    images = decode_images(
-        arranged.read_bytes(chosen), image_size=(height, width), channels=description["channels"]
-    )
-    explainer = LimeExplainer(
-        load_tensors_signature(folder),
-        samples=options.samples,
-        segments=options.segments,
-        seed=options.seed,
-    )
-    explained = []
-    started = spoken = time.monotonic()
-    for number, (image, (_, row)) in enumerate(zip(images, chosen.iterrows(), strict=True), 1):
-        explanation = explainer.explain(image)
-        mask = arranged.region(row)
-        region = None if mask is None else resize_region(mask, (height, width))
-        explained.append(
-            Explained(
-                image_id=row["image_id"],
-                image=image,
-                explanation=explanation,
-                true_class=arranged.classes[row["class_index"]],
-                predicted_class=arranged.classes[explanation.class_index],
-                region=region,
-                inside=None if region is None else mass_inside(explanation.heat, region),
-                area=None if region is None else float(region.mean()),
-            )
+    classify = load_tensors_signature(folder)
+    if method == "lime":
+        from tasks.trust.lime_images import LimeExplainer
+
+        return LimeExplainer(
+            classify, samples=options.samples, segments=options.segments, seed=options.seed
         )
-        if time.monotonic() - spoken > _LINE_EVERY_SECONDS or number == len(images):
-            spoken = time.monotonic()
-            speed = number * options.samples / (spoken - started)
+    if method == "partition_shap":
+        from tasks.trust.partition_shap import PartitionShapExplainer
+
+        return PartitionShapExplainer(classify, samples=options.samples, seed=options.seed)
+    from tasks.trust.gradient_shap import GradientShapExplainer
+    from tasks.trust.sampling import decode_images, stratified
+
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    rows = arranged.table("train")
+    if rows.empty:
+        raise BadInput(
+            "explain.methods: gradient_shap compares with training images, and the arrangement "
+            "holds none"
+        )
+    chosen = stratified(rows, by=["class_index"], count=options.background, seed=options.seed)
+    background = decode_images(
+        arranged.read_bytes(chosen),
+        image_size=tuple(description["image_size"]),
+        channels=description["channels"],
+    )
+    return GradientShapExplainer(
+        classify, background=background, samples=options.samples, seed=options.seed
+    )
+
+
+class _Progress:
+    """Says now and then how far a method has come."""
+
+    def __init__(self, method: str, images: int, samples: int) -> None:
+        self._method, self._images, self._samples = method, images, samples
+        self._done = 0
+        self._started = self._spoken = time.monotonic()
+
+    def one_more(self) -> None:
+        """Count an image."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._spoken > _LINE_EVERY_SECONDS or self._done == self._images:
+            self._spoken = now
+            speed = self._done * self._samples / (now - self._started)
             log.info(
-                "explain: %d of %d images explained (%.0f samples/s)", number, len(images), speed
+                "explain: %s: %d of %d images explained (%.0f samples/s)",
+                self._method,
+                self._done,
+                self._images,
+                speed,
             )
-    return explained
 
 
-def _describe(item: "Explained") -> dict[str, Any]:
+def _describe(item: "Explained", classes: list[str]) -> dict[str, Any]:
     explanation = item.explanation
-    return {
+    described: dict[str, Any] = {
         "image_id": item.image_id,
         "true_class": item.true_class,
         "predicted_class": item.predicted_class,
         "correct": item.correct,
         "probability": round(explanation.probability, 6),
-        "fidelity": round(explanation.fidelity, 6),
         # not a number, which JSON does not know, where nothing speaks for the class
         "mass_inside_region": item.inside if math.isfinite(item.inside or 0.0) else None,
         "region_area": item.area,
-        "weights": [round(float(weight), 8) for weight in explanation.weights],
     }
+    if explanation.fidelity is not None:
+        described["fidelity"] = round(explanation.fidelity, 6)
+    if explanation.additivity_gap is not None and explanation.expected is not None:
+        described["expected"] = round(explanation.expected, 6)
+        described["additivity_gap"] = round(explanation.additivity_gap, 6)
+        described["sums"] = {
+            classes[number]: round(float(heat.sum()), 6)
+            for number, heat in explanation.by_class.items()
+        }
+    if explanation.weights is not None:
+        described["weights"] = [round(float(weight), 8) for weight in explanation.weights]
+    return described
 
 
 STAGE = ExplainStage()

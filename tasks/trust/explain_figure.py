@@ -56,7 +56,7 @@ def draw_explanations(explained: Sequence[Explained]) -> "Figure":
     Parameters
     ----------
     explained : sequence of Explained
-        At most :data:`MOST_IMAGES` are drawn.
+        By superpixels (LIME); at most :data:`MOST_IMAGES` are drawn.
     """
     shown = list(explained[:MOST_IMAGES])
     pairs = min(_PAIRS, len(shown))
@@ -69,7 +69,7 @@ def draw_explanations(explained: Sequence[Explained]) -> "Figure":
     for number, item in enumerate(shown):
         row, column = divmod(number, pairs)
         original, overlay = axes[row][2 * column], axes[row][2 * column + 1]
-        original.imshow(_rgb(item.image), interpolation="nearest")
+        original.imshow(rgb(item.image), interpolation="nearest")
         overlay.imshow(_overlaid(item), interpolation="nearest")
         if item.region is not None and item.region.any() and not item.region.all():
             for axis in (original, overlay):
@@ -89,8 +89,8 @@ def draw_explanations(explained: Sequence[Explained]) -> "Figure":
 def _caption(original: Any, overlay: Any, item: Explained) -> None:
     """Say what was predicted, whether rightly, and how much of the mass lies inside the region."""
     style = {"fontsize": 7.5, "fontweight": "normal", "loc": "left", "pad": 3}
-    answer = f"{_short(item.predicted_class)} {item.explanation.probability:.2f}"
-    truth = "right" if item.correct else f"truth: {_short(item.true_class)}"
+    answer = f"{short(item.predicted_class)} {item.explanation.probability:.2f}"
+    truth = "right" if item.correct else f"truth: {short(item.true_class)}"
     colour = "black" if item.correct else RED
     original.set_title(f"{answer}\n{truth}", color=colour, **style)
     if item.inside is not None and item.area is not None:
@@ -100,7 +100,8 @@ def _caption(original: Any, overlay: Any, item: Explained) -> None:
     overlay.set_title(text, **style)
 
 
-def _rgb(image: Pixels) -> Any:
+def rgb(image: Pixels) -> Any:
+    """Return an image of 0..255, grey or in colour, as red, green and blue in [0, 1]."""
     shown = np.clip(np.round(image), 0, 255) / 255.0
     return np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown
 
@@ -109,13 +110,17 @@ def _overlaid(item: Explained) -> Any:
     """Blend the segments' weights, scaled to the strongest, over a grey and paler image."""
     from matplotlib.colors import to_rgb
 
-    weights = item.explanation.weights[item.explanation.segments]
+    weights, segments = item.explanation.weights, item.explanation.segments
+    if weights is None or segments is None:
+        raise ValueError(f"{item.image_id}: the explanation is not by superpixels")
+    weights = weights[segments]
     strongest = np.abs(weights).max() or 1.0
     alpha = 0.75 * (np.abs(weights) / strongest)[..., np.newaxis]
-    base = 0.25 + 0.6 * _rgb(item.image).mean(axis=-1, keepdims=True)
+    base = 0.25 + 0.6 * rgb(item.image).mean(axis=-1, keepdims=True)
     colour = np.where((weights > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
     return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name that fits over a small picture."""
     return name if len(name) <= 15 else f"{name[:14]}…"

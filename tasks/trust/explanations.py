@@ -2,8 +2,8 @@
 should."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 Heat = NDArray[np.float64]
 Region = NDArray[np.bool_]
+
+
+MOST_CLASSES = 10
+"""Classes of an image that are explained, the most probable ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +28,44 @@ class Explanation:
         contributions of the parts that the method weighs.
     class_index : int
         The class explained: the one predicted.
-    probability : float
-        Its probability.
-    fidelity : float
+    probabilities : (classes,) float array
+        Of all classes, for the image as it is.
+    fidelity : float or None
         How well the explanation predicts the model near the image (coefficient of determination of
-        the local linear model, at most 1).
-    segments : (height, width) int array
-        Part that each pixel belongs to.
-    weights : (segments,) float array
-        Contribution of each part.
+        the local linear model, at most 1), where the method fits one.
+    expected : float or None
+        Probability of the class where the image says nothing, where the method shares out the
+        difference to it: the contributions sum to ``probability - expected``.
+    segments : (height, width) int array or None
+        Part that each pixel belongs to, where the method weighs superpixels.
+    weights : (segments,) float array or None
+        Contribution of each of them.
+    by_class : dict of int to (height, width) float array
+        Heat of each class by its index; at most the :data:`MOST_CLASSES` most probable ones. Empty
+        where the method explains only the class predicted.
     """
 
     heat: Heat
     class_index: int
-    probability: float
-    fidelity: float
-    segments: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    fidelity: float | None = None
+    expected: float | None = None
+    segments: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
+    by_class: dict[int, Heat] = field(default_factory=dict)
+
+    @property
+    def probability(self) -> float:
+        """Probability of the class explained."""
+        return float(self.probabilities[self.class_index])
+
+    @property
+    def additivity_gap(self) -> float | None:
+        """By how much the contributions miss ``probability - expected``, in [0, 2]; None where the
+        method promises no such sum."""
+        if self.expected is None:
+            return None
+        return abs(float(self.heat.sum()) - (self.probability - self.expected))
 
 
 class Explainer(Protocol):
@@ -49,6 +74,12 @@ class Explainer(Protocol):
     def explain(self, image: Pixels) -> Explanation:
         """Explain the class predicted for one image, shape (height, width, channels), 0..255."""
         ...
+
+
+def classes_to_explain(probabilities: NDArray[np.floating[Any]]) -> list[int]:
+    """Return the indices of the most probable classes, at most :data:`MOST_CLASSES`, in order."""
+    most = np.argsort(-probabilities, kind="stable")[:MOST_CLASSES]
+    return sorted(int(number) for number in most)
 
 
 def mass_inside(heat: Heat, region: Region) -> float:

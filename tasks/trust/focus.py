@@ -12,11 +12,14 @@ from tasks.trust.intervals import bootstrap_mean
 POOR_FIDELITY = 0.5
 """Mean fidelity under which the explanations are said to tell little about the model."""
 
+WIDE_GAP = 0.1
+"""Mean gap, in probability, above which attributions are said to be drawn from too few samples."""
+
 
 def focus_metrics(
-    explained: Sequence[Explained], *, draws: int, confidence: float
+    explained: Sequence[Explained], *, draws: int, confidence: float, method: str = "lime"
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """Summarise explanations.
+    """Summarise the explanations of one method.
 
     Parameters
     ----------
@@ -26,11 +29,14 @@ def focus_metrics(
         Bootstrap replicates over the images; 0 gives no intervals.
     confidence : float
         Of the intervals.
+    method : str
+        For the warnings.
 
     Returns
     -------
     metrics : dict of str to float
-        ``images``, ``fidelity`` (mean), and where regions are known ``images_with_region``,
+        ``images``, where the method tells it ``fidelity`` or ``additivity_gap`` (means), and where
+        regions are known ``images_with_region``,
         ``mass_inside_region`` and ``region_area`` (means) and ``focus``, their ratio: 1 when the
         model looks everywhere alike, above when it looks inside. Both also for each predicted
         class, as ``mass_inside_region_for.<class>`` and ``focus_for.<class>``. Intervals as
@@ -39,19 +45,14 @@ def focus_metrics(
         Metric to a sentence that names the worst images.
     warnings : list of str
     """
-    fidelity = float(np.mean([item.explanation.fidelity for item in explained]))
     right = sum(item.correct for item in explained)
-    metrics: dict[str, float] = {"images": len(explained), "fidelity": fidelity}
-    notes = {
-        "images": f"{right} classified correctly, {len(explained) - right} not",
-        "fidelity": "mean coefficient of determination of the local linear models",
-    }
+    metrics: dict[str, float] = {"images": len(explained)}
+    notes = {"images": f"{right} classified correctly, {len(explained) - right} not"}
     warnings = []
-    if fidelity < POOR_FIDELITY:
-        warnings.append(
-            f"explain: mean fidelity {fidelity:.2f} is under {POOR_FIDELITY:g}: the explanations "
-            "tell little about the model; more samples or fewer segments may help"
-        )
+    found, words, warning = _faithfulness(explained, method)
+    metrics |= found
+    notes |= words
+    warnings += warning
     known = [item for item in explained if item.inside is not None and math.isfinite(item.inside)]
     if not known:
         return metrics, notes, warnings
@@ -68,6 +69,38 @@ def focus_metrics(
                     metrics[f"{name}_for.{predicted}{bound}"] = found[f"{name}{bound}"]
             notes[f"{name}_for.{predicted}"] = note
     return metrics, notes, warnings
+
+
+def _faithfulness(
+    explained: Sequence[Explained], method: str
+) -> tuple[dict[str, float], dict[str, str], list[str]]:
+    """Tell how well the explanations hold to the model, as far as the method promises it."""
+    fits = [item.explanation.fidelity for item in explained]
+    gaps = [item.explanation.additivity_gap for item in explained]
+    if all(fit is not None for fit in fits):
+        fidelity = float(np.mean(np.array(fits, dtype=np.float64)))
+        warning = (
+            f"explain: mean fidelity {fidelity:.2f} is under {POOR_FIDELITY:g}: the explanations "
+            "tell little about the model; more samples or fewer segments may help"
+        )
+        note = "mean coefficient of determination of the local linear models"
+        poor = fidelity < POOR_FIDELITY
+        return {"fidelity": fidelity}, {"fidelity": note}, [warning] if poor else []
+    if all(gap is not None for gap in gaps):
+        gap = float(np.mean(np.array(gaps, dtype=np.float64)))
+        worst = max(explained, key=lambda item: item.explanation.additivity_gap or 0.0)
+        warning = (
+            f"explain: {method}: the attributions miss the change of probability that they share "
+            f"out by {gap:.2f} in the mean, above {WIDE_GAP:g}: more samples (explain.samples) "
+            "bring them nearer"
+        )
+        most = f"most: {worst.image_id} ({worst.explanation.additivity_gap:.4f})"
+        return (
+            {"additivity_gap": gap},
+            {"additivity_gap": most},
+            [warning] if gap > WIDE_GAP else [],
+        )
+    return {}, {}, []
 
 
 def _focus(

@@ -160,9 +160,9 @@ def attribute_labels(rows: "pd.DataFrame", attribute: ProtectedAttribute) -> "pd
     first, *others = (group_labels(rows[column]) for column in attribute.columns)
     if not others:
         return first
-    joined = first.str.cat(others, sep=GROUP_SEPARATOR)
-    blank = first == BLANK
+    joined, blank = first, first == BLANK
     for labels in others:
+        joined = joined + GROUP_SEPARATOR + labels
         blank |= labels == BLANK
     return joined.mask(blank, BLANK).rename(attribute.attribute)
 

@@ -1,20 +1,13 @@
 """LIME for images, with the perturbed copies made and classified in the model's own graph."""
 
-import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from lime.lime_image import LimeImageExplainer
 from numpy.typing import NDArray
 
 from tasks.trust.explanations import Explanation, Pixels, spread
-
-log = logging.getLogger("tasks")
-
-BATCH_CPU, BATCH_GPU = 64, 256
-"""Perturbed copies classified at once: what fits a processor's caches, what fills a GPU."""
+from tasks.trust.masked_copies import MaskedClassifier
 
 _ALL = 100_000  # features kept: LIME's own default
 
@@ -24,12 +17,12 @@ class LimeExplainer:
 
     The samples, the kernel and the fit are those of :class:`lime.lime_image.LimeImageExplainer`:
     the same seed draws the same samples and finds the same weights. What is replaced is its loop,
-    which builds every copy in Python and classifies ten at a time: here a batch of on/off switches
-    goes into a compiled function that looks up each pixel's switch and hides it or not.
+    which builds every copy in Python and classifies ten at a time: see
+    :class:`tasks.trust.masked_copies.MaskedClassifier`.
 
     Parameters
     ----------
-    classify : tf.Function
+    classify : callable
         Takes float32 (n, height, width, channels), pixels 0..255; returns probabilities
         (n, classes).
     samples : int
@@ -51,22 +44,12 @@ class LimeExplainer:
         self._samples = samples
         self._segments = segments
         self._seed = seed
-        self._batch = BATCH_GPU if tf.config.list_physical_devices("GPU") else BATCH_CPU
-        self._classify = classify
-        self._classify_copies = tf.function(
-            self._copies_classified,
-            input_signature=[
-                tf.TensorSpec([None, None, None], tf.float32),
-                tf.TensorSpec([None, None, None], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([None, None], tf.float32),
-            ],
-        )
+        self._copies = MaskedClassifier(classify)
 
     @property
     def batch(self) -> int:
         """Perturbed copies classified at once."""
-        return self._batch
+        return self._copies.batch
 
     def explain(self, image: Pixels) -> Explanation:
         """Explain the class predicted for one image.
@@ -87,7 +70,12 @@ class LimeExplainer:
         switches = lime.random_state.randint(0, 2, self._samples * count)
         switches = switches.reshape(self._samples, count)
         switches[0] = 1
-        probabilities = self._probabilities(image, segments, switches.astype(np.float32))
+        probabilities = self._copies.probabilities(
+            image,
+            hidden=mean_colours(image, segments),
+            parts=segments,
+            switches=switches.astype(np.float32),
+        )
         label = int(probabilities[0].argmax())
         _, weights, fidelity, _ = lime.base.explain_instance_with_data(
             switches,
@@ -103,47 +91,11 @@ class LimeExplainer:
         return Explanation(
             heat=spread(found, segments),
             class_index=label,
-            probability=float(probabilities[0, label]),
+            probabilities=probabilities[0].astype(np.float64),
             fidelity=float(fidelity),
             segments=segments,
             weights=found,
         )
-
-    def _probabilities(
-        self, image: Pixels, segments: NDArray[np.int64], switches: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        pixels = tf.constant(image, tf.float32)
-        hidden = tf.constant(mean_colours(image, segments))
-        parts = tf.constant(np.repeat(segments.ravel(), image.shape[-1]), tf.int32)
-        answers = [
-            self._classify_copies(
-                pixels, hidden, parts, tf.constant(switches[start : start + self._batch])
-            )
-            for start in range(0, len(switches), self._batch)
-        ]
-        return np.concatenate([answer.numpy() for answer in answers])
-
-    def _copies_classified(self, image: Any, hidden: Any, parts: Any, switches: Any) -> Any:
-        """Classify a copy for each row of switches: 1 shows the segment, 0 its mean colour."""
-        # rows of whole values are looked up faster than values in rows: transpose, then back; as
-        # floats, since the vectorised kernels have no narrower types on every processor
-        shown = tf.transpose(tf.gather(tf.transpose(switches), parts, axis=0)) > 0.5
-        flat = tf.where(shown, tf.reshape(image, [1, -1]), tf.reshape(hidden, [1, -1]))
-        copies = tf.reshape(flat, tf.concat([tf.shape(switches)[:1], tf.shape(image)], axis=0))
-        return self._classify(copies)
-
-
-def load_tensors_signature(folder: Path) -> Any:
-    """Return the ``tensors`` path of the served model: pixels 0..255 to probabilities."""
-    loaded = tf.saved_model.load(str(folder))
-    signature = loaded.signatures["tensors"]
-
-    def classify(images: Any) -> Any:
-        return signature(images=images)["probabilities"]
-
-    # a signature does not keep alive the variables of the model that it belongs to
-    classify.model = loaded  # type: ignore[attr-defined]
-    return classify
 
 
 def segment(image: Pixels, *, count: int) -> NDArray[np.int64]:

@@ -74,6 +74,7 @@ class Night:
     def __init__(self, folder: Path) -> None:
         self.run = RunDirectory(str(folder / "root/night/runs/one"))
         self.films = make_films()
+        self.training_films = make_films(10)
 
     def pipeline(self, **sections: Any) -> Pipeline:
         """The pipeline, with the sections given."""
@@ -129,9 +130,11 @@ class Night:
         """Write the arranged images, their masks and their table."""
         out = self.folder("arrange")
         rows = []
-        for number, film in enumerate(self.films):
-            name = f"film{number:02}.png"
-            path = f"test/{CLASSES[film.label]}/{name}"
+        sides = [("test", "film", film) for film in self.films]
+        sides += [("train", "seen", film) for film in self.training_films]
+        for number, (side, stem, film) in enumerate(sides):
+            name = f"{stem}{number:02}.png"
+            path = f"{side}/{CLASSES[film.label]}/{name}"
             for place, pixels in (
                 (out / "folders" / path, film.pixels),
                 (out / "regions" / name, SQUARE.astype(np.uint8) * 255),
@@ -144,7 +147,7 @@ class Night:
                     "image_path": path,
                     "shard": None,
                     "image_sha256": "",
-                    "split_side": "test",
+                    "split_side": side,
                     "class_name": CLASSES[film.label],
                     "class_index": film.label,
                     "group_key": name,

@@ -1,0 +1,98 @@
+"""Picture of explanations class by class: what in an image speaks for and against each class."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
+from tasks.trust.explain_figure import Explained, rgb, short
+from tasks.trust.explanations import Heat
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IMAGES = 16
+"""Images drawn; all of them are in the document."""
+
+_COLUMNS = 11
+_FEW = 6
+_STRONG = 99.0
+"""Percentile of the strengths of an image's pixels that gets the full colour: single pixels are
+much stronger than all others, and would leave the rest pale."""
+
+
+def draw_by_class(
+    explained: Sequence[Explained], *, classes: Sequence[str], title: str
+) -> "Figure":
+    """Draw each image beside a heat map of every class explained.
+
+    Parameters
+    ----------
+    explained : sequence of Explained
+        With heat maps by class; at most :data:`MOST_IMAGES` are drawn.
+    classes : sequence of str
+        Names by index.
+    title : str
+        Heading.
+    """
+    shown = list(explained[:MOST_IMAGES])
+    width = 1 + max(len(item.explanation.by_class) for item in shown)
+    # of few classes, two or more images fit side by side
+    abreast = min(len(shown), max(1, _FEW // width)) if width <= _FEW else 1
+    rows = -(-len(shown) // abreast)
+    columns = abreast * width
+    figure, axes = new_figure(
+        max(6.4, 1.42 * columns),
+        0.8 + (1.95 if columns <= _COLUMNS else 1.8) * rows,
+        nrows=rows,
+        ncols=columns,
+        squeeze=False,
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, item in enumerate(shown):
+        row, place = divmod(number, abreast)
+        _draw(axes[row][place * width : (place + 1) * width], item, classes)
+    more = f" (first {len(shown)} of {len(explained)})" if len(explained) > len(shown) else ""
+    figure.suptitle(f"{title}{more}", x=0.01, ha="left", weight="bold", fontsize=11)
+    legend = "orange-red speaks for the class above, blue against it; bold: the class predicted"
+    if any(item.region is not None for item in shown):
+        legend += "; green outlines the relevant region"
+    figure.supxlabel(legend, fontsize=8.5, color=GREY)
+    return figure
+
+
+def _draw(axes: Sequence[Any], item: Explained, classes: Sequence[str]) -> None:
+    explanation = item.explanation
+    style = {"fontsize": 7.5, "loc": "left", "pad": 3}
+    axes[0].imshow(rgb(item.image), interpolation="nearest")
+    truth = "right" if item.correct else f"truth: {short(item.true_class)}"
+    inside = ""
+    if item.inside is not None and item.area is not None:
+        inside = f"\n{item.inside:.0%} in {item.area:.0%}"
+    colour = "black" if item.correct else RED
+    axes[0].set_title(truth + (inside or "\n"), color=colour, fontweight="normal", **style)
+    heats = explanation.by_class
+    strongest = np.percentile(np.abs(list(heats.values())), _STRONG) or 1.0
+    for axis, (number, heat) in zip(axes[1:], heats.items(), strict=False):
+        axis.imshow(_coloured(item, heat / strongest), interpolation="nearest")
+        predicted = number == explanation.class_index
+        axis.set_title(
+            f"{short(classes[number])}\n{explanation.probabilities[number]:.2f}",
+            fontweight="bold" if predicted else "normal",
+            **style,
+        )
+    if item.region is not None and item.region.any() and not item.region.all():
+        for axis in axes[: 1 + len(heats)]:
+            axis.contour(item.region, levels=[0.5], colors=[GREEN], linewidths=1.0)
+
+
+def _coloured(item: Explained, strength: Heat) -> Any:
+    """Blend strengths, -1 to 1, over a grey and paler image."""
+    from matplotlib.colors import to_rgb
+
+    alpha = 0.85 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
+    base = 0.4 + 0.5 * rgb(item.image).mean(axis=-1, keepdims=True)
+    colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
+    return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
