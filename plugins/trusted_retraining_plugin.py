@@ -2,11 +2,11 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
-from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.links import MlflowRunLink, PublishedLink, TrustReportLink
 
 
 class TrustedRetrainingPlugin(AirflowPlugin):
     """Operator links, so that the API server knows them by name."""
 
     name = "trusted_retraining"
-    operator_extra_links = [MlflowRunLink(), TrustReportLink()]
+    operator_extra_links = [MlflowRunLink(), TrustReportLink(), PublishedLink()]

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, BaseOperator
 
 from tasks.contract import CHECKS
 from tasks.spec import MODEL_STAGES, Pipeline, after_verdict, in_order
+from trusted_retraining.links import PublishedLink
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.outcome import OutcomeOperator
@@ -129,9 +130,18 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
     [blessed[-1], reject] >> report >> outcome
     if pipeline.publish.dataset is not None:
         # beside the training: data that passed their checks are published whatever the model does
-        row[PREPARATION.index("validate")] >> stage("publish_data") >> report
+        published_data = _with_link(stage("publish_data"))
+        row[PREPARATION.index("validate")] >> published_data >> report
+    if pipeline.publish.report is not None:
+        _with_link(report)
     if pipeline.extra_stages:
         _add_extra_stages(pipeline, settings, ours=[*row, *checks, bless, *blessed, reject, report])
+
+
+def _with_link(task: BaseOperator) -> BaseOperator:
+    """Give a task the button that leads to what it publishes."""
+    task.operator_extra_links = (*task.operator_extra_links, PublishedLink())
+    return task
 
 
 def _add_extra_stages(

@@ -33,6 +33,20 @@ class TrustReportLink(BaseOperatorLink):
         return f"{address}/artifacts/report/report.html" if address else ""
 
 
+class PublishedLink(BaseOperatorLink):
+    """What a task put outside of the run, where the pipeline file says: report or data set."""
+
+    name = "Published"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address for a browser where there is one, else the URI; empty when nothing was
+        published."""
+        run = run_directory(Settings.read(), ti_key.dag_id, ti_key.run_id)
+        manifest = run.read_manifest(ti_key.task_id)
+        addresses = manifest.addresses if manifest else {}
+        return addresses.get("report_page") or next(iter(addresses.values()), "")
+
+
 def mlflow_run_address(pipeline: str, run_id: str) -> str:
     """Return where the MLflow UI shows a night; empty when nothing has been logged.
 

@@ -136,6 +136,7 @@ def publish_dataset(
         log.info("publish_data: %s holds these %d rows already", destination.uri, len(table))
         _point(parent, name, fingerprint)
         return _told(destination, found, already=True)
+    destination.retract()
     files: list[PublishedFile] = []
     try:
         _put_shards(arranged, table, options, destination, scratch, files)

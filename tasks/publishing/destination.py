@@ -3,6 +3,7 @@
 import json
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ class Destination:
                 return None
             whole = all(self._stands(entry) for entry in entries)
         return dict(document) if whole else None
+
+    def retract(self) -> None:
+        """Undo a publication in a store that is not whole any more, before it is made again."""
+        if not self.is_local:
+            with storage_errors(self.uri), suppress(FileNotFoundError):
+                self.fs.rm_file(f"{self.path}/{MANIFEST}")
 
     def put(self, name: str, source: Path) -> PublishedFile:
         """Put a file there, not yet to be seen.

@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
 
+from tasks.contract import Manifest, RunDirectory, run_uri
 from tasks.spec import Pipeline
 from trusted_retraining.dag_builder import build_dag
+from trusted_retraining.links import PublishedLink
 from trusted_retraining.local import home
 from trusted_retraining.pipelines import usable_pipelines
 from trusted_retraining.settings import Settings
@@ -87,6 +91,41 @@ def test_publishing_is_off_unless_declared_and_beside_the_training(database: Non
     assert published.upstream_task_ids == {"validate"}
     assert published.downstream_task_ids == {"report"}
     assert dag.params["publish.dataset.format"] == "parquet"
+
+
+def test_what_publishes_has_a_button_that_leads_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", str(tmp_path))
+    section = {
+        "dataset": {"uri": "s3://films/data"},
+        "report": {"uri": "s3://films/reports", "browse": "https://reports.example"},
+    }
+    dag = build_dag(pipeline(publish=section), Settings.read())
+    with_button = [
+        task.task_id
+        for task in dag.tasks
+        if "Published" in {link.name for link in task.operator_extra_links}
+    ]
+    assert sorted(with_button) == ["publish_data", "report"]
+    # the scheduler and the API server know the DAG only as it is written down
+    assert "Published" in str(DagSerialization.serialize_dag(dag))
+    run = RunDirectory(run_uri(str(tmp_path), "films", "one"))
+    addresses = {"report": "s3://films/reports/x", "report_page": "https://reports.example/x"}
+    for name, told in (("report", addresses), ("publish_data", {"dataset": "s3://films/data/y"})):
+        location = run.stage_uri(name)
+        run.write_manifest(
+            Manifest(stage=name, fingerprint="", digest="", location=location, addresses=told)
+        )
+    found = {}
+    for name in ("report", "publish_data", "train"):
+        key = SimpleNamespace(dag_id="films", run_id="one", task_id=name)
+        found[name] = PublishedLink().get_link(dag.get_task(name), ti_key=key)
+    assert found == {
+        "report": "https://reports.example/x",
+        "publish_data": "s3://films/data/y",
+        "train": "",
+    }
 
 
 @pytest.mark.parametrize(
