@@ -33,7 +33,13 @@ def pipeline_of(**deploy: Any) -> Pipeline:
 
 
 def commit_night(
-    root: Path, cluster: Any, version: str, *, champion: str | None = None, blessed: bool = True
+    root: Path,
+    cluster: Any,
+    version: str,
+    *,
+    champion: str | None = None,
+    blessed: bool = True,
+    published: str = "",
 ) -> RunDirectory:
     """Commit verdict and publication of a version, and tell the cluster what it answers.
 
@@ -49,6 +55,8 @@ def commit_night(
         Version that it was compared with.
     blessed : bool
         The verdict.
+    published : str
+        Address of the folder of models where it is not below the root.
     """
     run = RunDirectory(f"{root}/demo_night/runs/night-{version}")
     model = root / "models/demo_night" / version
@@ -82,7 +90,7 @@ def commit_night(
     )
     publication = Publication(
         model=identity,
-        model_uri=f"file://{model}",
+        model_uri=f"{published or f'file://{root}/models'}/demo_night/{version}",
         known_answers=answers,
         tolerance=0.001,
     )
