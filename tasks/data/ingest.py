@@ -201,6 +201,9 @@ class _Intake:
         for old, new in zip(columns, renamed, strict=True):
             if old != new:
                 self.summary.warnings.append(f"source column {old!r} is kept as {new!r}")
+        twice = [name for name, count in Counter(renamed).items() if count > 1]
+        if twice:
+            raise BadInput(f"the source gives column {twice[0]!r} more than once; rename one")
         return renamed
 
     def _chunks(self) -> Iterator[list[tuple[SourceRow, ImageFacts]]]:

@@ -22,9 +22,10 @@ class Sql(Section):
     """SQLAlchemy address without password, such as ``postgresql+psycopg2://films@db/films`` or
     ``sqlite:////data/films.db``; the driver's own ways to a password (``PGPASSWORD``,
     ``~/.pgpass``) are open."""
-    address_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
-    """Environment variable that holds the whole address with its credentials, as a secret sets it;
-    takes the place of ``address``."""
+    # a name of their own, so that no other secret of a stage can be asked for by a field
+    address_env: Annotated[str, Field(pattern=r"^SOURCE_[A-Z0-9_]+$")] | None = None
+    """Environment variable ``SOURCE_...`` that holds the whole address with its credentials, as a
+    secret sets it; takes the place of ``address``."""
     query: str
     """One SELECT. Its columns are the metadata; give it an ORDER BY, so that equal data come in
     equal order."""

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -91,7 +92,14 @@ class SqlReader(SourceReader):
         if is_remote(self._root) or is_object_store(self._root):
             return address.removeprefix(f"{self._root}/")
         path = unquote(address.removeprefix("file://")) if address[:7] == "file://" else address
-        return path.removeprefix(f"{str(local_path(self._root, _FIELD)).rstrip('/')}/")
+        return path.removeprefix(f"{str(self._folder).rstrip('/')}/")
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = local_path(self._root, _FIELD)
+        if not folder.is_dir():
+            raise BadInput(f"{_FIELD} {self._root!r}: is no folder")
+        return folder
 
     def _image_state(self, names: list[str]) -> str:
         if is_remote(self._root):
@@ -99,10 +107,10 @@ class SqlReader(SourceReader):
             return ""
         if is_object_store(self._root):
             return listing_digest(self._root, names, field=_FIELD) if names else ""
-        root, digest = local_path(self._root, _FIELD), hashlib.sha256()
+        digest = hashlib.sha256()
         for name in sorted(names):
             try:
-                status = os.stat(root / name)
+                status = os.stat(self._folder / name)
             except (OSError, ValueError):
                 continue
             digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -110,10 +118,7 @@ class SqlReader(SourceReader):
 
     def _images(self, names: list[str], target: Path) -> Path:
         if not is_remote(self._root) and not is_object_store(self._root):
-            folder = local_path(self._root, _FIELD)
-            if not folder.is_dir():
-                raise BadInput(f"{_FIELD} {self._root!r}: is no folder")
-            return folder
+            return self._folder
         target.mkdir(parents=True, exist_ok=True)
         if names and is_object_store(self._root):
             fetch_objects(self._root, names, target, field=_FIELD)

@@ -164,6 +164,10 @@ def test_what_tools_leave_behind_is_counted_not_refused(folder: Path, tmp_path: 
         ({"annotations": [drawn(1, bbox=[1, 2, 3, "4"])]}, r"bbox: '4' is no number"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3, 10**400])]}, "is no number"),
         ({"images": [image(1, width=0)], "annotations": [drawn(1)]}, r"'1\.png' is 0 x 24 pixels"),
+        (
+            {"images": [image(1, label="x", source_label="y")], "annotations": []},
+            "the source gives column 'source_label' more than once",
+        ),
         ({"images": [image(1, width=None)], "annotations": [drawn(1)]}, "width of image '1.png'"),
         (
             {"images": [image(1, **{f"f{n}": n for n in range(501)})], "annotations": []},

@@ -207,9 +207,10 @@ def test_a_query_that_is_wrong_is_named(
         ({"query": "SELECT 1; DROP TABLE films"}, "must be one statement"),
         ({"version_query": "VACUUM"}, "must be one SELECT"),
         ({}, "give address or address_env, one of them"),
-        ({"address": "sqlite:///x", "address_env": "FILMS"}, "one of them"),
+        ({"address": "sqlite:///x", "address_env": "SOURCE_FILMS"}, "one of them"),
         ({"address": "films.db"}, "is no SQLAlchemy address"),
-        ({"address_env": "films"}, "should match pattern"),
+        ({"address_env": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"}, "should match pattern"),
+        ({"address_env": "AWS_SECRET_ACCESS_KEY"}, "should match pattern"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_the_pipeline_file(
@@ -239,6 +240,12 @@ def test_a_trailing_semicolon_is_nobodys_fault() -> None:
     assert spec.query == "select image from films"
 
 
+def test_images_that_are_no_folder_are_told(database: Path, images: Path) -> None:
+    for folder in (images / "a.png", images / "absent"):
+        with pytest.raises((BadInput, NoInput), match=r"source\.images .* (no folder|not exist)"):
+            open_source(source(folder, address=f"sqlite:///{database}")).state()
+
+
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, images: Path) -> None:
     path = tmp_path / "absent.db"
     for address in (f"sqlite:///{path}", f"sqlite:///file:{path}?uri=true", "sqlite://"):
@@ -251,14 +258,14 @@ def test_addresses_that_cannot_be_used_are_told_without_their_text(
     monkeypatch: pytest.MonkeyPatch, images: Path
 ) -> None:
     def told(value: str | None) -> str:
-        monkeypatch.setenv("FILMS", value or "")
+        monkeypatch.setenv("SOURCE_FILMS", value or "")
         with pytest.raises(BadConfig) as error:
-            open_source(source(images, address_env="FILMS")).state()
+            open_source(source(images, address_env="SOURCE_FILMS")).state()
         # what a driver said would be shown above it otherwise
         assert error.value.__context__ is None or error.value.__suppress_context__
         return str(error.value)
 
-    assert "variable FILMS is not set" in told(None)
+    assert "variable SOURCE_FILMS is not set" in told(None)
     assert "is no SQLAlchemy address" in (message := told(f"films:{SECRET}@db"))
     assert SECRET not in message
     assert "driver of 'postgres+none' is not installed" in told("postgres+none://films:x@db/films")
@@ -291,12 +298,12 @@ def films(
     server: tuple[str, sa.Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Sql]:
     address, _ = server
-    monkeypatch.setenv("FILMS_DATABASE", address)
+    monkeypatch.setenv("SOURCE_FILMS", address)
     (tmp_path / "films").mkdir()
 
     def make(**fields: Any) -> Sql:
         query = "SELECT * FROM films WHERE image LIKE '%.png' ORDER BY id"
-        defaults = {"address_env": "FILMS_DATABASE", "query": query, "chunk_rows": 1000}
+        defaults = {"address_env": "SOURCE_FILMS", "query": query, "chunk_rows": 1000}
         return source(tmp_path / "films", **{**defaults, **fields})
 
     return make
@@ -397,13 +404,13 @@ def test_credentials_reach_no_error_manifest_or_log(
     run_stage(stage, pipeline=pipeline, run=run, environment=environment)
     wrong = address.replace("films:", "films:wrong")
     for value in (wrong, address.replace("127.0.0.1", "no-such-host.invalid"), f"{address}_none"):
-        monkeypatch.setenv("FILMS_DATABASE", value)
+        monkeypatch.setenv("SOURCE_FILMS", value)
         run = RunDirectory(str(tmp_path / "root/films/runs/two"))
         with pytest.raises(StageError, match=r"postgresql database 'postgres.* a retry may help"):
             run_stage(stage, pipeline=pipeline, run=run, environment=environment)
     kept = [path.read_bytes() for path in (tmp_path / "root").rglob("*") if path.is_file()]
     texts = [caplog.text, *(content.decode("latin-1") for content in kept)]
-    assert b"FILMS_DATABASE" in (tmp_path / "root/mlflow.db").read_bytes()
+    assert b"SOURCE_FILMS" in (tmp_path / "root/mlflow.db").read_bytes()
     assert len(kept) > 5 and any("postgresql database" in text for text in texts)
     for form in forms:
         assert not [text for text in texts if form in text]
