@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from tasks.contract import STAGES
 from tasks.spec import MODEL_STAGES, ExtraStage, Pipeline, Section
 from tasks.spec.reference import field_table, section_models
-from tasks.stages import Stage, load_stage
+from tasks.stages import load_stage
+from tasks.stages.base import Stage
 
 INTRODUCTION = """\
 # Components
