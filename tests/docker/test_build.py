@@ -14,7 +14,7 @@ BUILDER = """#!/bin/sh
 printf '%s\\n' "$*" >>"$CALLS"
 case "$*" in *push*--digestfile*) for a; do
   [ "$before" = --digestfile ] && printf sha256:abc >"$a"; before=$a
-done ;; *inspect*) echo sha256:123 ;; esac
+done ;; *inspect*) echo sha256:123 ;; images*) echo 2.5 GB ;; esac
 """
 
 
@@ -57,7 +57,7 @@ def test_all_images_are_built_those_before_that_others_are_made_of(builder: dict
         # OCI's own format has no HEALTHCHECK
         assert "--format docker" in line
     assert "AIRFLOW=trusted-retraining/airflow:1" in built[-1]
-    assert answer.stdout.count("sha256:123") == 6
+    assert answer.stdout.count("sha256:123 2.5 GB\n") == 6
 
 
 def test_base_names_and_network_are_the_caller_s(builder: dict[str, str]) -> None:
@@ -74,7 +74,7 @@ def test_base_names_and_network_are_the_caller_s(builder: dict[str, str]) -> Non
 
 def test_what_is_pushed_is_told_by_the_digest_of_the_registry(builder: dict[str, str]) -> None:
     answer = build(builder | {"PUSH": "yes"}, "serving-cpu")
-    assert "trusted-retraining/serving:1-cpu sha256:abc" in answer.stdout
+    assert "trusted-retraining/serving:1-cpu sha256:abc 2.5 GB" in answer.stdout
 
 
 def test_an_unknown_image_is_named_with_those_that_there_are(builder: dict[str, str]) -> None:
