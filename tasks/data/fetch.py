@@ -109,6 +109,12 @@ def source_state(uri: str, parts: list[str], *, files: bool = False) -> str:
     return digest.hexdigest()
 
 
+def folder_and_name(uri: str) -> tuple[str, str]:
+    """Return the folder that an address of a file lies in, and the file's name."""
+    folder, slash, name = uri.rpartition("/")
+    return folder or slash or ".", name
+
+
 def is_remote(uri: str) -> bool:
     """Tell whether a URI is an http(s) address."""
     return uri.startswith(("http://", "https://"))

@@ -166,6 +166,27 @@ class Parquet(Section):
     """Share of the rows whose image may be absent before the night is stopped."""
 
 
+class TFRecord(Section):
+    """TFRecord files of ``tf.train.Example``, or a folder prepared by TensorFlow Datasets."""
+
+    kind: Literal["tfrecord"] = "tfrecord"
+    """How the source is laid out."""
+    uri: Uri
+    """Folder, archive or single ``.tfrecord`` file: a path, an s3:// URI, or http(s) address (of an
+    archive or a single file)."""
+    records: str = ""
+    """Folder inside the source that holds the files; the source itself when left out."""
+    image_feature: str = "image"
+    """Feature that holds the bytes of the image file."""
+    features: list[str] | None = None
+    """Features that become columns; those of ``features.json``, or of the first example, when left
+    out."""
+    max_quarantined: Fraction = 0.1
+    """Share of the images found that may fail verification before the night is stopped."""
+    max_missing: Fraction = 0.1
+    """Share of the examples that may hold no image before the night is stopped."""
+
+
 Source = Annotated[
     CsvImages
     | Idx
@@ -174,6 +195,7 @@ Source = Annotated[
     | Cifar10
     | FairFace
     | Parquet
+    | TFRecord
     | CloudAnnotations
     | Coco
     | Sql

@@ -15,6 +15,7 @@ from tasks.data.sources.idx import IdxReader
 from tasks.data.sources.parquet import ParquetReader
 from tasks.data.sources.sql import SqlReader
 from tasks.data.sources.synthetic import SyntheticReader
+from tasks.data.sources.tfrecord import TFRecordReader
 from tasks.spec.annotations import CloudAnnotations, Coco
 from tasks.spec.custom import Custom
 from tasks.spec.database import Sql
@@ -27,6 +28,7 @@ from tasks.spec.sources import (
     Parquet,
     Source,
     Synthetic,
+    TFRecord,
 )
 
 __all__ = ["Contents", "SourceReader", "SourceRow", "open_source"]
@@ -43,6 +45,7 @@ _READERS: dict[type, Callable[[Any], SourceReader]] = {
     Parquet: ParquetReader,
     Sql: SqlReader,
     Synthetic: SyntheticReader,
+    TFRecord: TFRecordReader,
 }
 
 

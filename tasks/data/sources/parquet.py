@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract import BadInput
-from tasks.data.fetch import fetch, fetch_files, source_state
+from tasks.data.fetch import fetch, fetch_files, folder_and_name, source_state
 from tasks.data.sources.arrow_text import as_texts, is_text
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.csv_table import listing
@@ -168,8 +168,7 @@ class ParquetReader(SourceReader):
 
 def _single_file(uri: str) -> tuple[str, str] | None:
     """Return folder and name when the address is that of a file."""
-    folder, _, name = uri.rpartition("/")
-    return (folder or ".", name) if name.endswith(SUFFIX) else None
+    return folder_and_name(uri) if uri.endswith(SUFFIX) else None
 
 
 def _read_schema(file: Path) -> "pa.Schema":
