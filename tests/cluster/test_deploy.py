@@ -362,7 +362,7 @@ def test_a_server_refuses_files_that_were_changed_after_the_last_look(
         site.stand_in.before = alter
         with pytest.raises(AirflowException, match="files were changed: digest is") as caught:
             site.deploy(
-                "1", published="s3://models", target="deployment", startup_seconds=45,
+                "1", published="s3://models", target="deployment", startup_seconds=200,
                 cpu="50m", memory="256Mi",
             )  # fmt: skip
         assert "nothing serves now" in str(caught.value)

@@ -15,6 +15,8 @@ from trusted_retraining.serving.plan import Plan
 ROLE = "trusted-retraining/role"
 """Label that tells the pods that everybody asks (``serving``) from the one that is tried."""
 
+DIGEST_LABEL = "trusted-retraining/digest"
+
 CPU_PERCENT = 70
 """Use of the requested CPU at which the autoscaler adds a pod."""
 
@@ -49,7 +51,7 @@ def deployment(
         Of the version, as a label of the pods.
     """
     selector = _selector(plan, role)
-    labels = {**plan.labels, **selector, "trusted-retraining/digest": digest[:16]}
+    labels = {**plan.labels, **selector, DIGEST_LABEL: digest[:16]}
     whole: dict[str, Any] = {
         "selector": {"matchLabels": selector},
         # never a pod less than now while pods are exchanged

@@ -10,8 +10,12 @@ from typing import Any
 from tasks.contract import StageError
 from trusted_retraining.hooks.resources import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from trusted_retraining.serving import deployment_manifests as manifests
+from trusted_retraining.serving.deployment_manifests import DIGEST_LABEL
 from trusted_retraining.serving.plan import Endpoint, Readiness, Served, State
 from trusted_retraining.serving.rollout import Phase, Rollout, condition, log
+
+PATIENCE = 2
+"""Times that a server may be started again although it said why it ended: a store may be away."""
 
 
 class PlainRollout(Rollout):
@@ -110,11 +114,10 @@ class PlainRollout(Rollout):
         counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas")]
         if wanted > 0 and counts == [wanted, wanted] and int(status["replicas"]) == wanted:
             return Readiness(ready=True)
-        progress = condition(found, "Progressing")
-        hopeless = progress.get("reason") == "ProgressDeadlineExceeded"
-        reason = (
-            f"{counts[0]} of {wanted} pods are new, {counts[1]} available{self._trouble(found)}"
-        )
+        progress, pods = condition(found, "Progressing"), self._pods(found)
+        late = progress.get("reason") == "ProgressDeadlineExceeded"
+        hopeless = late or any(refuses(server) for each in pods for server in servers_of(each))
+        reason = f"{counts[0]} of {wanted} pods are new, {counts[1]} available{pods_trouble(pods)}"
         return Readiness(ready=False, reason=reason, hopeless=hopeless)
 
     def endpoint(self, phase: Phase) -> Endpoint:
@@ -167,30 +170,52 @@ class PlainRollout(Rollout):
 
     def _digest_of(self, found: dict[str, Any]) -> str:
         labels = found["spec"]["template"]["metadata"].get("labels") or {}
-        return str(labels.get("trusted-retraining/digest", ""))
+        return str(labels.get(DIGEST_LABEL, ""))
 
-    def _trouble(self, found: dict[str, Any]) -> str:
-        """Return what the pods themselves have to say."""
-        labels = found["spec"]["selector"]["matchLabels"]
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        return pods_trouble(self.hook.list_pods(self.plan.namespace, labels=selector))
+    def _pods(self, found: dict[str, Any]) -> list[dict[str, Any]]:
+        labels = found["spec"]["template"]["metadata"]["labels"]
+        keys = (*found["spec"]["selector"]["matchLabels"], DIGEST_LABEL)
+        selector = ",".join(f"{key}={labels[key]}" for key in keys if key in labels)
+        return self.hook.list_pods(self.plan.namespace, labels=selector)
+
+
+def servers_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is told of a pod's containers, those that only prepare it first."""
+    status = pod.get("status") or {}
+    return [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+
+
+def refuses(server: dict[str, Any]) -> bool:
+    """Tell whether a server has ended twice and more, and said why: it will again."""
+    return int(server.get("restartCount") or 0) >= PATIENCE and bool(_end_of(server).get("message"))
 
 
 def pods_trouble(pods: list[dict[str, Any]]) -> str:
     """Return why pods do not start, in a few words that begin with a colon; empty if they do."""
     for each in pods:
-        status = each.get("status") or {}
-        for server in [
-            *(status.get("initContainerStatuses") or []),
-            *(status.get("containerStatuses") or []),
-        ]:
-            waiting = (server.get("state") or {}).get("waiting") or {}
-            ended = (server.get("lastState") or {}).get("terminated") or {}
-            words = [waiting.get("reason"), ended.get("message") or waiting.get("message")]
-            if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+        name = each["metadata"]["name"]
+        for server in servers_of(each):
+            waiting, ended = (server.get("state") or {}).get("waiting") or {}, _end_of(server)
+            reason = waiting.get("reason") or ""
+            # a server that has just been started again is not what is wrong
+            if reason in ("", "ContainerCreating", "PodInitializing"):
+                reason = ended.get("reason") or ""
+            if reason:
+                words = [reason, ended.get("message") or waiting.get("message")]
                 told = ": ".join(" ".join(str(word).split()) for word in words if word)
-                return f": {each['metadata']['name']}: {told}"[:500]
+                return f": {name}: {told}"[:500]
         scheduled = condition(each, "PodScheduled")
         if scheduled.get("status") == "False":
-            return f": {each['metadata']['name']}: {scheduled.get('message')}"[:500]
+            return f": {name}: {scheduled.get('message')}"[:500]
     return ""
+
+
+def _end_of(server: dict[str, Any]) -> dict[str, Any]:
+    """Return how a container ended last; empty when it has not."""
+    for state in (server.get("state"), server.get("lastState")):
+        if ended := (state or {}).get("terminated"):
+            return dict(ended)
+    return {}

@@ -1,6 +1,7 @@
 """Deployments without KServe: a Deployment, its Service, and one pod that is tried first."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +131,26 @@ def test_pods_that_do_not_start_are_given_up_with_their_reason(
     with pytest.raises(AirflowException, match="CrashLoopBackOff: refused: files were changed"):
         deploy(run, **PLAIN, startup_seconds=1)
     assert version_of(cluster, "demo-night") == "1 x 1"
+
+
+@pytest.mark.parametrize(("restarts", "given_up"), [(1, False), (2, True)])
+def test_a_server_that_says_why_it_ends_is_given_up_after_a_few_starts(
+    cluster: Any, night: Night, deploy: Deploy, restarts: int, given_up: bool
+) -> None:
+    run = night("1")
+    cluster.deployments.never_ready.add(cluster.versions["1"])
+    ended = {"reason": "Error", "message": "files were changed", "exitCode": 1}
+    server = {"state": {"running": {}}, "lastState": {"terminated": ended}}
+    cluster.pods = [
+        {
+            "metadata": {"name": "demo-night-canary-x"},
+            "status": {"containerStatuses": [server | {"restartCount": restarts}]},
+        }
+    ]
+    started = time.monotonic()
+    with pytest.raises(AirflowException, match="x: Error: files were changed; nothing served"):
+        deploy(run, **PLAIN, startup_seconds=4)
+    assert (time.monotonic() - started < 4) is given_up
 
 
 def test_a_first_version_that_fails_leaves_no_pod(
