@@ -17,7 +17,7 @@ from typing import Any
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask
 from tasks.data.images import QUARANTINED, ImageFacts, inspect_all, place
-from tasks.data.names import INGEST_COLUMNS, RESERVED, is_plain_path
+from tasks.data.names import INGEST_COLUMNS, RESERVED, confined
 from tasks.data.sources import Contents, SourceReader, SourceRow
 
 log = logging.getLogger("tasks")
@@ -291,25 +291,3 @@ class _Intake:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(boxes_mask(row.boxes, width=facts.width, height=facts.height))
         return name
-
-
-def confined(root: Path, name: str) -> tuple[Path | None, str]:
-    """Return the path of a file named by the source, or None and why it may not be followed.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that must hold it, all links resolved.
-    name : str
-        What the source says.
-    """
-    if not is_plain_path(name):
-        return None, "the name is no plain path inside the folder"
-    path = root / name
-    try:
-        real = os.path.realpath(path)
-    except (OSError, ValueError):
-        return None, "the name cannot be a file's"
-    if real != str(path) and not real.startswith(f"{root}{os.sep}"):
-        return None, "it is a link that leaves the folder"
-    return path, ""

@@ -1,4 +1,7 @@
-"""Columns that the stages add to the source's own."""
+"""Columns that the stages add to the source's own, and file names that the source gives."""
+
+import os
+from pathlib import Path
 
 INGEST_COLUMNS = (
     "image_id",
@@ -31,3 +34,25 @@ def is_plain_path(name: str) -> bool:
     """Tell whether a name that the source gives is a path that can only lead downwards."""
     parts = name.split("/")
     return not ("\0" in name or any(part in ("..", ".", "") for part in parts))
+
+
+def confined(root: Path, name: str) -> tuple[Path | None, str]:
+    """Return the path of a file named by the source, or None and why it may not be followed.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that must hold it, all links resolved.
+    name : str
+        What the source says.
+    """
+    if not is_plain_path(name):
+        return None, "the name is no plain path inside the folder"
+    path = root / name
+    try:
+        real = os.path.realpath(path)
+    except (OSError, ValueError):
+        return None, "the name cannot be a file's"
+    if real != str(path) and not real.startswith(f"{root}{os.sep}"):
+        return None, "it is a link that leaves the folder"
+    return path, ""

@@ -89,7 +89,12 @@ class SqlReader(SourceReader):
         plain path, and is refused when it is taken in."""
         if address is None:
             return None
-        if is_remote(self._root) or is_object_store(self._root):
+        if is_remote(self._root):
+            name = address.removeprefix(f"{self._root}/")
+            # a server undoes the encoding, and then goes where the name leads
+            plain = is_plain_path(unquote(name)) and not set("?#\\") & set(unquote(name))
+            return name if plain else f"{self._root}/{name}"
+        if is_object_store(self._root):
             return address.removeprefix(f"{self._root}/")
         path = unquote(address.removeprefix("file://")) if address[:7] == "file://" else address
         return path.removeprefix(f"{str(self._folder).rstrip('/')}/")

@@ -139,13 +139,15 @@ def test_images_are_fetched_from_a_web_server_and_from_no_other(
                 "UPDATE films SET image = ? WHERE id = 1", [f"{address}/films/a.png"]
             )
             connection.execute("UPDATE films SET image = ? WHERE id = 3", [f"{address}/secret.png"])
+            for name in ("%2e%2e/secret.png", "a.png?to=secret", "..%5csecret.png"):
+                connection.execute("INSERT INTO films VALUES (5, ?, 'x', 'F', 1, NULL)", [name])
         connection.close()
         spec = source(f"{address}/films", address=f"sqlite:///{database}")
         _, table = take_in(spec, tmp_path)
     finally:
         server.shutdown()
         server.server_close()
-    assert table["image_status"].tolist() == ["ok", "ok", "outside", "missing"]
+    assert table["image_status"].tolist() == ["ok", "ok", "outside", "missing", *["outside"] * 3]
     assert table["image_id"].tolist()[:2] == ["a.png", "sub/b.png"]
     assert not [line for line in asked if "secret" in line]
 
