@@ -6,8 +6,11 @@ import struct
 import tarfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from tasks.contract import BadInput, NoInput
 from tasks.data import Arranged
@@ -15,8 +18,9 @@ from tasks.data.arrange import arrange
 from tasks.data.ingest import ingest
 from tasks.data.objects import listing
 from tasks.data.sources import open_source
+from tasks.data.sources.crc32c import masked_crc32c
 from tasks.data.tables import read_table
-from tasks.spec import CsvImages, Idx, Label, Split
+from tasks.spec import CsvImages, Idx, Label, Source, Split
 from tasks.stages.base import StageInput
 
 
@@ -169,3 +173,79 @@ def test_many_named_files_are_found_by_one_listing_of_their_folder(store):
     found = listing("s3://nights/films", [*names, "absent.png", "deep"])
     assert set(found) == {*names, "deep/30.png", "deep/sub/31.png"}
     assert len(store.seen) == 2
+
+
+def fields(*pairs):
+    """Write length-delimited fields of a protocol buffer, of up to 16,383 bytes each."""
+    out = b""
+    for number, content in pairs:
+        size = len(content)
+        length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+        out += bytes([number << 3 | 2]) + length + content
+    return out
+
+
+def tfrecord(content):
+    feature = fields((1, fields((1, content))))
+    example = fields((1, fields((1, fields((1, b"image"), (2, feature))))))
+    length = struct.pack("<Q", len(example))
+    crcs = [struct.pack("<I", masked_crc32c(part)) for part in (length, example)]
+    return length + crcs[0] + example + crcs[1]
+
+
+def table(content):
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image": [content]}), buffer)
+    return buffer.getvalue()
+
+
+SOURCES = {
+    "class_folders": ({"data/cat/1.png": film(1), "data/dog/2.png": film(2)}, {"images": "data"}),
+    "cifar10": (
+        {f"{name}.bin": bytes(3073) for name in ("data_batch_1", "test_batch")},
+        {"version": "binary", "train_batches": ["data_batch_1.bin"]},
+    ),
+    "fairface": (
+        {
+            "fairface_label_val.csv": b"file,age\nval/1.jpg,3-9\nval/2.jpg,10-19\n",
+            "val/1.jpg": film(1),
+            "val/2.jpg": film(2),
+        },
+        {},
+    ),
+    "parquet": (
+        {"data/a.parquet": table(film(1)), "data/b.parquet": table(film(2))},
+        {"table": "data"},
+    ),
+    "tfrecord": (
+        {"1.0.0/a.tfrecord": tfrecord(film(1)), "1.0.0/b.tfrecord": tfrecord(film(2))},
+        {"records": "1.0.0"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_files_is_read_from_a_bucket_and_from_an_archive_in_it(store, tmp_path, kind):
+    contents, more = SOURCES[kind]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in contents.items():
+            store.fs.pipe_file(f"nights/{kind}/{name}", content)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    store.fs.pipe_file(f"nights/{kind}/unrelated.bin", b"x")
+    store.fs.pipe_file(f"nights/{kind}.tar.gz", packed.getvalue())
+    for number, uri in enumerate((f"s3://nights/{kind}", f"s3://nights/{kind}.tar.gz")):
+        spec = TypeAdapter(Source).validate_python({"kind": kind, "uri": uri, **more})
+        reader, out = open_source(spec), tmp_path / str(number)
+        before = reader.state()
+        out.mkdir()
+        assert ingest(reader, out, scratch=tmp_path / f"scratch {number}").usable == 2
+        assert reader.state() == before
+    changed = next(iter(contents))
+    store.fs.pipe_file(f"nights/{kind}/{changed}", contents[changed] + b"\n")
+    spec = TypeAdapter(Source).validate_python({"kind": kind, "uri": f"s3://nights/{kind}", **more})
+    after = open_source(spec).state()
+    store.fs.pipe_file(f"nights/{kind}/{changed}", contents[changed])
+    assert open_source(spec).state() != after
