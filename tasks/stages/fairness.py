@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.data import Arranged
-    from tasks.trust.fairness import AttributeReport
+    from tasks.trust.fairlearn_frame import FrameReport
+    from tasks.trust.fairness import AttributeReport, Figures
 
 log = logging.getLogger("tasks")
 
 
 class FairnessStage(Stage):
-    """Compare how the groups of each protected attribute are served (AIF360).
+    """Compare how the groups of each protected attribute are served (AIF360, Fairlearn).
 
     An attribute is a column, or the intersection of several (``race*age``), whose groups are named
     after the values of all (``White & 20-29``).
@@ -30,6 +31,11 @@ class FairnessStage(Stage):
     correctly": then it is due to everybody, equal opportunity difference is the difference of
     accuracy, and average odds difference does not exist. Groups under ``min_group`` test rows and
     blanks are listed, not judged.
+
+    Beside them, as ``fairlearn.NAME``, the largest differences and smallest ratios between any two
+    groups by Fairlearn's MetricFrame: accuracy, demographic parity, equal opportunity, false
+    positive rate, equalized odds; where the favourable outcome is "classified correctly", those of
+    the finding.
     """
 
     name = "fairness"
@@ -62,8 +68,8 @@ class FairnessStage(Stage):
         for attribute in attributes:
             for column in attribute.columns:
                 _require_column(rows, column)
-            report = _examine(context.pipeline, arranged, rows, attribute)
-            documents.append(_write(context, report, outcome))
+            report, frame = _examine(context.pipeline, arranged, rows, attribute)
+            documents.append(_write(context, report, frame, outcome))
         document = {
             "favourable": context.pipeline.fairness.favourable,
             "positive": arranged.positive,
@@ -94,7 +100,8 @@ def _require_column(rows: "pd.DataFrame", column: str) -> None:
 
 def _examine(
     pipeline: Pipeline, arranged: "Arranged", rows: "pd.DataFrame", attribute: Any
-) -> "AttributeReport":
+) -> "tuple[AttributeReport, FrameReport]":
+    from tasks.trust.fairlearn_frame import frame_metrics
     from tasks.trust.fairness import examine
     from tasks.trust.groups import Outcomes, attribute_labels
 
@@ -113,8 +120,9 @@ def _examine(
         favourable=None if favourable == "correct" else classes.index(favourable),
         positive=None if positive is None else classes.index(positive),
     )
-    return examine(
-        attribute_labels(rows, attribute),
+    labels = attribute_labels(rows, attribute)
+    report = examine(
+        labels,
         outcomes,
         attribute=attribute,
         favourable=favourable,
@@ -124,9 +132,31 @@ def _examine(
         draws=pipeline.evaluate.bootstrap,
         confidence=pipeline.evaluate.confidence,
     )
+    frame = frame_metrics(
+        labels,
+        outcomes,
+        report.groups,
+        attribute=attribute.attribute,
+        of="favourable" if favourable != "correct" else "finding" if positive else "correct",
+        outcome=favourable if favourable != "correct" else positive or "correct",
+        min_group=pipeline.fairness.min_group,
+        n_boot=pipeline.fairness.n_boot,
+        confidence=pipeline.evaluate.confidence,
+    )
+    return report, frame
 
 
-def _write(context: StageContext, report: "AttributeReport", outcome: Outcome) -> dict[str, Any]:
+def _add(outcome: Outcome, metric: str, found: "Figures") -> None:
+    outcome.metrics[metric] = found.value
+    outcome.notes[metric] = found.note
+    if found.low is not None and found.high is not None:
+        outcome.metrics[f"{metric}.low"] = found.low
+        outcome.metrics[f"{metric}.high"] = found.high
+
+
+def _write(
+    context: StageContext, report: "AttributeReport", frame: "FrameReport", outcome: Outcome
+) -> dict[str, Any]:
     """Add a report to the outcome, draw it, and return it as JSON-able data."""
     from tasks.figures import save_figure
     from tasks.trust.fairness import group_table
@@ -134,13 +164,10 @@ def _write(context: StageContext, report: "AttributeReport", outcome: Outcome) -
 
     attribute = report.attribute
     for name, found in report.metrics.items():
-        metric = f"{attribute}.{name}"
-        outcome.metrics[metric] = found.value
-        outcome.notes[metric] = found.note
-        if found.low is not None and found.high is not None:
-            outcome.metrics[f"{metric}.low"] = found.low
-            outcome.metrics[f"{metric}.high"] = found.high
-    outcome.warnings.extend(report.warnings)
+        _add(outcome, f"{attribute}.{name}", found)
+    for name, found in frame.metrics.items():
+        _add(outcome, f"{attribute}.fairlearn.{name}", found)
+    outcome.warnings.extend([*report.warnings, *frame.warnings])
     confidence = context.pipeline.evaluate.confidence
     table = group_table(report, confidence=confidence)
     # an intersection of a and b is not the column a_b
@@ -164,6 +191,13 @@ def _write(context: StageContext, report: "AttributeReport", outcome: Outcome) -
         "unprivileged": [group.name for group in report.groups if group.role == "unprivileged"],
         "metrics": {name: vars(found) for name, found in report.metrics.items()},
         "groups": table,
+        "fairlearn": {
+            "outcome": frame.outcome,
+            "n_boot": context.pipeline.fairness.n_boot,
+            "metrics": {name: vars(found) for name, found in frame.metrics.items()},
+            "overall": frame.overall,
+            "by_group": frame.by_group,
+        },
         "warnings": report.warnings,
     }
 

@@ -236,7 +236,7 @@ def test_an_intersection_names_different_columns(given: str) -> None:
 def test_the_stage_judges_an_intersection_and_names_the_column_that_is_missing(night: Any) -> None:
     images = night.folder("arrange") / "images.parquet"
     table = pd.read_parquet(images)
-    table["view"] = ["PA", "AP", "AP", "PA", "PA"] * 12
+    table["view"] = ["PA", "AP", "AP", "PA", "PA"] * (len(table) // 5)
     table.to_parquet(images)
     night.commit("arrange")
     protected = [{"attribute": "sex"}, {"attribute": "sex*view"}]
