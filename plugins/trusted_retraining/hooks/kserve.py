@@ -190,7 +190,8 @@ def _refusal(error: Any, method: str, path: str) -> StageError:
     try:
         document = json.loads(error.body)
     except (TypeError, ValueError):
-        document = {}
+        document = None
+    document = document if isinstance(document, dict) else {}
     message = " ".join(str(document.get("message") or error.reason).split())[:500]
     if error.status == 409:
         causes = (document.get("details") or {}).get("causes") or []
@@ -199,6 +200,9 @@ def _refusal(error: Any, method: str, path: str) -> StageError:
             return FieldConflict(f"{path}: is set by someone else: {told}")
         return StaleObject(f"{path}: {message}")
     text = f"the Kubernetes API refuses {method} {path}: status {error.status}: {message}"
+    if error.status == 404 and not document:
+        # an object that is missing is told in JSON, a kind that is missing is not
+        text += "; the cluster knows no such kind: install KServe, or set deploy.target: deployment"
     if error.status in (400, 401, 403, 404, 405, 415, 422):
         return BadConfig(text)
     return StageError(text)

@@ -447,3 +447,13 @@ def test_the_hook_tells_status_and_revisions(cluster: Any, night: Night, deploy:
     assert hook.status("models", "demo-night")["deploymentMode"] == "Knative"
     assert hook.revisions("models", "demo-night")["latestReadyRevision"].endswith("-00001")
     assert hook.status("models", "nobody") == {} and hook.revisions("models", "nobody") == {}
+
+
+def test_a_cluster_without_kserve_is_told_what_to_do(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    cluster.before = lambda number, method, path: (
+        (404, "page not found") if "inferenceservices" in path else None
+    )
+    with pytest.raises(AirflowFailException, match=r"install KServe, or set deploy\.target"):
+        deploy(night("1"))
