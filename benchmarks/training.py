@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tasks.spec import Train  # noqa: E402
-from tasks.training import fitting  # noqa: E402
+from tasks.training import fitting, trainers  # noqa: E402
 from tasks.training.architectures import build_classifier  # noqa: E402
 from tasks.training.checkpoints import Checkpoint, Progress  # noqa: E402
 from tasks.training.input_pipeline import Examples  # noqa: E402
@@ -90,7 +90,7 @@ def measure(name: str, train: Train, images: int, *, turns: int) -> dict[str, An
 def our_epoch(train: Train, pixels: Any, labels: Any, folder: Path) -> Callable[[], None]:
     """Return a function that trains for an epoch as the stage does."""
     fitting.prepare(train)
-    trainer = fitting.compiled(build(train, len(labels)), train)
+    trainer = trainers.compiled(build(train, len(labels)), train)
     number = tf.Variable(0, dtype=tf.int64)
     batches = Examples(pixels, labels, np.arange(len(labels))).shuffled(
         train.batch_size, seed=train.seed, epoch=number

@@ -97,6 +97,42 @@ TERMS: dict[str, Term] = {
     ),
     "epochs": Term("Epochs", "", "Passes over the training images that were made."),
     "images_per_second": Term("Images a second", "", "Speed of training."),
+    "dp.epsilon": Term(
+        "Epsilon, privacy of the training images",
+        "0; under 1 is strong, above 10 says little",
+        "Bound on how much adding or removing one training image may change the (natural logarithm"
+        " of the) probability of any model (Dwork et al. 2006; DP-SGD, Abadi et al. 2016). By the"
+        " distribution of the privacy loss, of all steps that were planned.",
+    ),
+    "dp.epsilon_rdp": Term(
+        "Epsilon by Rényi differential privacy",
+        "0",
+        "The same bound by the accountant of most publications, which is less tight (Mironov et al."
+        " 2019).",
+    ),
+    "dp.epsilon_group": Term(
+        "Epsilon for a whole group",
+        "0",
+        "The bound when all training images of the group (patient) with the most of them are added"
+        " or removed at once (Ganesh 2024).",
+    ),
+    "dp.delta": Term(
+        "Delta", "far below 1 / training images", "Probability with which epsilon may fail to hold."
+    ),
+    "dp.noise_multiplier": Term(
+        "Noise multiplier",
+        "",
+        "Standard deviation of the noise on a step's sum of gradients, as a multiple of the largest"
+        " norm that one image's gradient may have.",
+    ),
+    "dp.l2_norm_clip": Term("Gradient clip", "", "Largest norm of one image's gradient."),
+    "dp.sampling_rate": Term(
+        "Sampling rate", "", "Probability with which an image is in a step, whatever else is."
+    ),
+    "dp.steps": Term("Steps accounted for", "", "Steps of all epochs that were planned."),
+    "dp.images_per_group": Term(
+        "Images of the largest group", "1", "Most training images of one group (patient)."
+    ),
     "statistical_parity_difference": Term(
         "Statistical parity difference",
         "0, in -1 to 1; within ±0.1 is usually called fair",

@@ -41,11 +41,17 @@ _SETTINGS = (
     "early_stopping",
     "mixed_precision",
     "augmentation",
+    "privacy",
     "seed",
 )
 
 _TRAINING = ("accuracy_inference", "accuracy_logged", "val_accuracy", "epochs", "images_per_second")
 """The figures of training that come first."""
+
+_PRIVACY = (
+    *("dp.epsilon", "dp.epsilon_rdp", "dp.epsilon_group", "dp.delta", "dp.noise_multiplier"),
+    *("dp.l2_norm_clip", "dp.sampling_rate", "dp.steps", "dp.images_per_group"),
+)
 
 _EVALUATION = (
     "balanced_accuracy",
@@ -72,8 +78,9 @@ def training_section(run: RunFacts) -> Section:
         ]
     tables = [
         metric_table(stage, list(_TRAINING)),
+        metric_table(stage, list(_PRIVACY), title="Differential privacy"),
         _history_table(stage),
-        other_metrics(stage, set(_TRAINING)),
+        other_metrics(stage, {*_TRAINING, *_PRIVACY}),
     ]
     section.tables = [table for table in tables if table is not None]
     section.figures = figures_of(stage) + [

@@ -8,10 +8,13 @@ COUNTS = frozenset(
     {
         *("rows", "images", "epochs", "classes", "groups", "count", "mistakes", "rules"),
         *("parameters", "images_with_region", "usable", "missing", "quarantined", "duplicates"),
-        *("regions", "rules_passed", "rules_failed"),
+        *("regions", "rules_passed", "rules_failed", "steps", "images_per_group"),
     }
 )
 """Last parts of metric names that are counts, not measures."""
+
+TINY = frozenset({"delta", "sampling_rate"})
+"""Last parts of metric names whose first digits matter, wherever they stand."""
 
 
 def number(value: float | None, *, name: str = "") -> str:
@@ -22,6 +25,8 @@ def number(value: float | None, *, name: str = "") -> str:
         return f"{value:,.0f}"
     if abs(value) >= 10:
         return f"{value:,.1f}"
+    if name.rsplit(".", 1)[-1] in TINY:
+        return f"{value:.3g}"
     text = f"{value:.3f}"
     return text if float(text) else "0.000"
 

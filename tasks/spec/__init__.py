@@ -12,7 +12,7 @@ from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_
 from tasks.spec.publishing import Publish, PublishDataset, PublishReport
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
 from tasks.spec.sources import CsvImages, Idx, Source, Synthetic
-from tasks.spec.training import Augmentation, Evaluate, Head, Train
+from tasks.spec.training import Augmentation, Evaluate, Head, Privacy, Train
 from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness
 
@@ -34,6 +34,7 @@ __all__ = [
     "Idx",
     "Label",
     "Pipeline",
+    "Privacy",
     "ProtectedAttribute",
     "Publish",
     "PublishDataset",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
 
@@ -31,6 +31,35 @@ class Augmentation(Section):
     """Largest change of contrast, as a fraction."""
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Largest change of brightness, as a fraction of the pixel range."""
+
+
+class Privacy(Section):
+    """Differentially private training (DP-SGD): the gradient of each image is clipped, and noise is
+    added to their sum, so that the model says little about whether any one image was learned from.
+    """
+
+    l2_norm_clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest Euclidean norm of an image's gradient; a longer one is scaled down to it."""
+    noise_multiplier: Annotated[float, Field(ge=0.1, le=1000)] | None = None
+    """Standard deviation of the noise on a step's sum of gradients, as a multiple of
+    ``l2_norm_clip``."""
+    target_epsilon: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    """In place of ``noise_multiplier``: the epsilon to be kept to, from which the noise is
+    calculated."""
+    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
+    """Probability with which epsilon may fail to hold; less than one in the number of training
+    images."""
+    chunk: PositiveInt = 64
+    """Images whose gradients are held in memory at a time; changes nothing but speed."""
+    class_count_noise: Annotated[float, Field(ge=1)] = 20.0
+    """With ``class_weights: balanced``, standard deviation of the noise on the number of images of
+    each class, which the weights are made of. It counts towards epsilon."""
+
+    @model_validator(mode="after")
+    def _noise_is_given_once(self) -> "Privacy":
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise ValueError("give noise_multiplier or target_epsilon, one of the two")
+        return self
 
 
 class Train(Section):
@@ -72,7 +101,9 @@ class Train(Section):
     mixed_precision: Literal["auto", "on", "off"] = "auto"
     """float16 arithmetic; ``auto`` turns it on where a GPU is found."""
     seed: int = 0
-    """Seed of weights, order and augmentation."""
+    """Seed of weights, order and augmentation; never of private training's order and noise."""
+    privacy: Privacy | None = None
+    """Differentially private training; null: without any guarantee."""
 
     @field_validator("architecture")
     @classmethod
@@ -84,6 +115,15 @@ class Train(Section):
                 f"{text!r} is neither a name of keras.applications nor package.module:function"
             )
         return text
+
+    @model_validator(mode="after")
+    def _private_in_full_precision(self) -> "Train":
+        if self.privacy is not None and self.mixed_precision == "on":
+            raise ValueError(
+                "mixed_precision 'on' does not go with privacy: in float16 gradients overflow "
+                "before they are clipped; leave it at auto or off"
+            )
+        return self
 
 
 class Evaluate(Section):

@@ -4,16 +4,20 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tasks.contract import BadConfig
-from tasks.spec import Augmentation, Train
+from tasks.spec import Train
 from tasks.training.checkpoints import Checkpoint, EpochRecord, Progress
 from tasks.training.input_pipeline import Examples, balanced_class_weights
+from tasks.training.trainers import compiled, compiled_private
+
+if TYPE_CHECKING:
+    from tasks.training.privacy_budget import Budget
 
 log = logging.getLogger("tasks")
 
@@ -41,7 +45,8 @@ def prepare(train: Train) -> Literal["float32", "mixed_float16"]:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:  # the device is in use already, its memory is taken
             log.info("the memory of %s cannot be made to grow any more", gpu.name)
-    mixed = train.mixed_precision == "on" or (train.mixed_precision == "auto" and bool(gpus))
+    automatic = train.mixed_precision == "auto" and train.privacy is None
+    mixed = train.mixed_precision == "on" or (automatic and bool(gpus))
     policy: Literal["float32", "mixed_float16"] = "mixed_float16" if mixed else "float32"
     keras.config.set_dtype_policy(policy)
     return policy
@@ -56,6 +61,7 @@ def fit(
     classes: int,
     checkpoints: Path,
     key: str,
+    budget: "Budget | None" = None,
 ) -> Progress:
     """Fit a model, from the last finished epoch of a killed attempt if there is one.
 
@@ -73,6 +79,10 @@ def fit(
         Folder that survives a killed attempt.
     key : str
         Identifies configuration, data and code; checkpoints of another key are ignored.
+    budget : Budget, optional
+        With ``train.privacy``: the noise of every step. Steps of a killed attempt that no
+        checkpoint holds are taken again under noise of their own; nothing of them is left, so that
+        as many steps count as the budget has.
 
     Returns
     -------
@@ -84,16 +94,22 @@ def fit(
     BadConfig
         The loss is not finite: the training has diverged.
     """
-    trainer = compiled(model, train)
     with tf.device("CPU:0"):
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-    weights = None
-    if train.class_weights == "balanced":
-        weights = balanced_class_weights(training.labels, classes=classes)
-    batches = training.shuffled(
-        train.batch_size, seed=train.seed, epoch=epoch, class_weights=weights
-    )
-    state = [*trainer.variables, *trainer.optimizer.variables]
+    if budget is None:
+        trainer = compiled(model, train)
+        weights = None
+        if train.class_weights == "balanced":
+            weights = balanced_class_weights(training.labels, classes=classes)
+        batches = training.shuffled(
+            train.batch_size, seed=train.seed, epoch=epoch, class_weights=weights
+        )
+        state = [*trainer.variables, *trainer.optimizer.variables]
+    else:
+        trainer, released = compiled_private(model, train, training, classes=classes, budget=budget)
+        batches = training.sampled(train.batch_size, epoch=epoch)
+        # what was released of the classes' sizes is kept: a second draw would cost a second time
+        state = [*trainer.variables, *trainer.optimizer.variables, *released]
     checkpoint = Checkpoint(checkpoints, key)
     progress = checkpoint.restore(state)
     if progress.history:
@@ -122,56 +138,6 @@ def fit(
     return progress
 
 
-def compiled(model: Any, train: Train) -> Any:
-    """Return the model behind its augmentation, compiled with the optimizer's state built.
-
-    Augmentation layers do nothing in inference mode and are not part of ``model``.
-    """
-    trainer = keras.Sequential(
-        [
-            keras.Input(model.input_shape[1:], dtype="float32"),
-            *augmentation_layers(train.augmentation, seed=train.seed),
-            model,
-        ]
-    )
-    options = {} if train.learning_rate is None else {"learning_rate": train.learning_rate}
-    trainer.compile(
-        optimizer=keras.optimizers.get({"class_name": train.optimizer, "config": options}),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=_steps_per_execution(train),
-        # on a CPU, XLA's convolutions are up to twenty times slower than oneDNN's
-        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
-    )
-    trainer.optimizer.build(trainer.trainable_variables)
-    return trainer
-
-
-def augmentation_layers(augmentation: Augmentation, *, seed: int) -> list[Any]:
-    """Return the layers that change training images at random; pixels stay within 0..255.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-        The section of the pipeline file.
-    seed : int
-        Seed of the changes.
-    """
-    layers, a = keras.layers, augmentation
-    chosen = [
-        a.flip and layers.RandomFlip("horizontal", seed=seed),
-        a.rotation and layers.RandomRotation(a.rotation, fill_mode="nearest", seed=seed + 1),
-        a.zoom and layers.RandomZoom(a.zoom, fill_mode="nearest", seed=seed + 2),
-        a.translation
-        and layers.RandomTranslation(
-            a.translation, a.translation, fill_mode="nearest", seed=seed + 3
-        ),
-        a.contrast and layers.RandomContrast(a.contrast, value_range=(0, 255), seed=seed + 4),
-        a.brightness and layers.RandomBrightness(a.brightness, value_range=(0, 255), seed=seed + 5),
-    ]
-    return [layer for layer in chosen if layer]
-
-
 def inference_accuracy(model: Any, examples: Examples) -> float:
     """Return the share of right answers in inference mode.
 
@@ -195,12 +161,6 @@ def images_per_second(progress: Progress, images: int) -> float:
     it is alone."""
     seconds = [record.train_seconds for record in progress.history]
     return images / max(float(np.median(seconds[1:] or seconds)), 1e-9)
-
-
-def _steps_per_execution(train: Train) -> int:
-    """Run many steps a call where a step is so small that the call costs more than the step."""
-    values = train.batch_size * train.image_size[0] * train.image_size[1] * train.channels
-    return 32 if values < 2**16 else 1
 
 
 class _Watcher(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """Batches for the device, from pixels that were decoded once."""
 
+import secrets
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,31 @@ class Examples:
             tf.data.Dataset.from_tensors(0).flat_map(order), class_weights, batch_size
         )
 
+    def sampled(self, batch_size: int, *, epoch: Any) -> Any:
+        """Return a dataset of (images, labels) in which each step has every image by chance.
+
+        Poisson sampling: an image is in a step with probability batch_size / n, whatever else is,
+        so that batches differ in size and may be empty. Which images are drawn is known to nobody:
+        the key is made anew from the operating system's entropy and kept nowhere.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images a step on average.
+        epoch : tf.Variable
+            int64 scalar, read when an iteration begins.
+        """
+        steps, probability = -(-len(self) // batch_size), min(batch_size / len(self), 1.0)
+        key = tf.constant(secret_numbers(2))
+
+        def draw(_: Any) -> Any:
+            first = epoch.read_value() * steps
+            return tf.data.Dataset.range(steps).map(
+                lambda step: _drawn(len(self), probability, key=key, number=first + step)
+            )
+
+        return self._gathered(tf.data.Dataset.from_tensors(0).flat_map(draw), None, batch_size)
+
     def _gathered(self, rows: Any, class_weights: Any, batch_size: int) -> Any:
         with tf.device("CPU:0"):
             weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
@@ -103,6 +129,24 @@ class Examples:
             tf.uint8,
         )
         return tf.ensure_shape(images, [None, *self._shape])
+
+
+def secret_numbers(count: int) -> NDArray[np.int64]:
+    """Return 64-bit numbers from the operating system's entropy.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    """
+    return np.frombuffer(secrets.token_bytes(8 * count), np.int64)
+
+
+def _drawn(rows: int, probability: float, *, key: Any, number: Any) -> Any:
+    seed = key + tf.stack([tf.constant(0, tf.int64), number])
+    # 53 bits: float32 would draw an image with a probability that is off by up to 6e-8
+    chances = tf.random.stateless_uniform([rows], seed, dtype=tf.float64)
+    return tf.where(chances < probability)[:, 0]
 
 
 def balanced_class_weights(

@@ -22,6 +22,8 @@ from tasks.training.weights import fetch_weights
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tasks.training.privacy_budget import Budget
+
 log = logging.getLogger("tasks")
 
 
@@ -47,6 +49,8 @@ class Learned:
         ``float32`` or ``mixed_float16``, in training.
     warnings : list of str
         For the report.
+    budget : Budget or None
+        What the training guarantees, with ``train.privacy``.
     """
 
     model: Any
@@ -58,6 +62,7 @@ class Learned:
     rows_validation: int
     arithmetic: str
     warnings: list[str]
+    budget: "Budget | None" = None
 
 
 def learn(
@@ -94,8 +99,14 @@ def learn(
         The architecture or its weights cannot be had.
     """
     arithmetic = fitting.prepare(train)
-    training, validation = _examples(train, table, read, scratch)
+    training, validation, groups = _examples(train, table, read, scratch)
     warnings = _unlearned(training, classes)
+    budget = None
+    if train.privacy is not None:
+        from tasks.training.privacy_budget import budget_warnings, plan_budget
+
+        budget = plan_budget(train, groups)
+        warnings += budget_warnings(train, budget)
     steps = -(-len(training) // train.batch_size)
     weights_file = fetch_weights(train, scratch)
 
@@ -114,6 +125,7 @@ def learn(
         classes=len(classes),
         checkpoints=scratch,
         key=key,
+        budget=budget,
     )
     if arithmetic != "float32":
         # served and examined in float32: faster on a CPU, and the same everywhere
@@ -138,12 +150,13 @@ def learn(
         rows_validation=len(validation),
         arithmetic=arithmetic,
         warnings=warnings,
+        budget=budget,
     )
 
 
 def _examples(
     train: Train, table: "pd.DataFrame", read: Callable[[], Iterable[bytes]], scratch: Path
-) -> tuple[Examples, Examples]:
+) -> tuple[Examples, Examples, list[str]]:
     labels = table["class_index"].to_numpy(np.int32)
     if len(np.unique(labels)) < 2:
         raise BadInput(
@@ -162,6 +175,7 @@ def _examples(
     return (
         Examples(pixels, labels, np.flatnonzero(~watched)),
         Examples(pixels, labels, np.flatnonzero(watched)),
+        list(table["group_key"][~watched]),
     )
 
 

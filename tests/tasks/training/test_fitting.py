@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tasks.contract import BadConfig, BadInput
 from tasks.spec import Augmentation, Train
-from tasks.training import fitting
+from tasks.training import fitting, trainers
 from tasks.training.architectures import build_classifier
 from tasks.training.checkpoints import Checkpoint, EpochRecord, Progress
 from tasks.training.input_pipeline import Examples, balanced_class_weights
@@ -134,14 +134,14 @@ def test_augmentation_changes_training_only() -> None:
         augmentation=Augmentation(flip=True, rotation=0.2, zoom=0.2, contrast=0.3, brightness=0.3),
     )
     images = np.random.default_rng(0).uniform(0, 255, (16, 8, 8, 1)).astype(np.float32)
-    layers = keras.Sequential(fitting.augmentation_layers(train.augmentation, seed=0))
+    layers = keras.Sequential(trainers.augmentation_layers(train.augmentation, seed=0))
     changed = layers(images, training=True).numpy()
     assert np.abs(changed - images).mean() > 5
     assert changed.min() >= 0
     assert changed.max() <= 255
     np.testing.assert_array_equal(layers(images, training=False), images)
     model = build_classifier(train, classes=2, steps_per_epoch=1, weights_file=None)
-    trainer = fitting.compiled(model, train)
+    trainer = trainers.compiled(model, train)
     np.testing.assert_allclose(trainer(images, training=False), model(images))
 
 
