@@ -19,6 +19,7 @@ from trusted_retraining.operators.extra import ExtraStageMixin
 from trusted_retraining.operators.pod import StageEksPodOperator, StagePodOperator
 from trusted_retraining.operators.pod_manager import StagePodManager
 from trusted_retraining.params import FORCE
+from trusted_retraining.pods import CONTAINER
 from trusted_retraining.settings import Settings
 from trusted_retraining.triggers.pod import given_hope
 
@@ -99,12 +100,17 @@ class ExtraPodOperator(ExtraStageMixin, StagePodOperator):
             ended = self._await_step(pod, name, to_its_end=True)
             if ended.exit_code:
                 raise AirflowException(f"{name} ended with exit code {ended.exit_code}")
+        # the lines of a container that has not begun cannot be asked for
+        self._await_step(pod, CONTAINER)
 
     def _await_step(self, pod: V1Pod, name: str, *, to_its_end: bool = False) -> Any:
         """Wait until a step has begun, or ended; return how it ended if it has."""
         while True:
             found = self.pod_manager.read_pod(pod)
-            statuses = found.status.init_container_statuses or ()
+            statuses = [
+                *(found.status.init_container_statuses or ()),
+                *(found.status.container_statuses or ()),
+            ]
             state = next((each.state for each in statuses if each.name == name), None)
             if state is not None and (state.terminated or (state.running and not to_its_end)):
                 return state.terminated
