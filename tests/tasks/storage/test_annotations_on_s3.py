@@ -160,11 +160,11 @@ def test_a_labelled_bucket_of_real_films_goes_through_the_stages(
         {
             "source.uri": "s3://nights/films",
             "train.weights": str(weights),
-            "train.image_size": [96, 96],
-            "train.epochs": 3,
+            "train.image_size": [64, 64],
+            "train.epochs": 2,
             "evaluate.bootstrap": 50,
-            "explain.images": 6,
-            "explain.samples": 100,
+            "explain.images": 4,
+            "explain.samples": 60,
         },
     )
     environment = Environment(
@@ -183,7 +183,7 @@ def test_a_labelled_bucket_of_real_films_goes_through_the_stages(
     assert len(films) > 60
     assert metrics["ingest.usable"] == metrics["ingest.regions"] == len(films)
     assert metrics["arrange.classes"] == 2 and metrics["arrange.test"] > 10
-    assert metrics["explain.images_with_region"] == 6
+    assert metrics["explain.images_with_region"] == 4
     explained = json.loads(
         store.fs.cat_file("nights/runs/annotations/runs/one/explain/explanations.json")
     )
@@ -193,7 +193,7 @@ def test_a_labelled_bucket_of_real_films_goes_through_the_stages(
         for box in films[item["image_id"]]:
             rows = slice(round(box["y"] * 960), round(box["y2"] * 960))
             drawn[rows, round(box["x"] * 960) : round(box["x2"] * 960)] = True
-        assert item["region_area"] == pytest.approx(drawn.mean(), abs=0.03)
+        assert item["region_area"] == pytest.approx(drawn.mean(), abs=0.04)
     shares = [item["mass_inside_region"] for item in explained["images"]]
     assert all(share is None or 0 <= share <= 1 for share in shares)
     assert metrics["explain.focus"] > 0
