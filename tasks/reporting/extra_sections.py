@@ -2,9 +2,9 @@
 
 from pathlib import PurePosixPath
 
-from tasks.reporting.facts import RunFacts
-from tasks.reporting.metric_tables import other_metrics
-from tasks.reporting.view import Figure, Remark, Section
+from tasks.reporting import wording
+from tasks.reporting.facts import RunFacts, StageFacts
+from tasks.reporting.view import Cell, Figure, Remark, Section, Table, number_cell
 from tasks.spec import after_verdict
 
 MOST_PICTURES = 8
@@ -34,11 +34,23 @@ def extra_section(run: RunFacts) -> Section:
             text = f"{name}: {'not needed this night' if spared else stage.absence}"
             section.remarks.append(Remark(text=text, serious=not spared))
             continue
-        table = other_metrics(stage, set(), title=name)
-        if table is not None:
-            table.folded = False
-            section.tables.append(table)
+        if stage.metrics:
+            section.tables.append(_measured(stage))
         for picture in stage.outputs(".png")[:MOST_PICTURES]:
             title = PurePosixPath(picture).stem.replace("_", " ")
             section.figures.append(Figure(stage=name, name=picture, title=f"{name}: {title}"))
     return section
+
+
+def _measured(stage: StageFacts) -> Table:
+    rows = []
+    for name, value in stage.metrics.items():
+        whole, _, end = name.rpartition(".")
+        if end in ("low", "high") and whole in stage.metrics:
+            continue
+        around = wording.interval(
+            stage.metrics.get(f"{name}.low"), stage.metrics.get(f"{name}.high")
+        )
+        cell = number_cell(wording.number(value, name=name), around)
+        rows.append([Cell(f"{stage.name}.{name}", "code"), cell])
+    return Table(title=stage.name, headings=["Metric", "Value"], rows=rows)

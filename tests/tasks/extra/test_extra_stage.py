@@ -401,7 +401,8 @@ def test_a_result_that_is_gone_is_computed_by_the_next_attempt(night: RunDirecto
 def test_table_and_report_show_it_among_the_others(
     night: RunDirectory, script: Callable[[str], list[str]]
 ) -> None:
-    text = '(outputs / "metrics.json").write_text(\'{"score": 0.25, "score.low": 0.1}\')'
+    metrics = json.dumps({"score": 0.25, "score.low": 0.1, "score.high": 0.4})
+    text = f'(outputs / "metrics.json").write_text({metrics!r})'
     run(extra(script(text), name="a_rather_long_name"), night)
     summary = read_summary(night)
     assert summary["stages"]["a_rather_long_name"]["exit_code"] == 0
@@ -409,4 +410,5 @@ def test_table_and_report_show_it_among_the_others(
     lines = [line for line in render_table(summary, run=night).splitlines() if "rather" in line]
     assert len(lines) == 1 and "score 0.250" in lines[0]
     page = render_page(night)
-    assert "a_rather_long_name" in page and "0.250" in page
+    part = page.split('<section id="extra">')[1].split("</section>")[0]
+    assert "0.250" in part and "0.100 to 0.400" in part
