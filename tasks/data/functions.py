@@ -29,7 +29,8 @@ def apply_transform(table: "pd.DataFrame", transform: Transform) -> list[str]:
     Returns
     -------
     list of str
-        Warnings: values that could not be turned into numbers, values that fell outside all groups.
+        Warnings: values that could not be turned into numbers, values that fell outside all groups,
+        values that were merged.
 
     Raises
     ------
@@ -49,7 +50,12 @@ def apply_transform(table: "pd.DataFrame", transform: Transform) -> list[str]:
         raise BadConfig(f"{name}: {written!r} is kept by the stages; write into another column")
     values = column(table, transform.column, name)
     warnings: list[str] = []
-    table[written] = _FUNCTIONS[call.name](values, call, name, warnings)
+    if call.name == "merge_rare":
+        from tasks.data.rare import merge_rare
+
+        table[written] = merge_rare(table, values, call, name, warnings)
+    else:
+        table[written] = _FUNCTIONS[call.name](values, call, name, warnings)
     return warnings
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from tasks.spec.predicates import parse_predicate
 from tasks.spec.syntax import (
     is_number,
     is_scalar,
@@ -26,6 +27,7 @@ FUNCTIONS = {
     "to_number": "to_number()",
     "fill": "fill('value')",
     "bin": "bin([0, 40, 60], labels=['young', 'middle', 'old'])",
+    "merge_rare": "merge_rare(20, into='other', per='patientid', where='metadata.view == 1')",
 }
 """Column functions and how each is called."""
 
@@ -140,6 +142,18 @@ def _bin_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     return None
 
 
+def _merge_rare_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    if len(args) != 1 or "into" not in kwargs or kwargs.keys() - {"into", "per", "where"}:
+        return "takes one number and into=, and if need be per= and where="
+    if not isinstance(args[0], int) or isinstance(args[0], bool) or args[0] < 1:
+        return "needs a whole number of at least 1"
+    if not all(isinstance(value, str) and value for value in kwargs.values()):
+        return "into, per and where are texts"
+    if "where" in kwargs:
+        parse_predicate(kwargs["where"])
+    return None
+
+
 _ARGUMENT_CHECKS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], str | None]] = {
     "replace": _two_texts,
     "map": _map_arguments,
@@ -150,4 +164,5 @@ _ARGUMENT_CHECKS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], str | No
     "to_number": _no_arguments,
     "fill": _fill_arguments,
     "bin": _bin_arguments,
+    "merge_rare": _merge_rare_arguments,
 }

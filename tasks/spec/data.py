@@ -15,8 +15,8 @@ class Transform(Section):
     """Column that is read."""
     function: str
     """``replace('/','_')``, ``lower()``, ``strip()``, ``map({...}, default=...)``,
-    ``regex(pattern, replacement)``, ``to_number()``, ``fill(value)`` or
-    ``bin([0, 40, 60], labels=[...])``."""
+    ``regex(pattern, replacement)``, ``to_number()``, ``fill(value)``,
+    ``bin([0, 40, 60], labels=[...])`` or ``merge_rare(20, into='other', per='patientid')``."""
     into: str | None = None
     """Column that is written; the column itself when left out."""
 

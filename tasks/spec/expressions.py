@@ -6,6 +6,7 @@ A *column function* is one call with literal arguments::
     map({'M': 'male'}, default='unknown')   to_number()
     regex('-day[0-9]+$', '')                fill('unknown')
     bin([0, 40, 60], labels=['young', 'middle', 'old'])
+    merge_rare(20, into='other', per='patientid', where="metadata.modality == 'X-ray'")
 
 A *predicate* is a condition on the rows of ``metadata``, in the spelling of pandas::
 

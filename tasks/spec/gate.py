@@ -85,7 +85,10 @@ class Deploy(Section):
     target: Literal["local", "kserve", "deployment"] | None = None
     """What serves: ``local`` (a model server on this machine), ``kserve`` (an InferenceService),
     ``deployment`` (a plain Deployment with its Service). Left out: ``local`` where stages run on
-    this machine, else ``kserve``."""
+    this machine, else ``on_cluster``."""
+    on_cluster: Literal["kserve", "deployment"] = "kserve"
+    """What serves on a cluster where ``target`` is left out, so that the same file also runs on one
+    machine."""
     mode: Literal["knative", "standard"] = "knative"
     """KServe's deployment mode. A canary in ``standard`` needs KServe 0.20 or later; scale to zero
     needs ``knative``."""
@@ -112,14 +115,19 @@ class Deploy(Section):
 
     @model_validator(mode="after")
     def _can_work(self) -> "Deploy":
-        at_least = self.replicas(self.target or "kserve")
+        at_least = self.replicas(self.cluster_target)
         if at_least > self.max_replicas:
             raise ValueError(f"min_replicas {at_least} is above max_replicas {self.max_replicas}")
-        if self.min_replicas == 0 and self.target == "deployment":
+        if self.min_replicas == 0 and self.cluster_target == "deployment":
             raise ValueError("min_replicas 0 (scale to zero) needs target: kserve, mode: knative")
         if self.min_replicas == 0 and self.mode == "standard":
             raise ValueError("min_replicas 0 (scale to zero) needs mode: knative")
         return self
+
+    @property
+    def cluster_target(self) -> str:
+        """What serves where a cluster does."""
+        return self.target if self.target in ("kserve", "deployment") else self.on_cluster
 
     def replicas(self, target: str) -> int:
         """Return how many model servers run at least."""

@@ -12,7 +12,7 @@ class TransformStage(Stage):
     """Applies the functions of ``transform`` to columns of the metadata, in order.
 
     Functions are parsed, never executed: replace, map, lower, upper, strip, regex, to_number, fill,
-    bin. A blank stays blank except with fill.
+    bin, merge_rare. A blank stays blank except with fill.
     """
 
     name = "transform"

@@ -17,7 +17,7 @@ logging.getLogger("absl").addFilter(lambda line: "failed to converge" not in str
 _MEANINGFUL = 20.0
 """Epsilon above which the exact accountant is slow, and a tighter figure would promise nothing."""
 
-_TOLERANCE = 0.01
+_TOLERANCE = 0.02
 """Precision of a calculated noise multiplier, as a fraction of it."""
 
 
@@ -146,7 +146,7 @@ def group_epsilon(
 
 
 def calibrated(mechanism: Callable[[float], Mechanism], target: float, delta: float) -> float:
-    """Return the least noise multiplier, to one in a hundred, that keeps to an epsilon.
+    """Return the least noise multiplier, to one in fifty, that keeps to an epsilon.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def commit(
         How long it took.
     """
     told = document | {
-        "target": plan.pipeline.deploy.target or "kserve",
+        "target": plan.pipeline.deploy.cluster_target,
         "namespace": plan.namespace,
         "name": plan.name,
         "model_uri": plan.model_uri,

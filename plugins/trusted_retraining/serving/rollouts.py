@@ -18,7 +18,7 @@ def rollout_of(hook: KServeHook, plan: Plan) -> Rollout:
     BadConfig
         The target is this machine, which a cluster's stages cannot deploy to.
     """
-    target = plan.pipeline.deploy.target or "kserve"
+    target = plan.pipeline.deploy.cluster_target
     if target not in ROLLOUTS:
         raise BadConfig(
             f"deploy.target: {target!r} is for stages that run on this machine; a cluster takes "

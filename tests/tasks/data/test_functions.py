@@ -109,3 +109,67 @@ def test_columns_of_the_stages_cannot_be_written(into: str) -> None:
     table = pd.DataFrame({"finding": ["a"], into: ["x"]})
     with pytest.raises(BadConfig, match=f"'{into}' is kept by the stages; write into another"):
         apply_transform(table, Transform(column="finding", function="lower()", into=into))
+
+
+def _merge(function: str, **columns: list[object]) -> tuple[list[object], list[str]]:
+    table = pd.DataFrame({name: pd.Series(v, dtype="str") for name, v in columns.items()})
+    warnings = apply_transform(table, Transform(column="finding", function=function))
+    return [None if pd.isna(v) else v for v in table["finding"]], warnings
+
+
+def test_values_with_few_rows_are_merged_and_named() -> None:
+    result, warnings = _merge("merge_rare(2, into='rest')", finding=["a", "a", "b", None, "c", "a"])
+    assert result == ["a", "a", "rest", None, "rest", "a"]
+    assert warnings == [
+        "transform merge_rare(2, into='rest') of finding: 2 values with fewer than 2 rows are "
+        "merged into 'rest' (2 rows): 'b' (1), 'c' (1)"
+    ]
+    assert _merge("merge_rare(1, into='rest')", finding=["a", None])[1] == []
+
+
+def test_a_value_is_rare_if_few_patients_have_it_however_many_rows() -> None:
+    columns = {"finding": ["a"] * 4 + ["b"] * 3, "patient": ["1", "1", "1", "1", "2", "3", None]}
+    result, _ = _merge("merge_rare(2, into='rest', per='patient')", **columns)
+    assert result == ["rest"] * 4 + ["b"] * 3
+
+
+def test_rows_that_will_not_be_used_do_not_count() -> None:
+    columns = {
+        "finding": ["a", "a", "a", "b", "b"],
+        "view": ["CT", "CT", "PA", "PA", "PA"],
+        "image_status": ["ok", "ok", "ok", "ok", "missing"],
+    }
+    where = "where=\"metadata.view != 'CT'\""
+    assert _merge("merge_rare(2, into='c')", **columns)[0] == ["a", "a", "a", "c", "c"]
+    assert _merge(f"merge_rare(1, into='c', {where})", **columns)[0] == ["a", "a", "a", "b", "b"]
+    assert _merge(f"merge_rare(2, into='c', {where})", **columns)[0] == ["c"] * 5
+
+
+def test_the_name_that_others_are_merged_into_is_not_merged_itself() -> None:
+    result, warnings = _merge("merge_rare(2, into='rest')", finding=["rest", "a", "b", "b"])
+    assert result == ["rest", "rest", "b", "b"]
+    assert "1 values" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        ("merge_rare(5)", "takes one number and into="),
+        ("merge_rare('5', into='a')", "whole number of at least 1"),
+        ("merge_rare(True, into='a')", "whole number of at least 1"),
+        ("merge_rare(0, into='a')", "whole number of at least 1"),
+        ("merge_rare(5, into='')", "are texts"),
+        ("merge_rare(5, into='a', per=3)", "are texts"),
+        ("merge_rare(5, into='a', where='__import__(1)')", "where|predicate"),
+    ],
+)
+def test_a_merge_that_makes_no_sense_is_refused_when_the_file_is_read(
+    function: str, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Transform(column="finding", function=function)
+
+
+def test_a_column_that_is_not_there_to_count_by_is_named() -> None:
+    with pytest.raises(BadInput, match="no column 'pateint'; did you mean patient"):
+        _merge("merge_rare(2, into='a', per='pateint')", finding=["a"], patient=["1"])

@@ -106,7 +106,7 @@ def test_noise_is_calculated_for_an_epsilon_and_no_more_than_needed() -> None:
 
     noise = calibrated(at, 0.5, 1e-5)
     assert pld_epsilon(at(noise).event(), 1e-5, instead_of=10) <= 0.5
-    assert pld_epsilon(at(0.98 * noise).event(), 1e-5, instead_of=10) > 0.5
+    assert pld_epsilon(at(0.96 * noise).event(), 1e-5, instead_of=10) > 0.5
 
 
 def test_an_epsilon_that_no_noise_keeps_to_is_refused() -> None:
