@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import json
 import logging
 import os
 import signal
@@ -114,10 +115,30 @@ def _print_components(_: argparse.Namespace) -> int:
     return 0
 
 
-def _print_components(_: argparse.Namespace) -> int:
-    from tasks.catalogue import catalogue
+def _compare_splits(options: argparse.Namespace) -> int:
+    from tasks.contract import NoInput
+    from tasks.native_log import import_tensorflow
+    from tasks.stages.base import StageInput
+    from tasks.storage import InputCache, Workspace
 
-    log.info("%s", catalogue().rstrip("\n"))
+    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    if options.repeats < 1:
+        raise BadConfig(f"--repeats {options.repeats} must be 1 or more")
+    run = RunDirectory(options.run_uri)
+    manifest = run.read_manifest("arrange")
+    if manifest is None:
+        raise NoInput(f"{run.stage_uri('arrange')} holds no manifest: run stage 'arrange' first")
+    import_tensorflow()
+    from tasks.data import Arranged
+    from tasks.naive_split import compare_splits, sentences
+
+    with Workspace(Environment.read().scratch) as workspace:
+        arranged = Arranged(StageInput(manifest, InputCache(workspace, run.storage_options)))
+        found = compare_splits(arranged, pipeline, repeats=options.repeats)
+        for line in sentences(found, arranged.classes):
+            log.info("%s", line)
+    if options.out:
+        Path(options.out).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -174,8 +195,15 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(action=_print_reference)
     components = commands.add_parser("components", help="print the catalogue of components")
     components.set_defaults(action=_print_components)
-    components = commands.add_parser("components", help="print the catalogue of components")
-    components.set_defaults(action=_print_components)
+    splits = commands.add_parser(
+        "naive-split",
+        help="train anew with a random split of the images and with one by groups, and say what "
+        "the former would have claimed",
+    )
+    _add_run_arguments(splits, force=False)
+    splits.add_argument("--repeats", type=int, default=3, help="trainings of each kind (3)")
+    splits.add_argument("--out", default="", metavar="FILE", help="JSON of all figures")
+    splits.set_defaults(action=_compare_splits)
     films = commands.add_parser("generate", help="write a data set of generated chest films")
     films.add_argument("--out", required=True, help="folder to be written")
     films.add_argument("--rows", type=int, default=900, help="rows of the table (900)")
@@ -186,13 +214,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+def _add_run_arguments(command: argparse.ArgumentParser, *, force: bool = True) -> None:
     command.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     command.add_argument("--spec", required=True, help="pipeline file, or its JSON")
     command.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
     )
-    command.add_argument("--force", action="store_true", help="compute even if a result exists")
+    if force:
+        command.add_argument("--force", action="store_true", help="compute even if a result exists")
 
 
 class _Parser(argparse.ArgumentParser):
