@@ -24,6 +24,7 @@ class Term:
 
 
 _AIF360 = "Bellamy et al. 2018, AI Fairness 360"
+_FAIRLEARN = "Weerts et al. 2023, Fairlearn"
 
 TERMS: dict[str, Term] = {
     "accuracy": Term("Accuracy", "1, in 0 to 1", "Share of test images that are classified right."),
@@ -165,6 +166,56 @@ TERMS: dict[str, Term] = {
         " the benefit of a person is prediction - truth + 1 (Speicher et al. 2018). It does not"
         " compare the groups.",
     ),
+    "fairlearn.accuracy_difference": Term(
+        "Accuracy difference",
+        "0, in 0 to 1",
+        f"Largest accuracy of a group less the smallest ({_FAIRLEARN}).",
+    ),
+    "fairlearn.accuracy_ratio": Term(
+        "Accuracy ratio", "1, in 0 to 1", "Smallest accuracy of a group, divided by the largest."
+    ),
+    "fairlearn.demographic_parity_difference": Term(
+        "Demographic parity difference",
+        "0, in 0 to 1",
+        "Largest share of a group that is put in the class, less the smallest. Of two groups, the"
+        " statistical parity difference without its sign.",
+    ),
+    "fairlearn.demographic_parity_ratio": Term(
+        "Demographic parity ratio",
+        "1, in 0 to 1; 0.8 by the four-fifths rule",
+        "The smallest of these shares, divided by the largest.",
+    ),
+    "fairlearn.equal_opportunity_difference": Term(
+        "Equal opportunity difference, between any two",
+        "0, in 0 to 1",
+        "Largest true positive rate of a group less the smallest (Hardt et al. 2016).",
+    ),
+    "fairlearn.equal_opportunity_ratio": Term(
+        "Equal opportunity ratio",
+        "1, in 0 to 1",
+        "Smallest true positive rate of a group, divided by the largest.",
+    ),
+    "fairlearn.false_positive_rate_difference": Term(
+        "False positive rate difference",
+        "0, in 0 to 1",
+        "Largest share of false alarms in a group less the smallest.",
+    ),
+    "fairlearn.false_positive_rate_ratio": Term(
+        "False positive rate ratio",
+        "1, in 0 to 1",
+        "Smallest share of false alarms in a group, divided by the largest.",
+    ),
+    "fairlearn.equalized_odds_difference": Term(
+        "Equalized odds difference",
+        "0, in 0 to 1",
+        "The larger of the differences in true and in false positive rate (Hardt et al. 2016)."
+        " Fairlearn offers no interval for it.",
+    ),
+    "fairlearn.equalized_odds_ratio": Term(
+        "Equalized odds ratio",
+        "1, in 0 to 1",
+        "The smaller of the ratios of true and of false positive rate.",
+    ),
     "accuracy_gap": Term(
         "Accuracy gap", "0, in 0 to 1", "Largest difference in accuracy between any two groups."
     ),
@@ -194,8 +245,17 @@ TERMS: dict[str, Term] = {
     "mass_inside_region": Term(
         "Explanation mass inside the region",
         "1, and well above the region's share of the area",
-        "Share of the positive LIME weight that falls on the relevant region (Ribeiro et al. 2016)."
+        "Share of what speaks for the predicted class (LIME's positive weights, Ribeiro et al."
+        " 2016; SHAP's positive attributions, Lundberg and Lee 2017) that falls on the relevant"
+        " region."
         " No higher than the region's share of the area, the model looks elsewhere.",
+    ),
+    "additivity_gap": Term(
+        "Gap of the sum",
+        "0, in 0 to 2",
+        "SHAP shares out how far the probability of the predicted class lies from what it is"
+        " without the image: by how much the shares miss that sum, in the mean. 0 up to rounding"
+        " for Owen values; for expected gradients it falls with the number of samples.",
     ),
     "region_area": Term(
         "Region's share of the area",
@@ -228,11 +288,15 @@ def find_term(name: str) -> Term | None:
     Parameters
     ----------
     name : str
-        Such as ``balanced_accuracy``, ``recall.pneumonia`` or ``sex.disparate_impact``.
+        Such as ``balanced_accuracy``, ``recall.pneumonia``, ``sex.disparate_impact`` or
+        ``gradient_shap.focus``.
     """
     attack = re.search(r"(accuracy|success_rate)_at_[\d.e-]+$", name)
     if attack:
         return TERMS[f"{attack[1]}_at"]
+    if ".fairlearn." in name:
+        return TERMS.get(f"fairlearn.{name.rpartition('.')[2]}")
+    name = re.sub(r"^(gradient|partition)_shap\.", "", name)
     measure = name.partition(".")[0]
     for candidate in (name, name.rpartition(".")[2], measure, measure.removesuffix("_for")):
         if candidate in TERMS:

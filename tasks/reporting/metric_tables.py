@@ -67,3 +67,28 @@ def other_metrics(
         for name in names
     ]
     return Table(title=title, headings=["Metric", "Value", "Note"], rows=rows, folded=True)
+
+
+def value_cell(value: object, column: str) -> Cell:
+    """Return a cell for a value of a check's document: a text, a number, or a rate, which comes
+    with its interval and the counts that it rests on."""
+    if isinstance(value, dict):
+        low, high = _as_float(value.get("low")), _as_float(value.get("high"))
+        if value.get("value") is None:
+            return number_cell(str(value.get("absent", "no rows")))
+        rows = value.get("rows")
+        text = f"{value['hits']} of {rows}" if "hits" in value else f"of {rows}"
+        around = wording.interval(low, high)
+        hint = f"{text}\n{around}" if around else text
+        return number_cell(wording.number(_as_float(value["value"])), hint)
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, int):
+        return number_cell(f"{value:,}")
+    if isinstance(value, float):
+        return number_cell(wording.number(value, name=column))
+    return Cell("" if value is None else str(value))
+
+
+def _as_float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

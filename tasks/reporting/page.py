@@ -13,13 +13,13 @@ from tasks.reporting import wording
 from tasks.reporting.data_sections import data_section
 from tasks.reporting.extra_sections import extra_section
 from tasks.reporting.facts import RunFacts
+from tasks.reporting.fairness_section import fairness_section
 from tasks.reporting.lineage import lineage_section, shipped_pipeline_file
 from tasks.reporting.model_sections import evaluation_section, training_section
 from tasks.reporting.pictures import PAGE_BUDGET, Picture, embed
 from tasks.reporting.run_sections import rules_section, stages_section, warnings_section
 from tasks.reporting.trust_sections import (
     explanations_section,
-    fairness_section,
     robustness_section,
 )
 from tasks.reporting.view import Section

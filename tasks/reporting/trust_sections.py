@@ -1,41 +1,38 @@
-"""Sections on the checks: fairness, explanations, adversarial robustness."""
+"""Sections on the checks of the model itself: explanations, adversarial robustness."""
 
 import re
 from typing import Any
 
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
-from tasks.reporting.metric_tables import metric_table, other_metrics
+from tasks.reporting.metric_tables import metric_table, other_metrics, value_cell
 from tasks.reporting.model_sections import figures_of
 from tasks.reporting.view import Cell, Remark, Section, Table, number_cell
 
-_FAIRNESS = (
-    "statistical_parity_difference",
-    "disparate_impact",
-    "equal_opportunity_difference",
-    "average_odds_difference",
-    "theil_index",
-    "accuracy_gap",
-    "true_positive_rate_gap",
-    "false_positive_rate_gap",
-    "worst_group_accuracy",
-)
-
-_RATES = {
-    "accuracy": "Accuracy",
-    "selection_rate": "Favourable outcome",
-    "true_positive_rate": "Findings found (TPR)",
-    "false_positive_rate": "False alarms (FPR)",
-    "false_negative_rate": "Findings missed (FNR)",
+_METHODS = {
+    "": "LIME, superpixels",
+    "gradient_shap": "SHAP, expected gradients",
+    "partition_shap": "SHAP, Owen values of halves",
 }
-"""Rates of a group as ``fairness.json`` names them, and as people do."""
+"""Methods of explanation by the prefix of their metrics, and as the field calls them."""
 
 _EXPLANATIONS = {
     "explanations.png": (
         "Where the model looks",
         "Each test image with the superpixels that speak for its predicted class (LIME); the"
         " relevant region is outlined where it is known.",
-    )
+    ),
+    "explanations_gradient_shap.png": (
+        "What each class rests on, pixel by pixel",
+        "Attributions of the pixels by expected gradients (SHAP) to the probability of each class,"
+        " whose name and probability stand above. Over the image: the share of what speaks for the"
+        " predicted class inside the relevant region, and the region's share of the area.",
+    ),
+    "explanations_partition_shap.png": (
+        "What each class rests on, by halves of halves",
+        "Owen values (SHAP) of rectangles that are halved as long as they change the answer, to the"
+        " probability of each class; hidden parts are blurred. Shares over the image as above.",
+    ),
 }
 
 _ROBUSTNESS = {
@@ -50,43 +47,6 @@ _ROBUSTNESS = {
 }
 
 
-def fairness_section(run: RunFacts) -> Section:
-    """Return AIF360's measures for each protected attribute, with the groups and pictures."""
-    stage = run.stages["fairness"]
-    section = Section(key="fairness", title="Fairness", absence=stage.absence)
-    if stage.manifest is None:
-        return section
-    settings = run.pipeline.get("fairness")
-    favourable = settings.get("favourable") if isinstance(settings, dict) else None
-    outcome = "classified correctly" if favourable in (None, "correct") else str(favourable)
-    section.lead = (
-        f"The favourable outcome is: {outcome}. Differences are the unprivileged group's figure"
-        " less the privileged group's."
-    )
-    document = stage.read_json("fairness.json")
-    section.lead += (
-        f" {wording.intervals(document)}: those of differences and gaps from a bootstrap over"
-        " patients, those of a single group Wilson's, which take its images as independent."
-    )
-    names, shown = _attributes(stage), set()
-    for attribute in names:
-        ordered = [f"{attribute}.{name}" for name in _FAIRNESS]
-        first = attribute == names[0]
-        table = metric_table(stage, ordered, title=f"By {attribute}", explain=first)
-        if table is not None:
-            section.tables.append(table)
-        shown |= {*ordered, *(f"{name}{end}" for name in ordered for end in (".low", ".high"))}
-        groups = _groups_table(document, attribute)
-        if groups is not None:
-            section.tables.append(groups)
-    if not names:
-        section.remarks.append(Remark(text="No protected attribute was declared or judged."))
-    rest = other_metrics(stage, shown)
-    section.tables += [rest] if rest else []
-    section.figures = figures_of(stage, _pictures(document))
-    return section
-
-
 def explanations_section(run: RunFacts) -> Section:
     """Return the heat maps and the share of explanation mass inside the relevant region."""
     stage = run.stages["explain"]
@@ -97,20 +57,41 @@ def explanations_section(run: RunFacts) -> Section:
             " and wrongly classified: mistakes are more frequent among them than among all test"
             " images."
         )
-    names = ["mass_inside_region", "region_area", "focus", "fidelity", "images"]
-    shown = {*names, *(f"{name}{end}" for name in names for end in (".low", ".high"))}
-    tables = [
-        metric_table(stage, names),
-        other_metrics(stage, shown),
-        _explained_table(stage.read_json("explanations.json")),
-    ]
+    tables, shown = [], set()
+    prefixes = [prefix for prefix in _METHODS if _explains(stage, prefix)]
+    for number, prefix in enumerate(prefixes):
+        dot = f"{prefix}." if prefix else ""
+        names = [f"{dot}{name}" for name in _EXPLAINED]
+        names += ["images"] if number == 0 else []
+        shown |= {*names, *(f"{name}{end}" for name in names for end in (".low", ".high"))}
+        title = _METHODS[prefix] if prefixes != [""] else ""
+        tables.append(metric_table(stage, names, title=title, explain=number == 0))
+    tables.append(other_metrics(stage, shown))
+    for prefix in prefixes:
+        name = f"explanations_{prefix}.json" if prefix else "explanations.json"
+        title = "Image by image" + (f": {_METHODS[prefix]}" if prefixes != [""] else "")
+        tables.append(_explained_table(stage.read_json(name), title))
     section.tables = [table for table in tables if table is not None]
-    if stage.manifest is not None and "mass_inside_region" not in stage.metrics:
+    if stage.manifest is not None and not any(
+        name.endswith("mass_inside_region") for name in stage.metrics
+    ):
         section.remarks.append(
             Remark(text="The data hold no masks of the relevant region: judge by eye.")
         )
     section.figures = figures_of(stage, _EXPLANATIONS)
     return section
+
+
+_EXPLAINED = ("mass_inside_region", "region_area", "focus", "fidelity", "additivity_gap")
+"""What is told of each method of explanation."""
+
+
+def _explains(stage: StageFacts, prefix: str) -> bool:
+    """Tell whether a method was used; of LIME, whose metrics have no prefix, the file tells it."""
+    if prefix:
+        return any(name.startswith(f"{prefix}.") for name in stage.metrics)
+    others = [method for method in _METHODS if method and _explains(stage, method)]
+    return "explanations.json" in stage.outputs(".json") or not others
 
 
 def robustness_section(run: RunFacts) -> Section:
@@ -139,55 +120,7 @@ def robustness_section(run: RunFacts) -> Section:
     return section
 
 
-def _attributes(stage: StageFacts) -> list[str]:
-    """Return the protected attributes in the order of their metrics; a name may hold dots."""
-    found = (
-        name.rpartition(".")[0] for name in stage.metrics if name.rpartition(".")[2] in _FAIRNESS
-    )
-    return list(dict.fromkeys(name for name in found if name))
-
-
-def _entries(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the check wrote of each attribute."""
-    entries = document.get("attributes")
-    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-
-
-def _pictures(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    return {
-        str(entry.get("picture")): (f"Groups of {entry.get('attribute')}", "")
-        for entry in _entries(document)
-    }
-
-
-def _groups_table(document: dict[str, Any], attribute: str) -> Table | None:
-    """Return the rates of each group, with what they rest on."""
-    entries = (e for e in _entries(document) if e.get("attribute") == attribute)
-    entry = next(entries, {})
-    groups = entry.get("groups")
-    rows = [group for group in groups if isinstance(group, dict)] if groups else []
-    rates = [key for key in _RATES if any(isinstance(row.get(key), dict) for row in rows)]
-    if document.get("favourable") == "correct" and "selection_rate" in rates:
-        # then it is the accuracy, said twice
-        rates.remove("selection_rate")
-    if not rows:
-        return None
-    return Table(
-        title=f"Groups of {attribute}",
-        headings=["Group", "Role", "Rows", *(_RATES[key] for key in rates)],
-        rows=[
-            [
-                Cell(str(row.get("group"))),
-                Cell(str(row.get("role", "")), hint=str(row.get("why_not_judged") or "")),
-                _cell(row.get("rows"), "rows"),
-                *(_cell(row.get(key), key) for key in rates),
-            ]
-            for row in rows
-        ],
-    )
-
-
-def _explained_table(document: dict[str, Any]) -> Table | None:
+def _explained_table(document: dict[str, Any], title: str) -> Table | None:
     """Return what is known of each explained image."""
     images = document.get("images")
     rows = [image for image in images if isinstance(image, dict)] if images else []
@@ -201,11 +134,14 @@ def _explained_table(document: dict[str, Any]) -> Table | None:
         "mass_inside_region": "Mass inside",
         "region_area": "Region's area",
         "fidelity": "Fidelity",
+        "expected": "Probability without the image",
+        "additivity_gap": "Gap of the sum",
     }
+    columns = {key: text for key, text in columns.items() if any(key in row for row in rows)}
     return Table(
-        title="Image by image",
+        title=title,
         headings=list(columns.values()),
-        rows=[[_cell(row.get(column), column) for column in columns] for row in rows],
+        rows=[[value_cell(row.get(column), column) for column in columns] for row in rows],
         folded=True,
     )
 
@@ -237,26 +173,3 @@ def _attacks_table(stage: StageFacts, measure: str, *, title: str) -> tuple[Tabl
         rows.append(cells)
     headings = ["Attack", *(f"at {strength}" for strength in columns)]
     return Table(title=title, headings=headings, rows=rows), shown
-
-
-def _cell(value: object, column: str) -> Cell:
-    if isinstance(value, dict):
-        # a rate with its interval and the counts that it rests on
-        low, high = _as_float(value.get("low")), _as_float(value.get("high"))
-        if value.get("value") is None:
-            return number_cell("no rows")
-        text = f"{value.get('hits')} of {value.get('rows')}"
-        around = wording.interval(low, high)
-        hint = f"{text}\n{around}" if around else text
-        return number_cell(wording.number(_as_float(value["value"])), hint)
-    if isinstance(value, bool):
-        return Cell("yes" if value else "no")
-    if isinstance(value, int):
-        return number_cell(f"{value:,}")
-    if isinstance(value, float):
-        return number_cell(wording.number(value, name=column))
-    return Cell("" if value is None else str(value))
-
-
-def _as_float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 MOST_IMAGES = 16
 """Images drawn; all of them are in the document."""
 
-_COLUMNS = 11
 _FEW = 6
+"""Columns that a picture of few classes may have."""
+
 _STRONG = 99.0
 """Percentile of the strengths of an image's pixels that gets the full colour: single pixels are
 much stronger than all others, and would leave the rest pale."""
@@ -44,7 +45,7 @@ def draw_by_class(
     columns = abreast * width
     figure, axes = new_figure(
         max(6.4, 1.42 * columns),
-        0.8 + (1.95 if columns <= _COLUMNS else 1.8) * rows,
+        0.95 + 1.76 * rows,
         nrows=rows,
         ncols=columns,
         squeeze=False,
@@ -58,7 +59,10 @@ def draw_by_class(
     figure.suptitle(f"{title}{more}", x=0.01, ha="left", weight="bold", fontsize=11)
     legend = "orange-red speaks for the class above, blue against it; bold: the class predicted"
     if any(item.region is not None for item in shown):
-        legend += "; green outlines the relevant region"
+        legend += (
+            "\ngreen outlines the relevant region; over the image: how much of what speaks for the "
+            "class predicted lies in it, and its share of the image"
+        )
     figure.supxlabel(legend, fontsize=8.5, color=GREY)
     return figure
 

@@ -165,7 +165,7 @@ def _frame(
     n_boot: int,
     confidence: float,
 ) -> "MetricFrame":
-    import fairlearn.metrics as fairlearn
+    import fairlearn.metrics as fairlearn  # type: ignore[import-untyped]
     import numpy as np
 
     def accuracy(_: Any, __: Any, *, right: Any) -> float:
