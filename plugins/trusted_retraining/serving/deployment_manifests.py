@@ -60,7 +60,7 @@ def deployment(
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
         },
         "revisionHistoryLimit": 3,
-        # told as a condition, so that waiting ends with a reason
+        # for who looks with kubectl; our own waiting ends then as well
         "progressDeadlineSeconds": plan.pipeline.deploy.startup_seconds,
         "template": {
             "metadata": {"labels": labels},

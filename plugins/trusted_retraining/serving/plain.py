@@ -114,9 +114,9 @@ class PlainRollout(Rollout):
         counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas")]
         if wanted > 0 and counts == [wanted, wanted] and int(status["replicas"]) == wanted:
             return Readiness(ready=True)
-        progress, pods = condition(found, "Progressing"), self._pods(found)
-        late = progress.get("reason") == "ProgressDeadlineExceeded"
-        hopeless = late or any(refuses(server) for each in pods for server in servers_of(each))
+        # not by the condition Progressing: that may be left from an attempt before
+        pods = self._pods(found)
+        hopeless = any(refuses(server) for each in pods for server in servers_of(each))
         reason = f"{counts[0]} of {wanted} pods are new, {counts[1]} available{pods_trouble(pods)}"
         return Readiness(ready=False, reason=reason, hopeless=hopeless)
 
@@ -176,7 +176,9 @@ class PlainRollout(Rollout):
         labels = found["spec"]["template"]["metadata"]["labels"]
         keys = (*found["spec"]["selector"]["matchLabels"], DIGEST_LABEL)
         selector = ",".join(f"{key}={labels[key]}" for key in keys if key in labels)
-        return self.hook.list_pods(self.plan.namespace, labels=selector)
+        pods = self.hook.list_pods(self.plan.namespace, labels=selector)
+        # those of an attempt before, which are about to end
+        return [each for each in pods if "deletionTimestamp" not in each["metadata"]]
 
 
 def servers_of(pod: dict[str, Any]) -> list[dict[str, Any]]:

@@ -133,6 +133,17 @@ def test_pods_that_do_not_start_are_given_up_with_their_reason(
     assert version_of(cluster, "demo-night") == "1 x 1"
 
 
+def test_the_word_of_an_attempt_before_is_not_taken_for_this_one_s(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    cluster.deployments.late = 3
+    ended = {"metadata": {"name": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    reason = {"restartCount": 9, "state": {"terminated": {"reason": "Error", "message": "no"}}}
+    cluster.pods = [ended | {"status": {"containerStatuses": [reason]}}]
+    deploy(night("1"), **PLAIN)
+    assert version_of(cluster, "demo-night") == "1 x 1"
+
+
 @pytest.mark.parametrize(("restarts", "given_up"), [(1, False), (2, True)])
 def test_a_server_that_says_why_it_ends_is_given_up_after_a_few_starts(
     cluster: Any, night: Night, deploy: Deploy, restarts: int, given_up: bool
