@@ -29,6 +29,9 @@ _FAIRLEARN = tuple(
     for what in ("difference", "ratio")
 )
 
+_MANY_GROUPS = 24
+"""Groups above which their table, as of an intersection, is shown on demand."""
+
 _RATES = {
     "accuracy": "Accuracy",
     "selection_rate": "Favourable outcome",
@@ -136,6 +139,7 @@ def _groups_table(document: dict[str, Any], attribute: str) -> Table | None:
             ]
             for row in rows
         ],
+        folded=len(rows) > _MANY_GROUPS,
     )
 
 

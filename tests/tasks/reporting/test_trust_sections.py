@@ -58,6 +58,18 @@ def test_a_rate_of_too_few_rows_is_said_to_be_missing(run: RunDirectory) -> None
     assert table.rows[0][2].hint == "of 20\n0.800 to 1.000"
 
 
+def test_the_many_groups_of_an_intersection_are_shown_on_demand(run: RunDirectory) -> None:
+    for count, folded in ((24, False), (25, True)):
+        groups = [
+            {"group": f"{n} & F", "role": "", "rows": 12, "accuracy": RATE} for n in range(count)
+        ]
+        document = {"attributes": [{"attribute": "race*sex", "groups": groups}]}
+        metrics = {"race*sex.accuracy_gap": 0.1}
+        commit(run, "fairness", {"fairness.json": document}, metrics=metrics)
+        table = tables(fairness_section(RunFacts(run)))["Groups of race*sex"]
+        assert table.folded is folded and len(table.rows) == count
+
+
 def test_damaged_figures_of_fairlearn_leave_the_others_standing(run: RunDirectory) -> None:
     assert "By sex*age" in tables(fairness(run, by_group=[7, {"group": None}]))
     assert "By sex*age" in tables(fairness(run, by_group="none", outcome=None))
