@@ -2,8 +2,10 @@
 
 A field is on the form if it is a single value, or a list of them, in a section of the file. Its
 name there is its dotted name (``train.epochs``), its default the pipeline's own value, so that the
-form left alone is the scheduled night. Fields that only exist in lists of sections (rules, column
-functions) are overridden by the same dotted names in the run's configuration.
+form left alone is the scheduled night. A field that the pipeline has given a name of its own
+(``parameters``) is there by that name, before all others. Fields that only exist in lists of
+sections (rules, column functions) are overridden by the same dotted names in the run's
+configuration.
 """
 
 import json
@@ -20,7 +22,7 @@ FORCE = "force"
 """The one parameter that is not a field of the pipeline."""
 
 OF_THE_DAG = (
-    *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages"),
+    *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages", "parameters"),
     *("publish.dataset", "publish.report"),
     *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
 )
@@ -47,10 +49,13 @@ def trigger_form(pipeline: Pipeline) -> dict[str, Param]:
             section="Night",
         )
     }
-    form |= {
-        name: Param(value, **_entry(name, value, schema, section))
-        for name, value, schema, section in _fields(pipeline)
+    fields = {name: rest for name, *rest in _fields(pipeline)}
+    named = {
+        name: (*fields.pop(field)[:2], f"parameters: {pipeline.name}'s own names of fields")
+        for name, field in pipeline.parameters.items()
+        if field in fields
     }
+    form |= {name: Param(rest[0], **_entry(name, *rest)) for name, rest in (named | fields).items()}
     return form
 
 
@@ -75,18 +80,22 @@ def changed_fields(pipeline: Pipeline, params: Mapping[str, Any]) -> dict[str, A
     SpecError
         See :func:`check_fields`.
     """
-    check_fields(params)
+    own = pipeline.parameters
+    check_fields(own.get(name, name) for name in params)
     defaults = {name: (value, schema) for name, value, schema, _ in _fields(pipeline)}
-    overrides = {}
-    for name, value in params.items():
-        if name == FORCE:
+    overrides: dict[str, Any] = {}
+    for given, value in params.items():
+        if given == FORCE:
             continue
+        name = own.get(given, given)
         if name in defaults:
             default, schema = defaults[name]
             # the form sends null for a text field left blank
             value = "" if value is None and "null" not in _types(schema) else value
             if value == default:
                 continue
+        if name in overrides:
+            raise SpecError(f"{name} is given twice, by its own name and by the pipeline's")
         overrides[name] = value
     return overrides
 

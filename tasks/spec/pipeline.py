@@ -67,6 +67,9 @@ class Pipeline(Section):
     runtime: Literal["local", "kubernetes", "eks"] | None = None
     """Where stages run: processes of the worker, or pods; null: the installation's setting."""
 
+    parameters: dict[Name, str] = {}
+    """Names of one's own for fields, such as ``{epochs: train.epochs}``: first on the trigger form,
+    and understood wherever a field can be changed."""
     trigger: Trigger | None = None
     source: Source
     transform: list[Transform] = []
@@ -101,6 +104,24 @@ class Pipeline(Section):
             raise ValueError(
                 f"fairness.favourable {favourable!r} is neither 'correct' nor one of {classes}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parameters_name_fields(self) -> "Pipeline":
+        document = self.model_dump(mode="json", by_alias=True) if self.parameters else {}
+        for name, field in self.parameters.items():
+            if name in document or name == "force":
+                raise ValueError(f"parameters.{name}: is a name that is taken; choose another")
+            if field in list(self.parameters.values())[: list(self.parameters).index(name)]:
+                raise ValueError(f"parameters.{name}: {field} has a name already")
+            value: Any = document
+            for part in field.split("."):
+                value = value.get(part, ...) if isinstance(value, dict) else ...
+            if value is ... or isinstance(value, dict):
+                raise ValueError(
+                    f"parameters.{name}: {field} is no field with a value; name one, such as "
+                    "train.epochs"
+                )
         return self
 
     @model_validator(mode="after")
@@ -209,15 +230,19 @@ def apply_overrides(pipeline: Pipeline, overrides: dict[str, Any]) -> Pipeline:
     pipeline : Pipeline
         Stays as it is.
     overrides : dict
-        Dotted field name to value: ``{"train.epochs": 15}``.
+        Dotted field name to value: ``{"train.epochs": 15}``; or a name of the pipeline's own
+        ``parameters``.
 
     Raises
     ------
     SpecError
-        A field does not exist, or a value is not allowed.
+        A field does not exist, is given by both of its names, or a value is not allowed.
     """
     document = pipeline.model_dump(mode="json", by_alias=True)
-    for field, value in overrides.items():
+    for name, value in overrides.items():
+        field = pipeline.parameters.get(name, name)
+        if field != name and field in overrides:
+            raise SpecError(f"{name} and {field} are the same field; give one of them")
         *sections, leaf = field.split(".")
         target: Any = document
         for section in sections:

@@ -114,7 +114,7 @@ def test_a_new_pipeline_waits_for_its_hour(demo: DAG) -> None:
 def test_the_form_is_on_every_dag_and_links_on_every_task(dags: dict[str, DAG]) -> None:
     for name, dag in dags.items():
         pipeline = load_pipeline(DAGS / f"pipelines/{name}.yaml")
-        assert dag.params["train.epochs"] == pipeline.train.epochs
+        assert dag.params["train.batch_size"] == pipeline.train.batch_size
         assert dag.params["force"] is False
         for task in dag.tasks:
             assert {link.name for link in task.operator_extra_links} == {

@@ -131,3 +131,22 @@ def test_each_kind_of_source_has_its_own_fields_on_the_form(
     first = title.split(".")[0].split(":")[0].replace("`", "")[:20]
     assert form[f"source.{shown}"].schema["section"].startswith(f"source: {first}")
     assert f"source.{hidden}" not in form
+
+
+def test_the_pipeline_s_own_names_come_first_and_mean_their_fields(pipelines_folder: Path) -> None:
+    pipeline = load_pipeline(pipelines_folder / "fashion_mnist.yaml")
+    form = trigger_form(pipeline)
+    assert list(form)[:4] == ["force", "compile_optimizer", "epochs", "validation_split"]
+    assert "train.epochs" not in form
+    assert form["compile_optimizer"].schema["enum"] == ["adam", "adamw", "sgd", "rmsprop"]
+    assert changed_fields(pipeline, values(pipeline)) == {}
+    assert changed_fields(pipeline, values(pipeline, epochs=3)) == {"train.epochs": 3}
+    assert changed_fields(pipeline, values(pipeline, train__epochs=3)) == {"train.epochs": 3}
+    with pytest.raises(SpecError, match=r"train\.epochs is given twice"):
+        changed_fields(pipeline, values(pipeline, epochs=3, train__epochs=4))
+
+
+def test_another_name_does_not_free_what_belongs_to_the_dag(pipeline: Pipeline) -> None:
+    document = json.loads(pipeline.to_json()) | {"parameters": {"hour": "schedule"}}
+    with pytest.raises(SpecError, match="schedule: belongs to the DAG"):
+        changed_fields(Pipeline.model_validate(document), {"hour": "0 5 * * *"})

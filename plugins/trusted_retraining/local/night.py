@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         overrides = _overrides(options)
         settings = Settings.read()
         pipeline = _find(options.pipeline, settings.pipelines)
-        check_fields(overrides)
+        check_fields(pipeline.parameters.get(name, name) for name in overrides)
         apply_overrides(pipeline, overrides)
     except (SpecError, ValueError) as error:
         home.say(str(error))

@@ -144,3 +144,34 @@ def test_no_password_shows_in_a_message(tmp_path: Path, address: str) -> None:
     with pytest.raises(SpecError, match=r"name: .*got .*\*\*\*") as error:
         load_pipeline(path)
     assert "p-w" not in str(error.value) and "a/b" not in str(error.value)
+
+
+def named(pipeline: Pipeline, **parameters: str) -> Pipeline:
+    return Pipeline.model_validate(
+        pipeline.model_dump(mode="json", by_alias=True) | {"parameters": parameters}
+    )
+
+
+def test_a_name_of_the_pipeline_s_own_stands_for_its_field(pipeline: Pipeline) -> None:
+    own = named(pipeline, rounds="train.epochs", wait="retry_delay_seconds")
+    changed = apply_overrides(own, {"rounds": 3, "wait": 7})
+    assert (changed.train.epochs, changed.retry_delay_seconds) == (3, 7)
+    with pytest.raises(SpecError, match=r"rounds and train\.epochs are the same field"):
+        apply_overrides(own, {"rounds": 3, "train.epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"rounds": "train.epoch"}, r"parameters\.rounds: train\.epoch is no field"),
+        ({"rounds": "train"}, r"train is no field with a value"),
+        ({"train": "train.epochs"}, r"parameters\.train: is a name that is taken"),
+        ({"force": "train.epochs"}, r"parameters\.force: is a name that is taken"),
+        ({"a": "train.epochs", "b": "train.epochs"}, r"train\.epochs has a name already"),
+    ],
+)
+def test_names_that_lead_nowhere_or_astray_are_refused(
+    pipeline: Pipeline, parameters: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        named(pipeline, **parameters)
