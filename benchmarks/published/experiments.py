@@ -1,5 +1,6 @@
 """What is run, and what the originals published: ``experiments.yaml`` as typed models."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ class Experiment(BaseModel):
     pipeline: str
     title: str
     source: str
-    """Below the data folder."""
+    """Below the data folder; ``labelled``: a bucket that is made."""
     settings: dict[str, Any] = {}
     seeds: Annotated[int, Field(ge=1)] = 5
     key: str
@@ -38,6 +39,11 @@ class Experiment(BaseModel):
     metrics: list[str] = []
     """Further metrics of the table."""
     original: Original
+
+    def filled(self, data: Path) -> dict[str, Any]:
+        """Return the settings with the data folder in its places."""
+        filled: dict[str, Any] = json.loads(json.dumps(self.settings).replace("{data}", str(data)))
+        return filled
 
 
 def load(path: Path = FILE) -> list[Experiment]:

@@ -9,8 +9,10 @@ from typing import Any
 
 from benchmarks.nights import REPOSITORY, environment
 from benchmarks.published.experiments import Experiment
+from benchmarks.published.labelled import label_films
 
 FILE = Path(__file__).with_name("runs.json")
+LABELLED = "labelled"
 Run = dict[str, Any]
 
 
@@ -35,16 +37,17 @@ def run(experiment: Experiment, seed: int, *, data: Path, state: Path) -> Run:
     RuntimeError
         The night came to no verdict; its last lines are told.
     """
-    settings = {
-        name: value.format(data=data) if isinstance(value, str) else value
-        for name, value in experiment.settings.items()
-    } | {"train.seed": seed}
+    settings = experiment.filled(data) | {"train.seed": seed}
+    if experiment.source == LABELLED:
+        source = label_films(data / "covid-chestxray", state / "labelled")
+    else:
+        source = data / experiment.source
     assignments = [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
     started = time.perf_counter()
     process = subprocess.run(
         [
             *(sys.executable, "-m", "trusted_retraining.local.night", experiment.pipeline),
-            *("--source", str(data / experiment.source), *assignments),
+            *("--source", str(source), *assignments),
         ],
         cwd=REPOSITORY,
         env=environment(state),

@@ -1,12 +1,15 @@
 """The page of results is made of the runs and of nothing else."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from benchmarks.nights import REPOSITORY
 from benchmarks.published import experiments, page
+from benchmarks.published.labelled import label_films
 from benchmarks.published.statistics import estimate
+from tasks.data.sources.cloud_annotations import read_cloud_annotations
 from tasks.spec import apply_overrides, load_pipeline
 
 EXPERIMENT = experiments.Experiment(
@@ -67,8 +70,14 @@ def test_an_experiment_without_runs_is_left_out() -> None:
 @pytest.mark.parametrize("experiment", experiments.load(), ids=lambda one: one.name)
 def test_every_experiment_fits_its_pipeline(experiment: experiments.Experiment) -> None:
     pipeline = load_pipeline(REPOSITORY / f"dags/pipelines/{experiment.pipeline}.yaml")
-    settings = {
-        name: value.format(data="/data") if isinstance(value, str) else value
-        for name, value in experiment.settings.items()
-    }
-    apply_overrides(pipeline, settings | {"train.seed": 1})
+    apply_overrides(pipeline, experiment.filled(Path("/data")) | {"train.seed": 1})
+
+
+@pytest.mark.data
+def test_films_are_labelled_as_a_bucket_would_be(shared_data: Path, tmp_path: Path) -> None:
+    folder = label_films(shared_data / "covid-chestxray", tmp_path / "bucket")
+    images, warnings = read_cloud_annotations(folder / "_annotations.json")
+    assert len(images) == len(list(folder.iterdir())) - 1 > 150
+    assert {label for image in images for label in image.labels} == {"COVID-19", "other"}
+    assert sum(bool(image.boxes) for image in images) > 30
+    assert not warnings
