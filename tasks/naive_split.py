@@ -135,10 +135,14 @@ def sentences(document: dict[str, Any], classes: Sequence[str]) -> list[str]:
             f"groups that the model never saw; overstated by {difference['mean']:.3f}{around}"
         )
     shared = np.mean([arm["shared"] for arm in by_image])
-    lines.append(
-        f"{shared:.0%} of the random split's test images are of a group that is in its training"
-    )
-    return lines
+    line = f"{shared:.0%} of the random split's test images are of a group that is in its training"
+    both = [arm for arm in by_image if None not in (arm["accuracy_shared"], arm["accuracy_unseen"])]
+    if both:
+        known, unseen = (
+            np.mean([arm[f"accuracy_{which}"] for arm in both]) for which in ("shared", "unseen")
+        )
+        line += f": accuracy {known:.3f} on those, {unseen:.3f} on the others"
+    return [*lines, line]
 
 
 def _train_and_measure(
