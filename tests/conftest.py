@@ -17,6 +17,8 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
+# before the plugin that reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a folder's tests in one process, when there are several: they share their fixtures."""
     for item in items:
