@@ -6,8 +6,11 @@ pods as well. Server-side apply, conflicts, rights and Deployments are the serve
 """
 
 import asyncio
+import base64
+import io
 import json
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,16 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from fsspec.implementations.dirfs import DirFileSystem
 from moto.server import ThreadedMotoServer
+from PIL import Image
 
+from tasks.contract import PublishedAnswer
 from tests.cluster.images import SERVING, TASKS
 from tests.cluster.services import CREDENTIALS, HOST
 from tests.kubernetes.kustomization import ROOT, Object, documents
 from tests.plugins.deploy.cluster import Cluster
 from tests.plugins.deploy.controllers import DeploymentController, KServeController
 from tests.plugins.deploy.nights import commit_night, pipeline_of
+from tests.tasks.serving.conftest import MAKE_MODELS, offline
 from trusted_retraining.hooks.kserve import KServeHook, StaleObject
 from trusted_retraining.hooks.resources import DEPLOYMENT, INFERENCE_SERVICE
 from trusted_retraining.operators.deploy import DeployOperator
@@ -331,44 +339,131 @@ def test_pods_that_never_start_are_given_up_with_the_server_s_reason(site: Site)
     assert site.stand_in.aliases == {}
 
 
-def test_a_server_refuses_files_that_were_changed_after_the_last_look(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_nodes = kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}")
-    images = [each for each in (SERVING, TASKS) if each in on_nodes.split()]
-    if not images:
-        pytest.skip(f"no node has {SERVING} or {TASKS}, which hold the model server's entry")
-    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SERVING_IMAGE", images[0])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of an S3 API that pods reach; it takes any credentials."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def store(site: Site, s3: str, monkeypatch: pytest.MonkeyPatch) -> DirFileSystem:
+    """A bucket of the test's own, with the keys to it in a secret."""
+    login = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": s3}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "storage", "namespace": site.namespace},
+        "stringData": login,
+    }
+    kubectl("apply", "-f", "-", given=secret)
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SERVING_STORAGE_SECRET", "storage")
-    store = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-    store.start()
-    try:
-        login = CREDENTIALS | {
-            "AWS_ENDPOINT_URL_S3": "http://{}:{}".format(*store.get_host_and_port())
-        }
-        for name, value in login.items():
-            monkeypatch.setenv(name, value)
-        values = [f"--from-literal={name}={value}" for name, value in login.items()]
-        kubectl("-n", site.namespace, "create", "secret", "generic", "storage", *values)
-        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
-        bucket.mkdir("models")
-        site.night("1", published="s3://models")
-        bucket.put(f"{site.folder}/runs/models/demo_night", "models/", recursive=True)
+    name = f"models-{uuid.uuid4().hex[:6]}"
+    bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+    bucket.mkdir(name)
+    return DirFileSystem(name, bucket)
 
-        def alter(_: int, method: str, path: str) -> None:
-            # the registry is asked once the files have been looked at
-            bucket.pipe_file("models/demo_night/1/saved_model.pb", b"other weights")
 
-        site.stand_in.before = alter
-        with pytest.raises(AirflowException, match="files were changed: digest is") as caught:
-            site.deploy(
-                "1", published="s3://models", target="deployment", startup_seconds=200,
-                cpu="50m", memory="256Mi",
-            )  # fmt: skip
-        assert "nothing serves now" in str(caught.value)
-        assert site.stand_in.aliases == {}
-    finally:
-        store.stop()
+@pytest.fixture
+def services() -> Iterator[str]:
+    """Address of a Service as this machine reaches it, with ``{namespace}`` and ``{service}``."""
+    proxy = subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True)
+    assert proxy.stdout is not None
+    port = proxy.stdout.readline().rsplit(":", 1)[1].strip()
+    yield f"http://127.0.0.1:{port}/api/v1/namespaces/{{namespace}}/services/{{service}}:80/proxy"
+    proxy.terminate()
+    proxy.wait()
+
+
+def _png(colour: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (20, 24), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def use_image(monkeypatch: pytest.MonkeyPatch, *images: str) -> None:
+    """Serve from the first of these images that a node has."""
+    there = kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}").split()
+    for each in images:
+        if each in there:
+            monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SERVING_IMAGE", each)
+            return
+    pytest.skip(f"no node has {' or '.join(images)}")
+
+
+def test_a_server_refuses_files_that_were_changed_after_the_last_look(
+    site: Site, store: DirFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # both hold the server's entry, which refuses before it loads anything
+    use_image(monkeypatch, SERVING, TASKS)
+    published = f"s3://{store.path}"
+    site.night("1", published=published)
+    store.put(f"{site.folder}/runs/models/demo_night/1/", "demo_night/1/", recursive=True)
+
+    def alter(_: int, method: str, path: str) -> None:
+        # the registry is asked once the files have been looked at
+        store.pipe_file("demo_night/1/saved_model.pb", b"other weights")
+
+    site.stand_in.before = alter
+    facts = {"published": published, "target": "deployment", "startup_seconds": 200}
+    with pytest.raises(AirflowException, match="files were changed: digest is") as caught:
+        site.deploy("1", **facts, cpu="50m", memory="256Mi")
+    assert "nothing serves now" in str(caught.value)
+    assert site.stand_in.aliases == {}
+
+
+def test_real_servers_are_exchanged_only_for_one_that_answers_rightly(
+    site: Site,
+    store: DirFileSystem,
+    services: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_image(monkeypatch, SERVING)
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SERVING_ADDRESS", services)
+    made, image = site.folder / "made", _png((250, 10, 30))
+    subprocess.run([sys.executable, "-c", MAKE_MODELS, made], check=True, capture_output=True)
+    encoded = base64.b64encode(image).decode()
+
+    def deploy(version: str, model: str, *, bias: float, champion: str | None) -> Object:
+        known = PublishedAnswer(
+            image_id="reddish",
+            image_b64=encoded,
+            probabilities=list(offline([image], bias=bias)[0]),
+        )
+        run = site.night(
+            version,
+            champion=champion,
+            published=f"s3://{store.path}",
+            saved_model=made / model / "model",
+            answers=[known],
+        )
+        folder = f"{site.folder}/runs/models/demo_night/{version}/"
+        store.put(folder, f"demo_night/{version}/", recursive=True)
+        task = site.operator(
+            target="deployment",
+            **{"cpu": "50m", "memory": "1200Mi", "min_replicas": 1, "max_replicas": 1},
+            **{"startup_seconds": 120, "observe_seconds": 2, "max_latency_ms": 20000},
+        )
+        return dict(task.execute({"run_id": run.run_id, "params": {}}))
+
+    deploy("1", "1", bias=0.0, champion=None)
+    with pytest.raises(AirflowFailException, match=r"differ from .*version 1 serves as before"):
+        deploy("2", "2", bias=0.0, champion="1")
+    manifest = deploy("3", "2", bias=0.03, champion="1")
+    assert manifest["metrics"]["deploy.requests"] > 0
+    address = services.format(namespace=site.namespace, service=NAME)
+    answer = httpx.post(
+        f"{address}/v1/models/demo_night:predict",
+        json={"instances": [{"b64": encoded}]},
+        timeout=30,
+        trust_env=False,
+    ).json()
+    assert answer["model_version"] == "3"
+    assert site.stand_in.aliases == {"champion": "3"}
 
 
 def test_an_account_without_rights_is_told_so_in_one_line(

@@ -1,5 +1,6 @@
 """Nights that were blessed and published, written by hand, and the pipelines that made them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def commit_night(
     champion: str | None = None,
     blessed: bool = True,
     published: str = "",
+    saved_model: Path | None = None,
+    answers: list[PublishedAnswer] | None = None,
 ) -> RunDirectory:
     """Commit verdict and publication of a version, and tell the cluster what it answers.
 
@@ -57,16 +60,23 @@ def commit_night(
         The verdict.
     published : str
         Address of the folder of models where it is not below the root.
+    saved_model : Path, optional
+        Files of a real model; a few bytes when left out.
+    answers : list of PublishedAnswer, optional
+        What is known to be its answers; made up when left out.
     """
     run = RunDirectory(f"{root}/demo_night/runs/night-{version}")
     model = root / "models/demo_night" / version
-    (model / "variables").mkdir(parents=True, exist_ok=True)
-    (model / "saved_model.pb").write_text(f"weights of {version}")
-    (model / "variables/data").write_text("7")
+    if saved_model is not None:
+        shutil.copytree(saved_model, model, dirs_exist_ok=True)
+    else:
+        (model / "variables").mkdir(parents=True, exist_ok=True)
+        (model / "saved_model.pb").write_text(f"weights of {version}")
+        (model / "variables/data").write_text("7")
     digest = tree_sha256(model)
     cluster.versions[version] = digest
     number = int(version)
-    answers = [
+    answers = answers or [
         PublishedAnswer(
             image_id=f"{index}.png",
             image_b64=f"aW1hZ2U{index}",

@@ -122,16 +122,3 @@ def test_the_triggerer_outlives_what_goes_wrong_while_it_looks(
     trigger.deadline = time.time() + 0.1
     event = event_of(trigger)
     assert event["ready"] is False and "kube-config" in event["reason"]
-
-
-def test_a_record_that_cannot_be_read_after_the_wait_is_no_silent_end(
-    cluster: Any, night: Night, operator: Operator
-) -> None:
-    task, run = operator(), night("1")
-    with pytest.raises(TaskDeferred) as caught:
-        task.execute({"run_id": run.run_id, "params": {}})
-    trigger, _, arguments = stored(caught.value)
-    run.retract("publish")
-    with pytest.raises(AirflowException, match="what was begun is still there") as failed:
-        task.resume({"run_id": run.run_id, "params": {}}, event=event_of(trigger), **arguments)
-    assert type(failed.value) is AirflowException, "another attempt is worth it"

@@ -1,0 +1,165 @@
+"""Alias, messages and canary after failures in unlucky moments."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+
+from tasks.contract import BadInput, ModelIdentity, RunDirectory, StageError, Verdict
+from trusted_retraining.operators.deploy import DeployOperator
+from trusted_retraining.serving.publication import check_champion
+
+Object = dict[str, Any]
+Night = Callable[..., RunDirectory]
+SERVICE = ("inferenceservices", "demo-night")
+
+
+def moved_without_an_answer(cluster: Any, version: str) -> Callable[[int, str, str], Any]:
+    """Have MLflow move the alias to a version, but answer every such request too late."""
+
+    def late(_: int, method: str, path: str) -> Any:
+        if not path.endswith("registered-models/alias"):
+            return None
+        if method == "DELETE":
+            cluster.aliases.clear()
+            return 200, {}
+        if method == "POST" and cluster.aliases.get("champion") != version:
+            cluster.aliases["champion"] = version
+            return 400, {"message": "lost"}
+        return None
+
+    return late
+
+
+def test_an_alias_that_moved_although_the_answer_was_lost_goes_back(
+    cluster: Any, night: Night, deploy: Callable[..., Object]
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    cluster.before = moved_without_an_answer(cluster, "2")
+    with pytest.raises(AirflowException, match="version 1 serves as before"):
+        deploy(run)
+    assert cluster.aliases == {"champion": "1"}
+
+
+def test_a_first_champion_that_was_taken_back_leaves_no_alias(
+    cluster: Any, night: Night, deploy: Callable[..., Object]
+) -> None:
+    cluster.before = moved_without_an_answer(cluster, "1")
+    with pytest.raises(AirflowException, match="nothing serves now"):
+        deploy(night("1"))
+    assert cluster.aliases == {}
+
+
+def test_an_alias_that_cannot_be_returned_is_told_and_worth_another_attempt(
+    cluster: Any, night: Night, deploy: Callable[..., Object]
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    late = moved_without_an_answer(cluster, "2")
+
+    def away(number: int, method: str, path: str) -> Any:
+        moved = cluster.aliases["champion"] == "2"
+        return (403, {}) if moved and "mlflow" in path else late(number, method, path)
+
+    cluster.before = away
+    with pytest.raises(AirflowException, match="ROLLING BACK FAILED as well"):
+        deploy(run)
+
+
+def test_a_version_that_serves_is_not_reported_as_unchanged(
+    cluster: Any, night: Night, deploy: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of a deployment cannot be written once the version is the champion."""
+
+    def full(*_: Any) -> None:
+        raise StageError("no room")
+
+    run = night("1")
+    monkeypatch.setattr(RunDirectory, "write_json", full)
+    with pytest.raises(AirflowException, match="no room; version 1 serves and stays"):
+        deploy(run)
+    assert cluster.aliases == {"champion": "1"}
+
+
+def test_a_store_that_takes_no_record_does_not_hide_why_it_failed(
+    cluster: Any, night: Night, deploy: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    cluster.behaviour[cluster.versions["2"]] = "wrong"
+
+    def away(*_: Any) -> None:
+        raise StageError("the store is away")
+
+    monkeypatch.setattr(RunDirectory, "write_failure", away)
+    with pytest.raises(AirflowFailException, match="differ from the offline predictions"):
+        deploy(run)
+
+
+def test_a_canary_is_taken_back_although_the_night_cannot_be_read_any_more(
+    cluster: Any,
+    night: Night,
+    operator: Callable[..., DeployOperator],
+    deploy: Callable[..., Object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "true")
+    task, context = operator(), {"run_id": run.run_id, "params": {}}
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute(context)
+    arguments = json.loads(json.dumps(caught.value.kwargs))
+    assert cluster.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 10
+    run.retract("publish")
+    with pytest.raises(AirflowFailException, match="version 1 serves as before"):
+        task.resume(context, event={"ready": True, "reason": ""}, **arguments)
+    assert cluster.objects[SERVICE]["spec"]["predictor"]["canaryTrafficPercent"] == 0
+
+
+def test_a_canary_that_stays_behind_is_told(
+    cluster: Any,
+    night: Night,
+    operator: Callable[..., DeployOperator],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "true")
+    run = night("1")
+    task, context = operator(), {"run_id": run.run_id, "params": {}}
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute(context)
+    run.retract("publish")
+    (tmp_path / "kubeconfig").unlink()
+    with pytest.raises(AirflowException, match="what was begun is still there") as failed:
+        task.resume(context, event={"ready": True, "reason": ""}, **caught.value.kwargs or {})
+    assert type(failed.value) is AirflowException, "another attempt is worth it"
+
+
+def verdict(champion: ModelIdentity | None) -> Verdict:
+    return Verdict(
+        blessed=True, model=ModelIdentity(name="m", version="9", digest="d9"), champion=champion
+    )
+
+
+UNKNOWN = ModelIdentity(name="m", version="3", digest="")
+
+
+@pytest.mark.parametrize(
+    ("judged", "current"), [(None, ("4", "")), (UNKNOWN, ("4", "")), (UNKNOWN, ("4", "d4"))]
+)
+def test_a_champion_without_a_digest_is_no_other_version_without_one(
+    judged: ModelIdentity | None, current: tuple[str, str]
+) -> None:
+    with pytest.raises(BadInput, match="version 4 became champion after the verdict"):
+        check_champion(verdict(judged), current)
+
+
+def test_the_champion_of_the_verdict_may_have_no_digest() -> None:
+    check_champion(verdict(UNKNOWN), ("3", ""))
+    check_champion(verdict(UNKNOWN), ("9", "d9"))
+    check_champion(verdict(None), None)
