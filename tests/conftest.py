@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,13 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
-# before the plugin that reads the groups
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a folder's tests in one process, when there are several: they share their fixtures."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(REPOSITORY))))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadFolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.split("::", 1)[0].rpartition("/")[0]
+
+    return LoadFolderScheduling(config, log)
