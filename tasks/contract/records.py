@@ -180,6 +180,13 @@ class Verdict(_Record):
     reasons: list[str] = []
     at: str = ""
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether it blesses and nothing in it says otherwise: a rule at least, all of them passed,
+        no reason against it."""
+        passed = bool(self.rules) and all(rule.passed for rule in self.rules)
+        return self.blessed and passed and not self.reasons
+
 
 class PublishedAnswer(_Record):
     """A test image and what the model makes of it offline.

@@ -23,7 +23,7 @@ def blessed_verdict(context: StageContext) -> Verdict:
         raise NoInput(
             f"{context.run.stage_uri('bless')} holds no readable verdict: run 'bless' first"
         )
-    if not verdict.blessed or not all(rule.passed for rule in verdict.rules):
+    if not verdict.may_serve:
         raise BadInput(
             f"{verdict.model.name}: the verdict refuses this model: "
             f"{'; '.join(verdict.reasons[:5]) or 'a rule did not pass'}"

@@ -110,6 +110,16 @@ def test_a_blessing_that_contradicts_its_own_rules_is_a_refusal(run: RunDirector
     assert choice() == "reject"
 
 
+def test_a_blessing_by_no_rule_is_a_refusal(run: RunDirectory) -> None:
+    commit(run, Verdict(blessed=True, model=ModelIdentity(name="demo")).model_dump_json())
+    assert choice() == "reject"
+
+
+def test_a_blessing_with_a_reason_against_it_is_a_refusal(run: RunDirectory) -> None:
+    commit(run, verdict(reasons=["too low"]))
+    assert choice() == "reject"
+
+
 def test_storage_out_of_reach_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "nosuchscheme://bucket")
     assert choice() == "reject"

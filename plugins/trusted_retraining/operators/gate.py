@@ -50,7 +50,7 @@ class BlessingGate(BaseBranchOperator):
         if verdict is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
-        if verdict.blessed and not verdict.reasons and all(rule.passed for rule in verdict.rules):
+        if verdict.may_serve:
             self.log.info("blessed: %s", verdict.model.name)
             return self.blessed
         reasons = verdict.reasons or ["a rule failed"]

@@ -31,7 +31,7 @@ def read_blessed(run: RunDirectory, *, model_name: str) -> tuple[Verdict, Public
     verdict = run.read_verdict()
     if verdict is None:
         raise NoInput(f"{run.stage_uri('bless')} holds no readable verdict: run 'bless' first")
-    if not verdict.blessed or not all(rule.passed for rule in verdict.rules):
+    if not verdict.may_serve:
         raise BadInput(
             f"{verdict.model.name}: the verdict refuses this model: "
             f"{'; '.join(verdict.reasons[:5]) or 'a rule did not pass'}"
@@ -89,8 +89,12 @@ def check_champion(verdict: Verdict, current: tuple[str, str] | None) -> None:
     BadInput
         Another version became champion meanwhile.
     """
-    judged = verdict.champion.digest if verdict.champion else ""
-    if current is not None and current[1] not in (judged, verdict.model.digest):
+    judged = verdict.champion
+    if current is None or (judged is not None and (judged.version, judged.digest) == current):
+        return
+    # the same files under another number are the same model; without a digest nothing is
+    expected = {verdict.model.digest, judged.digest if judged else ""} - {""}
+    if current[1] not in expected:
         raise BadInput(
             f"{verdict.model.name}: version {current[0]} became champion after the verdict was "
             "given: run evaluate and bless again"

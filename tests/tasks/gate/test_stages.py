@@ -13,6 +13,7 @@ from tasks.contract import (
     Manifest,
     ModelIdentity,
     NoInput,
+    RuleResult,
     RunDirectory,
     Verdict,
     describe_outputs,
@@ -133,7 +134,9 @@ def test_deploy_does_not_trust_a_verdict_that_was_edited(run: RunDirectory) -> N
 
 
 def test_deploy_refuses_a_verdict_on_another_model(run: RunDirectory) -> None:
-    other = Verdict(blessed=True, model=ModelIdentity(name="demo", digest="another"))
+    passed = RuleResult(metric="evaluate.accuracy", value=0.9, bound="", passed=True, reason="")
+    model = ModelIdentity(name="demo", digest="another")
+    other = Verdict(blessed=True, model=model, rules=[passed])
     commit(run, "bless", {"verdict.json": other.model_dump_json()})
     with pytest.raises(BadInput, match="the verdict is on model another"):
         perform("deploy", run)
