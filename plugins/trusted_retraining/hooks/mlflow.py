@@ -1,7 +1,7 @@
 """Talks to an MLflow server's REST API: the aliases and tags of registered versions."""
 
-import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,13 @@ from airflow.sdk import BaseHook
 
 from tasks.contract import BadConfig, StageError
 from tasks.spec.base import without_password
+from trusted_retraining.hooks.http import http_client
 
 ATTEMPTS, FIRST_WAIT_SECONDS = 6, 0.5
 """Times that a request is sent when the server is away, and the wait before the second, which
 doubles."""
+
+_CERTIFICATES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE")
 
 
 class MlflowHook(BaseHook):
@@ -24,18 +27,17 @@ class MlflowHook(BaseHook):
     ----------
     address : str
         ``http://host:port`` of the server. User and password, or a token, come from
-        ``MLFLOW_TRACKING_USERNAME``, ``MLFLOW_TRACKING_PASSWORD`` and ``MLFLOW_TRACKING_TOKEN``, as
-        with MLflow's own client.
+        ``MLFLOW_TRACKING_USERNAME``, ``MLFLOW_TRACKING_PASSWORD`` and ``MLFLOW_TRACKING_TOKEN``,
+        certificates from ``MLFLOW_TRACKING_SERVER_CERT_PATH`` or ``REQUESTS_CA_BUNDLE``, as with
+        MLflow's own client.
 
     Raises
     ------
     BadConfig
-        The address is not that of a server.
+        The address is not that of a server, or the certificates cannot be read.
     """
 
     def __init__(self, address: str) -> None:
-        import httpx
-
         super().__init__()
         if urlsplit(address).scheme not in ("http", "https"):
             raise BadConfig(
@@ -43,8 +45,9 @@ class MlflowHook(BaseHook):
                 "cluster's champion is kept by one, such as http://mlflow:5000"
             )
         self.address = address.rstrip("/")
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._http = httpx.Client(timeout=30, trust_env=False, **_credentials())
+        told = (os.environ.get(name, "") for name in _CERTIFICATES)
+        trusted = next((path for path in told if path), "")
+        self._http = http_client(certificates=trusted, timeout=30, **_credentials())
 
     def close(self) -> None:
         """Close the connections."""
@@ -76,6 +79,16 @@ class MlflowHook(BaseHook):
         body = {"name": model, "alias": alias, "version": version}
         if self._ask("POST", "registered-models/alias", body) is None:
             raise StageError(f"MLflow at {self._shown} knows no {model} version {version}")
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Remove an alias; that there is none any more is well.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or refuses.
+        """
+        self._ask("DELETE", "registered-models/alias", {"name": model, "alias": alias})
 
     def set_version_tags(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version.
@@ -118,7 +131,7 @@ class MlflowHook(BaseHook):
                     method,
                     f"{self.address}/api/2.0/mlflow/{path}",
                     params=fields if method == "GET" else None,
-                    json=fields if method == "POST" else None,
+                    json=None if method == "GET" else fields,
                 )
             except httpx.HTTPError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -153,7 +166,8 @@ def _says_absent(response: Any) -> bool:
         code = response.json().get("error_code")
     except (ValueError, AttributeError):
         return False
-    # the second when the model exists and the alias does not
+    # the second when the model exists and the alias does not; any other wrong value is no absence
     return code == "RESOURCE_DOES_NOT_EXIST" or (
-        code == "INVALID_PARAMETER_VALUE" and "alias" in response.text
+        code == "INVALID_PARAMETER_VALUE"
+        and re.search(r"alias \S+ not found", response.text) is not None
     )

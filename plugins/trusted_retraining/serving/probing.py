@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.contract import BadInput, Publication, PublishedAnswer, StageError
 from tasks.spec.base import without_password
+from trusted_retraining.hooks.http import http_client
 from trusted_retraining.serving.plan import Endpoint
 from trusted_retraining.settings import ServingSettings
 
@@ -66,16 +67,9 @@ class Prober:
     """
 
     def __init__(self, publication: Publication, endpoint: Endpoint) -> None:
-        import httpx
-
         self.publication = publication
         self.endpoint = endpoint
-        # it logs a line per request
-        logging.getLogger("httpx").setLevel(logging.WARNING)
-        # no proxy of the environment: the server is in this cluster, or behind its ingress
-        self._http = httpx.Client(
-            headers=endpoint.headers, timeout=REQUEST_SECONDS, trust_env=False
-        )
+        self._http = http_client(headers=endpoint.headers, timeout=REQUEST_SECONDS)
 
     def __enter__(self) -> "Prober":
         return self
@@ -279,9 +273,8 @@ def _query(address: str, query: str) -> float | None:
     import httpx
 
     try:
-        response = httpx.get(
-            f"{address}/api/v1/query", params={"query": query}, timeout=30, trust_env=False
-        )
+        with http_client(timeout=REQUEST_SECONDS) as client:
+            response = client.get(f"{address}/api/v1/query", params={"query": query})
         document: dict[str, Any] = response.json()
         if response.status_code != 200 or document.get("status") != "success":
             raise ValueError(f"status {response.status_code}: {document.get('error')}")
