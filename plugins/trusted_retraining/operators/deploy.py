@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from tasks.contract import Failure, StageError, is_bad_input, now
+from tasks.contract import StageError, is_bad_input
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
 from trusted_retraining.scrubbing import scrub
@@ -74,9 +74,10 @@ class DeployOperator(StageMixin, BaseOperator):
         begun: bool,
         started: float,
         watched: dict[str, float],
+        publication: str,
     ) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with self._attempt(context, started, begun=begun) as attempt:
+        with self._attempt(context, started, begun=begun, handed_on=publication) as attempt:
             if not event["ready"]:
                 raise attempt.not_ready(event["reason"])
             return self._ready(attempt, phase, started, watched)
@@ -95,11 +96,12 @@ class DeployOperator(StageMixin, BaseOperator):
         if self.settings.cluster.deferrable:
             from trusted_retraining.triggers.deploy import ReadyTrigger
 
-            publication = attempt.publication.model_copy(update={"known_answers": []})
+            slim = attempt.publication.model_copy(update={"known_answers": []})
+            publication = slim.model_dump_json()
             self.defer(
                 trigger=ReadyTrigger(
                     pipeline=plan.pipeline.to_json(),
-                    publication=publication.model_dump_json(),
+                    publication=publication,
                     run_uri=plan.run_uri,
                     phase=phase,
                     begun=attempt.begun,
@@ -112,6 +114,7 @@ class DeployOperator(StageMixin, BaseOperator):
                     "begun": attempt.begun,
                     "started": started,
                     "watched": watched,
+                    "publication": publication,
                 },
             )
         attempt.wait(phase, deadline=deadline, poll_seconds=self.poll_seconds)
@@ -150,7 +153,9 @@ class DeployOperator(StageMixin, BaseOperator):
         return manifest.model_dump(mode="json")
 
     @contextmanager
-    def _attempt(self, context: Any, started: float, *, begun: bool) -> Iterator["Attempt"]:
+    def _attempt(
+        self, context: Any, started: float, *, begun: bool, handed_on: str = ""
+    ) -> Iterator["Attempt"]:
         """Yield the attempt; whatever goes wrong inside takes it back and is recorded."""
         # the Kubernetes client takes seconds to import, and every DAG file imports this module
         from trusted_retraining.hooks.kserve import kserve_hook
@@ -159,8 +164,7 @@ class DeployOperator(StageMixin, BaseOperator):
         from trusted_retraining.serving.publication import read_blessed
 
         run, pipeline = self.run_directory(context), self.tonight(context)
-        left_behind = begun
-        told = "what was begun is still there" if begun else "nothing was changed"
+        told, left_behind = "", False
         try:
             verdict, publication = read_blessed(run, model_name=pipeline.model_name)
             plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
@@ -185,23 +189,37 @@ class DeployOperator(StageMixin, BaseOperator):
         except TaskDeferred:
             raise
         except BaseException as error:
+            if not told:
+                # before there was an attempt: the night's folder, for one, cannot be read any more
+                told, left_behind = self._without_attempt(run.uri, pipeline, handed_on, begun)
             code = error.exit_code if isinstance(error, StageError) else 1
             text = (
                 str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
             )
             reason = scrub(f"{' '.join(text.split())}; {told}")[:2000]
-            run.write_failure(
-                Failure(
-                    stage=self.stage,
-                    exit_code=code,
-                    reason=reason,
-                    seconds=round(time.time() - started, 3),
-                    at=now(),
-                )
-            )
+            self.record(run, exit_code=code, reason=reason, seconds=round(time.time() - started, 3))
             if not isinstance(error, Exception):
                 raise
             # what is left behind is worth another attempt, whatever it failed over
             final = is_bad_input(code) and not left_behind
             kind = AirflowFailException if final else AirflowException
             raise kind(f"{self.stage}: {reason} (exit code {code})") from error
+
+    def _without_attempt(
+        self, run_uri: str, pipeline: Pipeline, publication: str, begun: bool
+    ) -> tuple[str, bool]:
+        """Take back what an earlier part of the task has begun; tell how that went, and whether
+        something is left behind."""
+        if not begun:
+            return "nothing was changed", False
+        from trusted_retraining.serving.rollouts import opened_rollout
+
+        try:
+            with opened_rollout(
+                publication, run_uri=run_uri, pipeline=pipeline, settings=self.settings
+            ) as rollout:
+                return rollout.roll_back(), False
+        except Exception as error:
+            # the first reason must not be lost over the second
+            self.log.exception("rolling back failed")
+            return f"ROLLING BACK FAILED as well ({error}); what was begun is still there", True

@@ -13,7 +13,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from tasks.contract import Failure, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
 from trusted_retraining.settings import Settings
@@ -125,14 +124,11 @@ class LocalStageOperator(StageMixin, BaseOperator):
             process.wait()
 
     def _record(self, context: Any, reason: str, started: float) -> None:
-        self.run_directory(context).write_failure(
-            Failure(
-                stage=self.stage,
-                exit_code=128 + signal.SIGTERM,
-                reason=reason,
-                seconds=round(time.monotonic() - started, 3),
-                at=now(),
-            )
+        self.record(
+            self.run_directory(context),
+            exit_code=128 + signal.SIGTERM,
+            reason=reason,
+            seconds=round(time.monotonic() - started, 3),
         )
 
 

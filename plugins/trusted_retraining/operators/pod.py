@@ -18,7 +18,6 @@ from airflow.sdk.exceptions import (
 from kubernetes.client import V1Pod
 from kubernetes.client.exceptions import ApiException
 
-from tasks.contract import Failure, now
 from tasks.spec import Pipeline
 from trusted_retraining.operators.diagnosis import Diagnosis, diagnose, refused, terminated
 from trusted_retraining.operators.pod_manager import StagePodManager
@@ -231,15 +230,8 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
                     seconds=seconds,
                     reason=reason,
                 )
-            self.run_directory(self._context).write_failure(
-                Failure(
-                    stage=self.stage,
-                    exit_code=found.exit_code,
-                    reason=reason,
-                    seconds=seconds,
-                    at=now(),
-                )
-            )
+            run = self.run_directory(self._context)
+            self.record(run, exit_code=found.exit_code, reason=reason, seconds=seconds)
         except Exception as unwritten:
             self.log.warning("the failure could not be recorded in storage: %s", unwritten)
         self.log.error("%s: %s", self.stage, reason)

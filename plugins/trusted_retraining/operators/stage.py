@@ -58,8 +58,8 @@ class StageMixin:
             return apply_overrides(self.pipeline, self.overrides(context))
         except SpecError as error:
             # the record tells the last task of the night, and its summary, what was wrong
-            self.run_directory(context).write_failure(
-                Failure(stage=self.stage, exit_code=EX_CONFIG, reason=str(error), at=now())
+            self.record(
+                self.run_directory(context), exit_code=EX_CONFIG, reason=str(error), seconds=0.0
             )
             raise AirflowFailException(str(error)) from error
 
@@ -99,6 +99,29 @@ class StageMixin:
             raise AirflowException(f"{self.stage}: ended well, but left no manifest in {run.uri}")
         return manifest.model_dump(mode="json")
 
+    def record(self, run: RunDirectory, *, exit_code: int, reason: str, seconds: float) -> Failure:
+        """Record why an attempt failed; a store that cannot take it must not hide the reason.
+
+        Parameters
+        ----------
+        run : RunDirectory
+            The night.
+        exit_code : int
+            The process's own, or one that stands for what happened to it.
+        reason : str
+            One line for a person.
+        seconds : float
+            How long the attempt took.
+        """
+        failure = Failure(
+            stage=self.stage, exit_code=exit_code, reason=reason, seconds=seconds, at=now()
+        )
+        try:
+            run.write_failure(failure)
+        except Exception as unwritten:
+            self.log.warning("the failure could not be recorded in storage: %s", unwritten)
+        return failure
+
     def fail(
         self,
         context: Mapping[str, Any],
@@ -127,14 +150,12 @@ class StageMixin:
         run = self.run_directory(context)
         failure = run.read_failure(self.stage)
         if failure is None or failure == before:
-            failure = Failure(
-                stage=self.stage,
+            failure = self.record(
+                run,
                 exit_code=exit_code,
                 reason=reason or _died(exit_code),
                 seconds=round(seconds, 3),
-                at=now(),
             )
-            run.write_failure(failure)
             # otherwise the stage has said it in the log itself
             self.log.error("%s: %s (exit code %d)", self.stage, failure.reason, exit_code)
         kind = AirflowFailException if is_bad_input(exit_code) else AirflowException

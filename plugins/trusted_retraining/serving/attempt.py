@@ -53,6 +53,9 @@ class Attempt:
         """Whether there may be something to take back."""
         self.left_behind = False
         """Whether taking it back has failed."""
+        self._champion_before: tuple[str, str] | None = None
+        self._alias_asked = False
+        self._confirmed = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -70,7 +73,9 @@ class Attempt:
         """
         check_published_files(self.run, self.publication)
         champion = self._check_champion()
-        is_champion = self.registry is None or champion == self.plan.digest
+        is_champion = self.registry is None or (
+            champion is not None and champion[1] == self.plan.digest
+        )
         settled = self.rollout.serves() and is_champion
         if settled and self.rollout.already_serves():
             return None
@@ -163,12 +168,13 @@ class Attempt:
         """
         with Prober(self.publication, self.rollout.endpoint("serving")) as prober:
             difference = prober.ask_all()
-        self._check_champion()
+        self._champion_before = self._check_champion()
         self._check_not_taken_over()
         if self.registry is not None:
             # last: whoever follows the alias finds a version that serves
+            self._alias_asked = True
             self.registry.set_alias(self.plan.model, CHAMPION, self.plan.version)
-        self.begun = False
+        self.begun, self._confirmed = False, True
         log.info("%s version %s is the champion", self.plan.model, self.plan.version)
         return difference
 
@@ -181,10 +187,13 @@ class Attempt:
 
     def roll_back(self) -> str:
         """Return to what served before, if anything was begun; tell how that went."""
+        if self._confirmed:
+            return f"version {self.plan.version} serves and stays"
         if not self.begun:
             return "nothing was changed"
         try:
             told = self.rollout.roll_back()
+            self._return_alias()
         except Exception as error:
             # the first reason must not be lost over the second
             log.exception("rolling back failed")
@@ -235,13 +244,27 @@ class Attempt:
             # it serves; the manifest holds the same numbers
             log.warning("%s", error)
 
-    def _check_champion(self) -> str | None:
-        """Return the digest of the registry's champion; None where there is none."""
+    def _check_champion(self) -> tuple[str, str] | None:
+        """Return version and digest of the registry's champion; None where there is none."""
         if self.registry is None:
             return None
         current = self.registry.version_of_alias(self.plan.model, CHAMPION)
         check_champion(self.verdict, current)
-        return current[1] if current else None
+        return current
+
+    def _return_alias(self) -> None:
+        """Point the alias at what it was at: MLflow may have moved it, and its answer been lost."""
+        model, before = self.plan.model, self._champion_before
+        if self.registry is None or not self._alias_asked:
+            return
+        current = self.registry.version_of_alias(model, CHAMPION)
+        if current is None or current[0] != self.plan.version or current == before:
+            return
+        if before is None:
+            self.registry.delete_alias(model, CHAMPION)
+        else:
+            self.registry.set_alias(model, CHAMPION, before[0])
+        log.warning("the alias %s is back at %s", CHAMPION, before[0] if before else "no version")
 
     def _check_not_taken_over(self) -> None:
         if self.rollout.taken_over():

@@ -1,5 +1,6 @@
 """What a deployment leaves in the night's folder."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.contract import (
@@ -7,7 +8,6 @@ from tasks.contract import (
     Output,
     RunDirectory,
     fingerprint,
-    now,
     outputs_digest,
     sha256_text,
 )
@@ -55,6 +55,7 @@ def commit(
     inputs = {
         name: found.digest for name in ("bless", "publish") if (found := run.read_manifest(name))
     }
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     config = plan.pipeline.deploy.model_dump(mode="json")
     manifest = Manifest(
         stage=STAGE,
@@ -66,7 +67,7 @@ def commit(
         outputs=[output],
         metrics=metrics,
         seconds=round(seconds, 3),
-        started_at=now(),
+        started_at=started.isoformat(timespec="seconds"),
         inputs=inputs,
     )
     run.write_manifest(manifest)

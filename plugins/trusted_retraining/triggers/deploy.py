@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from tasks.contract import Publication
 from tasks.spec import load_pipeline
-from trusted_retraining.hooks.kserve import kserve_hook
-from trusted_retraining.serving.plan import Plan, Readiness
+from trusted_retraining.serving.plan import Readiness
 from trusted_retraining.serving.rollout import Phase, Rollout
-from trusted_retraining.serving.rollouts import rollout_of
+from trusted_retraining.serving.rollouts import opened_rollout
 from trusted_retraining.settings import Settings
 
 T = TypeVar("T")
@@ -95,12 +93,10 @@ class ReadyTrigger(BaseTrigger):
         return self._with_rollout(lambda rollout: rollout.look_patiently(self.phase))
 
     def _with_rollout(self, call: Callable[[Rollout], T]) -> T:
-        settings, pipeline = Settings.read(), load_pipeline(self.pipeline)
-        plan = Plan.of(
-            Publication.model_validate_json(self.publication),
+        with opened_rollout(
+            self.publication,
             run_uri=self.run_uri,
-            pipeline=pipeline,
-            settings=settings,
-        )
-        with kserve_hook(settings, settings.runtime_of(pipeline)) as hook:
-            return call(rollout_of(hook, plan))
+            pipeline=load_pipeline(self.pipeline),
+            settings=Settings.read(),
+        ) as rollout:
+            return call(rollout)

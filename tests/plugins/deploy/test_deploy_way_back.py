@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_a_canary_that_stays_behind_is_told(
     with pytest.raises(AirflowException, match="what was begun is still there") as failed:
         task.resume(context, event={"ready": True, "reason": ""}, **caught.value.kwargs or {})
     assert type(failed.value) is AirflowException, "another attempt is worth it"
+
+
+def test_the_manifest_says_when_the_deployment_began(
+    night: Night, deploy: Callable[..., Object]
+) -> None:
+    began = datetime.now(UTC)
+    manifest = deploy(night("1"), observe_seconds=2)
+    late = datetime.fromisoformat(manifest["started_at"]) - began
+    assert abs(late.total_seconds()) < 1.5
 
 
 def verdict(champion: ModelIdentity | None) -> Verdict:
