@@ -88,13 +88,14 @@ def _run_extra(options: argparse.Namespace) -> int:
 
 
 def _summarize(options: argparse.Namespace) -> int:
-    from tasks.reporting.summary import read_summary, write_summary
+    from tasks.reporting.summary import SUMMARY, read_summary, write_last_run
     from tasks.reporting.table import render_table
 
     run = RunDirectory(options.run_uri)
     summary = read_summary(run)
     environment = Environment.read()
-    write_summary(summary, run=run, environment=environment)
+    run.write_json(SUMMARY, summary)
+    write_last_run(summary, environment)
     table = render_table(summary, run=run, environment=environment, colour=_colour_wanted())
     for line in table.splitlines():
         log.info("%s", line)

@@ -9,6 +9,8 @@ from tasks.environment import Environment
 from tasks.reporting.facts import RunFacts, StageFacts
 
 PAGE = "report.html"
+SUMMARY = "summary.json"
+"""Name of the document in the run."""
 
 
 def read_summary(run: RunDirectory) -> dict[str, Any]:
@@ -46,28 +48,21 @@ def read_summary(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def write_summary(
-    summary: dict[str, Any], *, run: RunDirectory, environment: Environment
-) -> Path | None:
-    """Put the summary into the run and, for a run on this machine, beside its state.
+def write_last_run(summary: dict[str, Any], environment: Environment) -> Path:
+    """Put the summary where the next command on this machine finds it, wherever the run is.
 
     Parameters
     ----------
     summary : dict
         As :func:`read_summary` returns it.
-    run : RunDirectory
-        The run; gets ``summary.json``.
     environment : Environment
         Its ``state_dir`` gets ``last-run.json``, at once or not at all.
 
     Returns
     -------
-    Path or None
-        Path of ``last-run.json``; None for a run elsewhere.
+    Path
+        Path of ``last-run.json``.
     """
-    run.write_json("summary.json", summary)
-    if not run.is_local:
-        return None
     path = environment.state_dir / "last-run.json"
     write_atomically(path, json.dumps(summary, indent=1) + "\n")
     return path

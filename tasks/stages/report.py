@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from tasks.contract import STAGES, stage_names
 from tasks.reporting.page import render_page
-from tasks.reporting.summary import PAGE, read_summary, write_summary
+from tasks.reporting.summary import PAGE, SUMMARY, read_summary, write_last_run
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -58,7 +58,11 @@ class Report(Stage):
 
     def after_commit(self, context: StageContext) -> None:
         """Write the run summary, which tells of this stage too."""
-        write_summary(read_summary(context.run), run=context.run, environment=context.environment)
+        summary = read_summary(context.run)
+        context.run.write_json(SUMMARY, summary)
+        # the state of a pod goes with it
+        if context.run.is_local:
+            write_last_run(summary, context.environment)
 
 
 STAGE = Report()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cli import main
 from tasks.contract import RunDirectory
 from tasks.environment import Environment
-from tasks.reporting.summary import read_summary, write_summary
+from tasks.reporting.summary import read_summary
 from tasks.runner import run_stage
 from tasks.stages import load_stage
 
@@ -67,18 +68,23 @@ def test_a_run_that_never_began_is_summarised_too(run: RunDirectory):
     assert summary["model"] == {"name": "demo", "version": None, "alias": None}
 
 
-def test_the_summary_is_kept_in_the_run_and_as_the_last_run(night, environment):
+def test_a_night_is_kept_as_the_last_run_wherever_it_is(night, environment, monkeypatch):
     run = night()
-    path = write_summary(read_summary(run), run=run, environment=environment)
-    assert path == environment.state_dir / "last-run.json"
-    assert json.loads(path.read_text()) == run.read_json("summary.json") == read_summary(run)
+    monkeypatch.setenv("TRUSTED_RETRAINING_STATE", str(environment.state_dir))
+    assert main(["summary", "--run-uri", run.uri]) == 0
+    last = json.loads((environment.state_dir / "last-run.json").read_text())
+    assert last == run.read_json("summary.json") == read_summary(run)
+    elsewhere = RunDirectory("memory://bucket/demo/runs/one")
+    assert main(["summary", "--run-uri", elsewhere.uri]) == 0
+    last = json.loads((environment.state_dir / "last-run.json").read_text())
+    assert last["run_id"] == elsewhere.read_json("summary.json")["run_id"] == "one"
 
 
-def test_a_run_in_an_object_store_leaves_this_machine_alone(environment):
-    run = RunDirectory("memory://bucket/demo/runs/one")
-    assert write_summary(read_summary(run), run=run, environment=environment) is None
-    assert run.read_json("summary.json")["run_id"] == "one"
-    assert not environment.state_dir.exists()
+def test_the_report_of_a_run_in_an_object_store_leaves_this_machine_alone(pipeline, environment):
+    run = RunDirectory("memory://bucket/demo/runs/two")
+    run_stage(load_stage("report"), pipeline=pipeline, run=run, environment=environment)
+    assert run.read_json("summary.json")["run_id"] == "two"
+    assert not (environment.state_dir / "last-run.json").exists()
 
 
 def test_the_report_stage_leaves_page_and_summary_that_knows_of_the_page(
