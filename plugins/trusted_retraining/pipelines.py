@@ -62,6 +62,7 @@ def usable_pipelines(settings: Settings) -> tuple[list[Pipeline], list[str]]:
         try:
             serves_on_cluster(pipeline, settings)
             check_runtime(pipeline, settings)
+            check_trigger(pipeline, settings)
         except (SettingError, SpecError) as error:
             errors.append(f"{pipeline.name}: {error}")
         else:
@@ -132,3 +133,42 @@ def serves_on_cluster(pipeline: Pipeline, settings: Settings) -> bool:
             f"{runtime} is a pod that ends; use kserve or deployment"
         )
     return runtime != "local" if target is None else target != "local"
+
+
+def check_trigger(pipeline: Pipeline, settings: Settings) -> None:
+    """Refuse to watch a folder into which the nights themselves write: each would start the next.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        As in its file.
+    settings : Settings
+        The installation's settings.
+
+    Raises
+    ------
+    SpecError
+        Runs, artifacts or something published lie below what is watched.
+    """
+    if pipeline.trigger is None or not pipeline.trigger.polled or pipeline.watched_uri is None:
+        return
+    watched = _address(pipeline.watched_uri)
+    published = pipeline.publish
+    written = {
+        "[trusted_retraining] storage_root": settings.storage_root,
+        "[trusted_retraining] mlflow_artifacts": settings.mlflow_artifacts,
+        "publish.dataset.uri": published.dataset.uri if published.dataset else "",
+        "publish.report.uri": published.report.uri if published.report else "",
+    }
+    for name, uri in written.items():
+        if uri and f"{_address(uri)}/".startswith(f"{watched}/"):
+            raise SpecError(
+                f"trigger: {pipeline.watched_uri} holds {name} ({uri}), into which every night "
+                "writes, so each night would start the next: watch a folder beside it"
+            )
+
+
+def _address(uri: str) -> str:
+    """Return a path or an address in one spelling, without a slash at its end."""
+    found = uri if "://" in uri else Path(uri).absolute().as_uri()
+    return found.replace("s3a://", "s3://", 1).rstrip("/")

@@ -10,6 +10,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 from tasks.spec import Pipeline, SpecError, apply_overrides, load_pipeline
 from trusted_retraining.local import home
 from trusted_retraining.params import trigger_form
+from trusted_retraining.pipelines import check_trigger, usable_pipelines
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import s3_options
 from trusted_retraining.timetable import schedule_of
@@ -74,6 +75,41 @@ def test_what_cannot_be_listed_cannot_be_watched(source):
     with pytest.raises(ValueError, match=r"cannot be listed; give a path or an s3:// URI"):
         pipeline(source=source, trigger={})
     assert pipeline(source=source, trigger={"uri": "s3://films/ready"}).watched_uri
+
+
+@pytest.mark.parametrize(
+    ("fields", "root", "written"),
+    [
+        ({}, "s3://films/covid/runs", "storage_root"),
+        ({}, "s3a://films/covid", "storage_root"),
+        ({"trigger": {"uri": "s3://films/"}}, "s3://films/runs", "storage_root"),
+        ({"publish": {"dataset": {"uri": "s3://films/covid/out"}}}, "s3://runs", "publish.dataset"),
+    ],
+)
+def test_nights_that_would_start_each_other_are_refused(monkeypatch, fields, root, written):
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", root)
+    watched = pipeline(**{"trigger": {}, **fields})
+    with pytest.raises(SpecError, match=rf"{written}.*each night would start the next"):
+        check_trigger(watched, Settings.read())
+
+
+@pytest.mark.parametrize("trigger", [None, {"poll_seconds": None}, {"uri": "s3://films/ready"}])
+def test_a_folder_that_nobody_looks_at_may_hold_what_nights_write(monkeypatch, trigger):
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "s3://films/covid/runs")
+    check_trigger(pipeline(trigger=trigger), Settings.read())
+
+
+def test_a_folder_beside_what_nights_write_can_be_watched(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "s3://films/covid-runs")
+    check_trigger(pipeline(trigger={}), Settings.read())
+
+
+def test_a_pipeline_that_would_start_itself_is_an_import_error(monkeypatch, tmp_path):
+    (tmp_path / "films.yaml").write_text(pipeline(trigger={}).to_json())
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__PIPELINES", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", "s3://films/covid/runs")
+    usable, errors = usable_pipelines(Settings.read())
+    assert not usable and errors[0].startswith("films: trigger: s3://films/covid holds")
 
 
 def test_the_trigger_belongs_to_the_dag_and_is_not_on_the_form():
