@@ -155,7 +155,7 @@ class ClusterSettings:
             schedule_timeout_seconds=_number(get, "schedule_timeout_seconds", 1800),
             startup_timeout_seconds=_number(get, "startup_timeout_seconds", 1200),
             termination_grace_seconds=_number(get, "termination_grace_seconds", 60),
-            gpu_resource=_unless_none(get("gpu_resource", "nvidia.com/gpu")),
+            gpu_resource=unless_none(get("gpu_resource", "nvidia.com/gpu")),
             node_selector=_json(
                 get, "node_selector", '{"nvidia.com/gpu.present": "true"}', _LABELS
             ),
@@ -171,7 +171,8 @@ _LABELS = TypeAdapter(dict[str, str])
 _TOLERATIONS = TypeAdapter(tuple[Toleration, ...])
 
 
-def _unless_none(value: str) -> str:
+def unless_none(value: str) -> str:
+    """Return an option's value; nothing if it says that it is to be left out."""
     return "" if value == NONE else value
 
 

@@ -23,7 +23,7 @@ FORCE = "force"
 
 OF_THE_DAG = (
     *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages", "parameters"),
-    *("publish.dataset", "publish.report"),
+    *("publish.dataset", "publish.report", "deploy.model_name"),
     *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
 )
 """Fields of the pipeline that no run's configuration can change."""
@@ -104,7 +104,8 @@ def check_fields(names: Iterable[str]) -> None:
     """Refuse fields that one night cannot change.
 
     They belong to the DAG, which is made before the night starts, so that a change would do
-    nothing; and a night under the name of another pipeline would put its model in that one's place.
+    nothing; and a night under the name of another pipeline, or of its model, would put its own
+    model in that one's place, past who may start which DAG.
 
     Parameters
     ----------

@@ -1,10 +1,8 @@
 """The settings of the cluster on which models are served."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-Read = Callable[[str, str], str]
-"""Returns an option of the section, or the default that it is given."""
+from trusted_retraining.cluster_settings import Read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from airflow.sdk.configuration import conf
 
 from tasks.spec import Pipeline
 from tasks.spec.base import without_password
-from trusted_retraining.cluster_settings import ClusterSettings, SettingError
+from trusted_retraining.cluster_settings import ClusterSettings, SettingError, unless_none
 from trusted_retraining.serving_settings import ServingSettings
 
 __all__ = [
@@ -53,7 +53,8 @@ class Settings:
     stage_python : str
         Interpreter that runs the stages in the ``local`` runtime.
     mlflow_uri : str
-        MLflow tracking address that stages log to; empty turns logging off.
+        MLflow tracking address that stages log to; empty (``none`` in the section) turns logging
+        and registry off.
     mlflow_artifacts : str
         URI under which a store without a server keeps its artifacts.
     mlflow_ui : str
@@ -106,7 +107,7 @@ class Settings:
             storage_root=_get("storage_root", f"{state}/runs").rstrip("/"),
             storage_conn_id=_get("storage_conn_id", "aws_default"),
             stage_python=_get("stage_python", sys.executable),
-            mlflow_uri=_get("mlflow_uri", f"sqlite:///{state}/mlflow/mlflow.db"),
+            mlflow_uri=unless_none(_get("mlflow_uri", f"sqlite:///{state}/mlflow/mlflow.db")),
             mlflow_artifacts=_get("mlflow_artifacts", f"{state}/mlflow/artifacts"),
             mlflow_ui=_get("mlflow_ui", "http://127.0.0.1:5000").rstrip("/"),
             serving_root=_get("serving_root", f"{state}/served"),

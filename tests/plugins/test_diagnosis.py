@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient, ApiException, V1Pod
 
+from tasks.contract import BadConfig, StageError
 from trusted_retraining.operators.diagnosis import diagnose, hopeless, refused
 
 NOW = datetime(2026, 7, 4, 2, 0, tzinfo=UTC)
@@ -175,3 +176,10 @@ def test_a_pod_that_is_not_taken_says_why(status: int, message: str, retry: bool
 def test_a_cluster_that_cannot_be_reached_is_no_reason_to_give_up() -> None:
     found = refused(ConnectionError("connection refused"))
     assert "connection refused" in found.reason and found.retry
+
+
+def test_a_store_that_is_away_before_a_pod_is_asked_for_is_not_the_clusters_fault() -> None:
+    found = refused(StageError("s3://bucket/runs: the store failed"))
+    assert found.reason == "no pod was asked for: s3://bucket/runs: the store failed"
+    assert found.retry
+    assert not refused(BadConfig("s3://bucket/runs: the store refuses")).retry

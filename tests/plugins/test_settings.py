@@ -27,6 +27,16 @@ def test_the_environment_goes_before_the_file(
     assert settings.mlflow_ui == "http://mlflow:5000"
 
 
+def test_logging_and_registry_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.environment import Environment
+
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "none")
+    variables = Settings.read().stage_environment()
+    assert variables["MLFLOW_TRACKING_URI"] == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", variables["MLFLOW_TRACKING_URI"])
+    assert Environment.read().mlflow_uri == ""
+
+
 def test_an_unknown_runtime_is_refused_with_what_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from tasks.contract import StageError, is_bad_input
 from trusted_retraining.pods import CONTAINER
 
 Kind = Literal[
@@ -101,6 +102,11 @@ def refused(error: BaseException) -> Diagnosis:
     error : BaseException
         What the request for it came to.
     """
+    if isinstance(error, StageError):
+        # the store of the runs, which is asked before the cluster is
+        retry = not is_bad_input(error.exit_code)
+        reason = f"no pod was asked for: {_line(str(error))}"
+        return Diagnosis(kind="unknown", reason=reason, exit_code=error.exit_code, retry=retry)
     code = getattr(error, "status", None)
     try:
         text = json.loads(getattr(error, "body", None) or "")["message"]
