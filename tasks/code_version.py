@@ -10,6 +10,8 @@ import tasks
 RESULT_LIBRARIES = (
     "adversarial-robustness-toolbox",
     "aif360",
+    "dp-accounting",
+    "fairlearn",
     "keras",
     "lime",
     "numpy",
@@ -17,6 +19,7 @@ RESULT_LIBRARIES = (
     "pillow",
     "scikit-image",
     "scikit-learn",
+    "shap",
     "tensorflow",
 )
 """Distributions whose version may change a result."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import dp_accounting  # type: ignore[import-untyped]
+import dp_accounting
 from dp_accounting import pld, rdp
 
 from tasks.contract import BadConfig

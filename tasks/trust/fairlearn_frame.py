@@ -11,7 +11,7 @@ from tasks.trust.groups import Group, Outcomes
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from fairlearn.metrics import MetricFrame  # type: ignore[import-untyped]
+    from fairlearn.metrics import MetricFrame
     from numpy.typing import NDArray
 
     Flags = NDArray[np.bool_]
@@ -165,7 +165,7 @@ def _frame(
     n_boot: int,
     confidence: float,
 ) -> "MetricFrame":
-    import fairlearn.metrics as fairlearn  # type: ignore[import-untyped]
+    import fairlearn.metrics as fairlearn
     import numpy as np
 
     def accuracy(_: Any, __: Any, *, right: Any) -> float:

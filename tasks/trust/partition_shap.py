@@ -91,8 +91,8 @@ class PartitionShapExplainer:
         """Divide images of a size into cells, once."""
         if self._size == (height, width):
             return
-        from shap import PartitionExplainer  # type: ignore[import-untyped]
-        from shap.maskers import Image  # type: ignore[import-untyped]
+        from shap import PartitionExplainer
+        from shap.maskers import Image
 
         side = -(-max(height, width) // FINEST)
         rows, columns = -(-height // side), -(-width // side)
