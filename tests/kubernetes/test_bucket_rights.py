@@ -1,0 +1,142 @@
+"""What Airflow's side asks of the bucket, on a real S3 API, is what its role may do there."""
+
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
+
+from tasks.contract import (
+    Failure,
+    Manifest,
+    ModelIdentity,
+    Output,
+    Publication,
+    RunDirectory,
+    now,
+    outputs_digest,
+    sha256_text,
+)
+from tests.kubernetes.kustomization import ROOT
+from trusted_retraining.serving.publication import check_published_files
+
+BUCKET = "example-trusted-retraining"
+ACTIONS = {
+    "get_object": "s3:GetObject",
+    "head_object": "s3:GetObject",
+    "put_object": "s3:PutObject",
+    "delete_object": "s3:DeleteObject",
+    "list_objects_v2": "s3:ListBucket",
+}
+Asked = tuple[str, str | None, str | None]
+"""Action, key, and prefix of a listing."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
+    """Requests of the storage's client, in turn."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+    client = boto3.client("s3", region_name="us-east-1", endpoint_url=address)
+    client.create_bucket(Bucket=BUCKET)
+    S3FileSystem.clear_instance_cache()
+    seen: list[Asked] = []
+    call = S3FileSystem._call_s3
+
+    async def recorded(self: Any, method: str, *given: Any, **named: Any) -> Any:
+        arguments = {**(given[0] if given else {}), **named}
+        seen.append((ACTIONS[method], arguments.get("Key"), arguments.get("Prefix")))
+        return await call(self, method, *given, **named)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", recorded)
+    yield seen
+    server.stop()
+    S3FileSystem.clear_instance_cache()
+
+
+def may(role: str, action: str, key: str | None, prefix: str | None) -> bool:
+    """Return whether the policy of a role lets a request pass."""
+    policy = json.loads((ROOT / f"overlays/eks/iam/{role}.json").read_text())
+    resource = f"arn:aws:s3:::{BUCKET}" if key is None else f"arn:aws:s3:::{BUCKET}/{key}"
+    for statement in policy["Statement"]:
+        resources = statement["Resource"]
+        resources = [resources] if isinstance(resources, str) else resources
+        if action not in statement["Action"]:
+            continue
+        if not any(fnmatchcase(resource, pattern) for pattern in resources):
+            continue
+        if all(_holds(*condition, prefix) for condition in statement.get("Condition", {}).items()):
+            return True
+    return False
+
+
+def _holds(operator: str, keys: dict[str, list[str]], prefix: str | None) -> bool:
+    assert operator in ("StringLike", "StringLikeIfExists") and set(keys) == {"s3:prefix"}
+    if prefix is None:
+        return operator.endswith("IfExists")
+    return any(fnmatchcase(prefix, pattern) for pattern in keys["s3:prefix"])
+
+
+def stored(run: RunDirectory, stage: str) -> Manifest:
+    """Commit a stage with one output, as the operators of Airflow's side do."""
+    run.write_json(f"{stage}/{stage}.json", {})
+    text = bytes(run.fs.cat_file(f"{run.path}/{stage}/{stage}.json")).decode()
+    outputs = [Output(path=f"{stage}.json", bytes=len(text), sha256=sha256_text(text))]
+    manifest = Manifest(
+        stage=stage,
+        fingerprint="f",
+        digest=outputs_digest(outputs),
+        location=run.stage_uri(stage),
+        outputs=outputs,
+    )
+    run.write_manifest(manifest)
+    return manifest
+
+
+def test_airflow_may_do_all_that_its_operators_do(asked: list[Asked]) -> None:
+    run = RunDirectory(f"s3://{BUCKET}/retraining/demo/runs/night")
+    # before a pod is asked for; while nothing is there; a failure; deploy and its second attempt
+    run.forgive("ingest")
+    assert run.read_manifest("ingest") is None and run.read_verdict() is None
+    run.write_failure(Failure(stage="ingest", exit_code=1, reason="no", at=now()))
+    assert run.read_failure("ingest") is not None
+    run.forgive("ingest")
+    run.stands(stored(run, "deploy"))
+    run.retract("deploy")
+    operators = list(asked)
+    folder = f"{BUCKET}/retraining/models/demo/7"
+    run.fs.pipe_file(f"{folder}/saved_model.pb", b"weights")
+    asked.clear()
+    digest = sha256_text(f"saved_model.pb {sha256_text('weights')}\n")
+    model = ModelIdentity(name="demo", version="7", digest=digest)
+    publication = Publication(
+        model=model, model_uri=f"s3://{folder}", known_answers=[], tolerance=0.1
+    )
+    check_published_files(run, publication)
+    refused = [one for one in operators + asked if not may("trusted-retraining-airflow", *one)]
+    assert refused == [] and {one[0] for one in operators} > {"s3:DeleteObject", "s3:PutObject"}
+
+
+@pytest.mark.parametrize("role", ["trusted-retraining-airflow", "trusted-retraining-stage"])
+def test_a_missing_object_is_told_from_a_forbidden_one(role: str) -> None:
+    """S3 answers 404 only to who may list the bucket, and a GET has no prefix to go by."""
+    assert may(role, "s3:ListBucket", None, None)
+    assert may(role, "s3:ListBucket", None, "retraining/demo/")
+    assert not may(role, "s3:ListBucket", None, "mlflow/")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["demo/runs/night/bless/manifest.json", "demo/runs/night/train/model.tar", "models/d/7/a"],
+)
+def test_airflow_cannot_remove_what_stages_have_committed(key: str) -> None:
+    assert not may("trusted-retraining-airflow", "s3:DeleteObject", f"retraining/{key}", None)
