@@ -14,7 +14,10 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
-BENCHMARKS = ("parse", "overhead", "no_new_data", "training", "lime", "pgd", "pod_overhead", "s3")
+BENCHMARKS = (
+    *("parse", "overhead", "no_new_data", "sources"),
+    *("training", "lime", "pgd", "pod_overhead", "s3"),
+)
 
 
 def main(chosen: list[str]) -> int:

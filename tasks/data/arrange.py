@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -68,14 +69,14 @@ def arrange(
     )
     table = table.drop(columns="_order").reset_index(drop=True)
     table["image_path"] = _paths(table, classes)
-    sources = [taken_in / "images" / image_id for image_id in table["image_id"]]
+    sources = [os.path.join(taken_in, "images", image_id) for image_id in table["image_id"]]
     if split.layout == "links":
         table["shard"], table["shard_offset"] = None, None
         for source, path in zip(sources, table["image_path"], strict=True):
-            place(source, out / "folders" / path)
+            place(source, os.path.join(out, "folders", path))
     else:
         limit = split.shard_megabytes * SHARD_UNIT
-        names, offsets = write_shards(table, sources, out, limit=limit)
+        names, offsets = write_shards(table, [Path(s) for s in sources], out, limit=limit)
         table["shard"], table["shard_offset"] = names, offsets
     table["shard"] = table["shard"].astype("str")
     table["shard_offset"] = table["shard_offset"].astype("Int64")

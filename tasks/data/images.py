@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -85,13 +85,14 @@ class ImageFacts:
     bytes: int | None = None
 
 
-def inspect(path: Path) -> ImageFacts:
+def inspect(path: str | Path) -> ImageFacts:
     """Decode a file fully and say what it is."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            return ImageFacts("too_large", f"{size} bytes; {MAX_BYTES} are allowed", bytes=size)
-        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                return ImageFacts("too_large", f"{size} bytes; {MAX_BYTES} are allowed", bytes=size)
+            content = stream.readall()
     except OSError as error:
         return ImageFacts("undecodable", f"cannot be read: {error.strerror}")
     return inspect_bytes(content)
@@ -183,28 +184,56 @@ def _what_it_is(content: bytes) -> str:
     return "no known image format"
 
 
-def inspect_all(paths: Sequence[Path | None]) -> Iterator[ImageFacts | None]:
-    """Verify files side by side, in order; None stays None.
+def verify_all(names: Sequence[str | None], images: Path, target: Path) -> list[ImageFacts | None]:
+    """Verify files one after the other, and place those that can be used; None stays None.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+        Paths inside ``images``, checked to lie there.
+    images : Path
+        Folder of the source.
+    target : Path
+        Folder that usable files are placed in, under the same names.
+    """
+    found: list[ImageFacts | None] = []
+    for name in names:
+        facts = None
+        if name is not None:
+            path = os.path.join(images, name)
+            facts = inspect(path)
+            if facts.status == "ok":
+                place(path, os.path.join(target, name))
+        found.append(facts)
+    return found
+
+
+def verifiers() -> ThreadPoolExecutor:
+    """Return threads for :func:`verify_all`.
 
     Threads, because reading, hashing and Pillow's decoders let go of the interpreter lock.
     """
     workers = min(32, 2 * len(os.sched_getaffinity(0)))
-    with ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool:
-        yield from pool.map(lambda path: None if path is None else inspect(path), paths)
+    return ThreadPoolExecutor(workers, thread_name_prefix="verify")
 
 
-def place(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where that is not possible."""
+def place(source: str | Path, target: str | Path) -> None:
+    """Hard-link a file, or copy it where that is not possible; its folder is made when missing."""
     if os.path.islink(source):
         # a hard link to the link would lead elsewhere from its new place
-        source = Path(os.path.realpath(source))
+        source = os.path.realpath(source)
+    try:
+        _link(source, target)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _link(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError:
-        if target.parent.is_dir():
-            raise
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place(source, target)
+        raise
     except OSError:
         # another file system, a full link count, or a file that is not ours to link
         shutil.copyfile(source, target)

@@ -7,85 +7,32 @@ import json
 import logging
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask
-from tasks.data.images import QUARANTINED, ImageFacts, inspect_all, place
-from tasks.data.names import INGEST_COLUMNS, RESERVED, confined
+from tasks.data.images import ImageFacts, place, verifiers, verify_all
+from tasks.data.ingest_summary import Summary, check_thresholds
+from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path
 from tasks.data.sources import Contents, SourceReader, SourceRow
 
 log = logging.getLogger("tasks")
 
 CHUNK = 2_000
-"""Rows taken in at a time."""
+"""Rows written at a time."""
+SLICE = 32
+"""Rows that a thread verifies at a time: handing each over alone costs as much as a small image."""
+AHEAD = 64
+"""Slices under way, while earlier ones are written and later ones read."""
+
+Found = Future[list[ImageFacts | None]]
 
 _INTEGERS = ("image_width", "image_height", "image_bytes")
-
-
-@dataclass
-class Summary:
-    """What was taken in.
-
-    Attributes
-    ----------
-    rows : int
-        Rows of the source's table.
-    by_status : Counter
-        Rows by what became of their image.
-    duplicates : int
-        Usable images whose content an earlier row has too.
-    regions : int
-        Usable images with a mask, or boxes, of the relevant region.
-    modes : Counter
-        Usable images by pixel mode.
-    examples : dict of str to list of str
-        Up to five file names and reasons for each status that is not ok.
-    warnings : list of str
-        For the report.
-    """
-
-    rows: int = 0
-    by_status: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-    regions: int = 0
-    modes: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def usable(self) -> int:
-        """Rows whose image can be used."""
-        return self.by_status["ok"]
-
-    @property
-    def quarantined(self) -> int:
-        """Rows whose image is there but cannot be used."""
-        return sum(self.by_status[status] for status in QUARANTINED)
-
-    @property
-    def missing(self) -> int:
-        """Rows without image."""
-        return self.by_status["missing"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
-        return {
-            "rows": self.rows,
-            "usable": self.usable,
-            "missing": self.missing,
-            "quarantined": self.quarantined,
-            "by_status": dict(sorted(self.by_status.items())),
-            "duplicates": self.duplicates,
-            "regions": self.regions,
-            "modes": dict(sorted(self.modes.items())),
-            "examples": self.examples,
-        }
 
 
 def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
@@ -122,40 +69,6 @@ def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
     return summary
 
 
-def check_thresholds(summary: Summary, reader: SourceReader) -> None:
-    """Stop the night when too much is missing or unusable.
-
-    Raises
-    ------
-    BadInput
-        With the counts and up to five examples.
-    """
-    if summary.rows == 0:
-        raise BadInput("the source's table has no rows")
-    missing = summary.missing / summary.rows
-    if missing > reader.max_missing:
-        raise BadInput(
-            f"{summary.missing} of {summary.rows} rows have no image ({missing:.1%}; "
-            f"source.max_missing is {reader.max_missing:.1%}): {_examples(summary, ['missing'])}"
-        )
-    found = summary.rows - summary.missing - summary.by_status["repeated"]
-    if found and summary.quarantined / found > reader.max_quarantined:
-        raise BadInput(
-            f"{summary.quarantined} of {found} images cannot be used "
-            f"({summary.quarantined / found:.1%}; source.max_quarantined is "
-            f"{reader.max_quarantined:.1%}): {_examples(summary, list(QUARANTINED))}"
-        )
-    if summary.usable == 0:
-        raise BadInput(
-            f"none of {summary.rows} rows has a usable image: {_examples(summary, ['missing'])}"
-        )
-
-
-def _examples(summary: Summary, statuses: list[str]) -> str:
-    found = [text for status in statuses for text in summary.examples.get(status, [])]
-    return "; ".join(found[:5])
-
-
 class _Intake:
     """The state of one intake: what has been seen, and the files being written."""
 
@@ -167,6 +80,7 @@ class _Intake:
         self._images = Path(os.path.realpath(contents.images))
         self._regions = Path(os.path.realpath(contents.regions)) if contents.regions else None
         self._ids: set[str] = set()
+        self._folder: str | None = None
         self._first_with: dict[bytes, str] = {}
 
     def run(self) -> None:
@@ -184,9 +98,8 @@ class _Intake:
         ):
             unusable = csv.writer(quarantine, lineterminator="\n")
             unusable.writerow(["row", "filename", "status", "reason"])
-            for chunk in self._chunks():
-                rows = [self._take(row, facts, unusable) for row, facts in chunk]
-                columns = list(zip(*rows, strict=True))
+            for chunk in self._chunks(unusable):
+                columns = list(zip(*chunk, strict=True))
                 arrays = [pa.array(c, t) for c, t in zip(columns, types, strict=True)]
                 table.write_table(pa.Table.from_arrays(arrays, schema=schema))
                 if time.perf_counter() - said > 5:
@@ -206,23 +119,43 @@ class _Intake:
             raise BadInput(f"the source gives column {twice[0]!r} more than once; rename one")
         return renamed
 
-    def _chunks(self) -> Iterator[list[tuple[SourceRow, ImageFacts]]]:
+    def _chunks(self, unusable: Any) -> Iterator[list[list[Any]]]:
+        """Yield rows as they are written, a few thousand at a time."""
+        chunk: list[list[Any]] = []
+        for row, facts in self._verified():
+            chunk.append(self._take(row, facts, unusable))
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def _verified(self) -> Iterator[tuple[SourceRow, ImageFacts]]:
+        """Yield every row with what was found out about its image; others are under way."""
         rows = iter(self.contents.rows)
-        while chunk := list(islice(rows, CHUNK)):
-            refused = [self._refusal(row) for row in chunk]
-            paths = [
-                None if refusal else self._images / str(row.image)
-                for row, refusal in zip(chunk, refused, strict=True)
-            ]
-            found = inspect_all(paths)
-            facts = [refusal or fact for refusal, fact in zip(refused, found, strict=True)]
-            yield [(row, fact) for row, fact in zip(chunk, facts, strict=True) if fact]
+        under_way: deque[tuple[list[SourceRow], list[ImageFacts | None], Found]] = deque()
+        with verifiers() as pool:
+            try:
+                while part := list(islice(rows, SLICE)):
+                    refused = [self._refusal(row) for row in part]
+                    names = [
+                        None if refusal else row.image
+                        for row, refusal in zip(part, refused, strict=True)
+                    ]
+                    found = pool.submit(verify_all, names, self._images, self.out / "images")
+                    under_way.append((part, refused, found))
+                    if len(under_way) > AHEAD:
+                        yield from _joined(*under_way.popleft())
+                while under_way:
+                    yield from _joined(*under_way.popleft())
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _refusal(self, row: SourceRow) -> ImageFacts | None:
         """Say why a row's image is not even opened."""
         if row.image is None:
             return ImageFacts("missing", "the row names no file")
-        path, problem = confined(self._images, row.image)
+        path, problem = self._confined(row.image)
         if path is None:
             return ImageFacts("outside", problem)
         # os.path: a name that is too long for the file system is simply not there
@@ -233,6 +166,18 @@ class _Intake:
         self._ids.add(row.image)
         return None
 
+    def _confined(self, name: str) -> tuple[Path | str | None, str]:
+        """Check a name as :func:`confined` does, most of it once for the files of a folder."""
+        folder = os.path.dirname(name)
+        path = os.path.join(self._images, name)
+        if folder == self._folder and is_plain_path(name) and not os.path.islink(path):
+            return path, ""
+        found, problem = confined(self._images, name)
+        # itself, not by way of a link that leads somewhere inside
+        plain = found is not None and os.path.realpath(found.parent) == str(found.parent)
+        self._folder = folder if plain else None
+        return found, problem
+
     def _take(self, row: SourceRow, facts: ImageFacts, unusable: Any) -> list[Any]:
         summary = self.summary
         summary.rows += 1
@@ -241,7 +186,6 @@ class _Intake:
         image_id = row.image if usable and row.image else f"row {summary.rows}: {row.image or ''}"
         region = duplicate_of = None
         if usable:
-            place(self._images / image_id, self.out / "images" / image_id)
             digest = bytes.fromhex(facts.sha256 or "")
             first = self._first_with.setdefault(digest, image_id)
             duplicate_of = first if first != image_id else None
@@ -291,3 +235,12 @@ class _Intake:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(boxes_mask(row.boxes, width=facts.width, height=facts.height))
         return name
+
+
+def _joined(
+    rows: list[SourceRow], refused: list[ImageFacts | None], found: Found
+) -> Iterator[tuple[SourceRow, ImageFacts]]:
+    for row, refusal, facts in zip(rows, refused, found.result(), strict=True):
+        told = refusal or facts
+        if told is not None:
+            yield row, told

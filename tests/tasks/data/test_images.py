@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tasks.data import images
-from tasks.data.images import inspect, inspect_all, inspect_bytes, place
+from tasks.data.images import inspect, inspect_bytes, place, verifiers, verify_all
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,38 @@ def test_an_unreadable_file_is_undecodable(tmp_path: Path) -> None:
     assert inspect(folder).status == "undecodable"
 
 
-def test_many_are_verified_in_order(tmp_path: Path, image_bytes: Callable[..., bytes]) -> None:
-    paths: list[Path | None] = []
+def test_many_are_verified_in_order_and_the_usable_ones_placed(
+    tmp_path: Path, image_bytes: Callable[..., bytes]
+) -> None:
+    images, target = tmp_path / "images", tmp_path / "target"
+    (images / "sub").mkdir(parents=True)
+    names: list[str | None] = []
     for number in range(20):
-        path = tmp_path / f"{number}.png"
-        path.write_bytes(image_bytes(number, size=10 + number))
-        paths.append(None if number == 3 else path)
-    found = list(inspect_all(paths))
+        name = f"{'sub/' if number % 2 else ''}{number}.png"
+        (images / name).write_bytes(image_bytes(number, size=10 + number) if number != 7 else b"x")
+        names.append(None if number == 3 else name)
+    found = verify_all(names, images, target)
     assert [f.width if f else None for f in found] == [
-        None if number == 3 else 10 + number for number in range(20)
+        None if number in (3, 7) else 10 + number for number in range(20)
     ]
+    placed = {path.relative_to(target).as_posix() for path in target.rglob("*.png")}
+    assert placed == {name for name in names if name not in (None, "sub/7.png")}
+
+
+def test_many_are_placed_side_by_side_into_folders_that_are_not_there_yet(
+    tmp_path: Path, image_bytes: Callable[..., bytes]
+) -> None:
+    names = [f"{number % 7}/{number % 3}/{number}.png" for number in range(210)]
+    for name in names:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image_bytes())
+    with verifiers() as pool:
+        parts = [names[start::30] for start in range(30)]
+        made = [pool.submit(verify_all, p, tmp_path / "images", tmp_path / "out") for p in parts]
+        facts = [fact for each in made for fact in each.result()]
+    assert all(fact is not None and fact.status == "ok" for fact in facts)
+    assert sum(1 for _ in (tmp_path / "out").rglob("*.png")) == 210
 
 
 def test_a_file_is_linked_or_copied_into_a_new_folder(tmp_path: Path) -> None:

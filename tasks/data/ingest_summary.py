@@ -1,0 +1,103 @@
+"""What became of the rows of a source, and whether that will do."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.contract import BadInput
+from tasks.data.images import QUARANTINED
+from tasks.data.sources import SourceReader
+
+
+@dataclass
+class Summary:
+    """What was taken in.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the source's table.
+    by_status : Counter
+        Rows by what became of their image.
+    duplicates : int
+        Usable images whose content an earlier row has too.
+    regions : int
+        Usable images with a mask, or boxes, of the relevant region.
+    modes : Counter
+        Usable images by pixel mode.
+    examples : dict of str to list of str
+        Up to five file names and reasons for each status that is not ok.
+    warnings : list of str
+        For the report.
+    """
+
+    rows: int = 0
+    by_status: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    regions: int = 0
+    modes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> int:
+        """Rows whose image can be used."""
+        return self.by_status["ok"]
+
+    @property
+    def quarantined(self) -> int:
+        """Rows whose image is there but cannot be used."""
+        return sum(self.by_status[status] for status in QUARANTINED)
+
+    @property
+    def missing(self) -> int:
+        """Rows without image."""
+        return self.by_status["missing"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "rows": self.rows,
+            "usable": self.usable,
+            "missing": self.missing,
+            "quarantined": self.quarantined,
+            "by_status": dict(sorted(self.by_status.items())),
+            "duplicates": self.duplicates,
+            "regions": self.regions,
+            "modes": dict(sorted(self.modes.items())),
+            "examples": self.examples,
+        }
+
+
+def check_thresholds(summary: Summary, reader: SourceReader) -> None:
+    """Stop the night when too much is missing or unusable.
+
+    Raises
+    ------
+    BadInput
+        With the counts and up to five examples.
+    """
+    if summary.rows == 0:
+        raise BadInput("the source's table has no rows")
+    missing = summary.missing / summary.rows
+    if missing > reader.max_missing:
+        raise BadInput(
+            f"{summary.missing} of {summary.rows} rows have no image ({missing:.1%}; "
+            f"source.max_missing is {reader.max_missing:.1%}): {_examples(summary, ['missing'])}"
+        )
+    found = summary.rows - summary.missing - summary.by_status["repeated"]
+    if found and summary.quarantined / found > reader.max_quarantined:
+        raise BadInput(
+            f"{summary.quarantined} of {found} images cannot be used "
+            f"({summary.quarantined / found:.1%}; source.max_quarantined is "
+            f"{reader.max_quarantined:.1%}): {_examples(summary, list(QUARANTINED))}"
+        )
+    if summary.usable == 0:
+        raise BadInput(
+            f"none of {summary.rows} rows has a usable image: {_examples(summary, ['missing'])}"
+        )
+
+
+def _examples(summary: Summary, statuses: list[str]) -> str:
+    found = [text for status in statuses for text in summary.examples.get(status, [])]
+    return "; ".join(found[:5])
