@@ -6,7 +6,7 @@ Airflow never sees, so its lines are searched for what credentials look like.
 
 import copy
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 MASK = "***"
@@ -85,12 +85,23 @@ class ScrubbedLog:
         method = getattr(self._log, name)
         if name not in self._METHODS:
             return method
+        first = 1 if name == "log" else 0
 
         def write(*arguments: Any, **more: Any) -> Any:
-            clean = (
-                scrub(str(value)).rstrip("\n") if isinstance(value, str | BaseException) else value
-                for value in arguments
-            )
-            return method(*clean, **more)
+            level, rest = arguments[:first], arguments[first:]
+            text = (scrub(_formatted(*rest)).rstrip("\n"),) if rest else ()
+            return method(*level, *text, **more)
 
         return write
+
+
+def _formatted(message: Any, *values: Any) -> str:
+    """Put the values into a line before it is searched: name and value may come apart in it."""
+    if not values:
+        return str(message)
+    try:
+        named = len(values) == 1 and isinstance(values[0], Mapping)
+        return str(message) % (values[0] if named else values)
+    except (TypeError, ValueError, KeyError):
+        # a line that was put together wrongly is better than none
+        return " ".join(str(each) for each in (message, *values))

@@ -58,7 +58,20 @@ def test_a_logger_masks_lines_arguments_and_errors() -> None:
     log = ScrubbedLog(Log())
     log.warning("password=%s, token=abc", 7)
     log.log(20, "%s", ValueError("token=abc"))
-    assert written == [("password=***, token=***", 7), (20, "%s", "token=***")]
+    log.warning("the pod's variables: %s", {"AWS_SECRET_ACCESS_KEY": SECRET})
+    log.warning("%(count)d at 100 %%", {"count": 3})
+    log.warning("too few: %s %s", "token=abc")
+    log.warning("100 %")
+    log.warning("%s of %s", {"a": 1}, "b")
+    assert written == [
+        ("password=***, token=***",),
+        (20, "token=***"),
+        ("the pod's variables: {'AWS_SECRET_ACCESS_KEY': '***'}",),
+        ("3 at 100 %",),
+        ("too few: %s %s token=***",),
+        ("100 %",),
+        ("{'a': 1} of b",),
+    ]
     assert log.name == "own"
 
 
