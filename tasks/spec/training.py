@@ -101,7 +101,8 @@ class Train(Section):
     mixed_precision: Literal["auto", "on", "off"] = "auto"
     """float16 arithmetic; ``auto`` turns it on where a GPU is found."""
     seed: int = 0
-    """Seed of weights, order and augmentation; never of private training's order and noise."""
+    """Seed of weights, order, dropout and augmentation; in private training of the first weights
+    alone."""
     privacy: Privacy | None = None
     """Differentially private training; null: without any guarantee."""
 

@@ -109,7 +109,7 @@ def fit(
         trainer, released = compiled_private(model, train, training, classes=classes, budget=budget)
         batches = training.sampled(train.batch_size, epoch=epoch)
         # what was released of the classes' sizes is kept: a second draw would cost a second time
-        state = [*trainer.variables, *trainer.optimizer.variables, *released]
+        state = [*trainer.lasting_variables, *trainer.optimizer.variables, *released]
     checkpoint = Checkpoint(checkpoints, key)
     progress = checkpoint.restore(state)
     if progress.history:

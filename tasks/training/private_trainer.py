@@ -22,7 +22,9 @@ class PrivateTrainer(keras.Sequential):  # type: ignore[misc]
     ``noise_multiplier * l2_norm_clip`` is added; and the sum is divided by ``batch_size``, the size
     that batches have on average, because their own size tells about the data. Keys of the noise
     come from the operating system's entropy, are made anew in each process and are kept nowhere: a
-    seed that is written in a file would let its reader take the noise off again.
+    seed that is written in a file would let its reader take the noise off again. So do those of
+    dropout and augmentation, which are drawn by an image's place in its batch: were they known, one
+    image more would change what is drawn for all behind it, and the sum by more than the clip.
 
     Parameters
     ----------
@@ -61,6 +63,11 @@ class PrivateTrainer(keras.Sequential):  # type: ignore[misc]
         self._augmentation, self._model = self.layers[:-1], self.layers[-1]
         self._logged = {name: keras.metrics.Mean(name=name) for name in ("loss", "accuracy")}
         self._keys = secret_numbers(2 * len(self._model.trainable_variables)).reshape(-1, 2)
+        self._seeds = [v.path for v in self._model.non_trainable_variables if _is_seed(v)]
+        self._dice = tf.random.Generator.from_state(secret_numbers(3), alg="philox")
+        for layer in self._augmentation:
+            for variable in filter(_is_seed, layer.variables):
+                variable.assign(secret_numbers(2))
         refuse_shared_state(self._model)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -83,6 +90,11 @@ class PrivateTrainer(keras.Sequential):  # type: ignore[misc]
         hits = tf.argmax(answers, axis=-1, output_type=labels.dtype) == labels
         right = tf.reduce_sum(tf.cast(hits, tf.float32))
         return self._log(tf.reduce_sum(losses), right, tf.shape(images)[0])
+
+    @property
+    def lasting_variables(self) -> list[Any]:
+        """Variables that a checkpoint holds: all but the seeds, which are secret."""
+        return [variable for variable in self.variables if not _is_seed(variable)]
 
     @property
     def metrics(self) -> list[Any]:
@@ -142,17 +154,20 @@ class PrivateTrainer(keras.Sequential):  # type: ignore[misc]
         weights = tf.ones_like(labels, tf.float32)
         if self._class_weights is not None:
             weights = tf.gather(self._class_weights, labels)
-        # each image its own dropout
-        seeds = tf.random.uniform((tf.shape(images)[0], 2), maxval=2**31 - 1, dtype=tf.int32)
+        # each image its own dropout, in each layer
+        shape = (tf.shape(images)[0], max(len(self._seeds), 1), 2)
+        seeds = self._dice.uniform(shape, maxval=2**31 - 1, dtype=tf.int32)
         gradients, losses, hits = tf.vectorized_map(self._one, (images, labels, weights, seeds))
         return gradients, losses, hits
 
     def _one(self, example: Any) -> tuple[list[Any], Any, Any]:
-        image, label, weight, seed = example
+        image, label, weight, seeds = example
         model = self._model
         variables = [variable.value for variable in model.trainable_variables]
         state = [
-            tf.cast(seed, variable.dtype) if _is_seed(variable) else variable.value
+            tf.cast(seeds[self._seeds.index(variable.path)], variable.dtype)
+            if _is_seed(variable)
+            else variable.value
             for variable in model.non_trainable_variables
         ]
         with tf.GradientTape() as tape:

@@ -177,6 +177,38 @@ def test_dropout_differs_between_images_of_a_batch() -> None:
     assert not np.allclose(dense[1], dense[2])
 
 
+def test_dropout_differs_between_layers_of_a_model() -> None:
+    keras.utils.set_random_seed(4)
+    model = small_cnn(keras.layers.Dropout(0.5), keras.layers.Dropout(0.5))
+    images, labels = batch(40)
+    gradients, _, _ = trainer_of(model)._per_image(images, labels)
+    used = np.any(np.reshape(gradients[-2], (40, -1, 3)) != 0, axis=2)
+    scaled, convolved = model.layers[:2]
+    alive = np.asarray(convolved(scaled(images))) > 0
+    # where both drop the same, half of the inputs of the dense layer are left; else a quarter
+    assert np.mean(used) / np.mean(alive) == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("what", ["dropout", "augmentation"])
+def test_what_is_drawn_by_place_in_the_batch_is_secret(what: str) -> None:
+    # were it known, one image more would change what is drawn for those behind it
+    def gradients() -> Any:
+        keras.utils.set_random_seed(4)
+        extra = [keras.layers.Dropout(0.5)] if what == "dropout" else []
+        model = small_cnn(*extra)
+        flips = [keras.layers.RandomRotation(0.5, seed=3)] if what == "augmentation" else []
+        trainer = PrivateTrainer(
+            [keras.Input(model.input_shape[1:]), *flips, model],
+            l2_norm_clip=CLIP,
+            noise_multiplier=1.0,
+            batch_size=10,
+            chunk=4,
+        )
+        return np.asarray(trainer._per_image(*batch(8))[0][-2])
+
+    assert not np.allclose(gradients(), gradients())
+
+
 def test_a_model_that_keeps_statistics_of_images_is_refused() -> None:
     model = small_cnn(keras.layers.BatchNormalization())
     with pytest.raises(BadConfig, match=r"2 variables of the model keep statistics.*moving_mean"):
@@ -309,7 +341,7 @@ def test_noise_drowns_what_there_is_to_learn(tmp_path: Path) -> None:
 def test_steps_taken_before_and_after_a_kill_are_those_of_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = private_train(class_weights="balanced")
+    train = private_train(class_weights="balanced", augmentation={"brightness": 0.05})
     trainers = []
     real = fitting.compiled_private
 
@@ -338,6 +370,9 @@ def test_steps_taken_before_and_after_a_kill_are_those_of_the_budget(
     assert int(first.optimizer.iterations) == 2 * 14
     # the counts of the classes were looked at once, and noised once
     np.testing.assert_array_equal(first_weights[0].numpy(), second_weights[0].numpy())
+    # a checkpoint tells no seeds, from which it could be known what was drawn
+    assert not [v.path for v in second.lasting_variables if "seed" in v.path]
+    assert [v.path for v in second.variables if "seed" in v.path]
     # but no noise is added twice: it could be taken off by comparing
     assert not set(first._keys.ravel()) & set(second._keys.ravel())
 
