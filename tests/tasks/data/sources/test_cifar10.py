@@ -200,6 +200,7 @@ def _hash_bomb() -> bytes:
         (ARRAY.replace(b"\x8c\x02u1", b"\x8c\x02O8"), "something else than bytes"),
         (ARRAY.replace(b"M\x00\x0c", b"M\xff\xff"), "is no pickle of arrays: cannot reshape"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",
 )
 def test_a_pickle_that_is_crafted_or_damaged_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(UnsafePickle, match=message) as error:
