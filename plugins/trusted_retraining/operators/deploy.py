@@ -74,7 +74,7 @@ class DeployOperator(StageMixin, BaseOperator):
         begun: bool,
         started: float,
         watched: dict[str, float],
-        publication: str,
+        publication: str = "",
     ) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
         with self._attempt(context, started, begun=begun, handed_on=publication) as attempt:
