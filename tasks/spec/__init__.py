@@ -11,7 +11,17 @@ from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
 from tasks.spec.publishing import Publish, PublishDataset, PublishReport
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
-from tasks.spec.sources import CsvImages, Idx, Source, Synthetic
+from tasks.spec.sources import (
+    Cifar10,
+    ClassFolders,
+    CsvImages,
+    FairFace,
+    Idx,
+    Parquet,
+    Source,
+    Synthetic,
+    TFRecord,
+)
 from tasks.spec.training import Augmentation, Evaluate, Head, Privacy, Train
 from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, ProtectedAttribute, Robustness
@@ -21,6 +31,8 @@ __all__ = [
     "Augmentation",
     "Blessing",
     "ChampionComparison",
+    "Cifar10",
+    "ClassFolders",
     "CloudAnnotations",
     "Coco",
     "CsvImages",
@@ -29,10 +41,12 @@ __all__ = [
     "Evaluate",
     "Explain",
     "ExtraStage",
+    "FairFace",
     "Fairness",
     "Head",
     "Idx",
     "Label",
+    "Parquet",
     "Pipeline",
     "Privacy",
     "ProtectedAttribute",
@@ -49,6 +63,7 @@ __all__ = [
     "Split",
     "Sql",
     "Synthetic",
+    "TFRecord",
     "Toleration",
     "Train",
     "Transform",
