@@ -78,6 +78,12 @@ def test_a_net_that_saw_few_photographs_once_is_refused(photographs: Path, tmp_p
     assert trained is not None
     # 32-64-64 convolutions and 64 units, as the original has them
     assert trained.metrics["train.parameters"] == 122_570
+    explained = run.read_manifest("explain")
+    assert explained is not None
+    pictures = {output.path for output in explained.outputs if output.path.endswith(".png")}
+    assert pictures == {
+        f"explanations{method}.png" for method in ("", "_gradient_shap", "_partition_shap")
+    }
     verdict = run.read_verdict()
     assert verdict is not None
     assert not verdict.blessed
