@@ -20,7 +20,7 @@ def data_card(document: dict[str, Any], *, options: PublishDataset, pipeline: Pi
     pipeline : Pipeline
         Source, transformations, predicates, split.
     """
-    about = (options.description or pipeline.description).strip()
+    about = description(options, pipeline)
     parts = [
         f"# {pipeline.name}: images and labels",
         about or "No description was given.",
@@ -37,6 +37,11 @@ def data_card(document: dict[str, Any], *, options: PublishDataset, pipeline: Pi
         _reading(document["format"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def description(options: PublishDataset, pipeline: Pipeline) -> str:
+    """Return what the card says that the data are; empty where nothing says it."""
+    return (options.description or pipeline.description).strip()
 
 
 def _counts(document: dict[str, Any]) -> str:

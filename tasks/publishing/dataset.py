@@ -3,13 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadInput, now
-from tasks.publishing.card import data_card
+from tasks.publishing.card import data_card, description
 from tasks.publishing.destination import Destination, PublishedFile, point_to
 from tasks.publishing.shards import write_shards
 from tasks.spec import Pipeline, PublishDataset
@@ -46,7 +46,7 @@ class Published:
     uri : str
         Its folder.
     fingerprint : str
-        Digest of its rows: images, labels, sides, published columns.
+        Digest of its rows (images, labels, sides, published columns) and of its terms.
     rows : int
         Rows in all.
     bytes : int
@@ -84,7 +84,9 @@ def published_table(arranged: "Arranged", options: PublishDataset) -> "pd.DataFr
     return named[[*_OWN, *(name for name in there if name not in _OWN)]].reset_index(drop=True)
 
 
-def data_fingerprint(table: "pd.DataFrame", classes: list[str]) -> str:
+def data_fingerprint(
+    table: "pd.DataFrame", classes: list[str], *, terms: Sequence[str] = ()
+) -> str:
     """Return the digest of what is published: the same images, labels and columns, the same digest.
 
     Parameters
@@ -93,13 +95,16 @@ def data_fingerprint(table: "pd.DataFrame", classes: list[str]) -> str:
         As :func:`published_table` returns it.
     classes : list of str
         In the order of their indices.
+    terms : sequence of str
+        What the card says of them: licence and description. Data under other terms are published
+        anew, so that nobody reads terms that hold no longer.
 
     Returns
     -------
     str
         64 hexadecimal digits; how the data are stored does not matter.
     """
-    digest = hashlib.sha256(json.dumps([classes, list(table.columns)]).encode())
+    digest = hashlib.sha256(json.dumps([classes, list(table.columns), *terms]).encode())
     for row in _rows(table):
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
@@ -127,7 +132,8 @@ def publish_dataset(
         The destination cannot be written.
     """
     table = published_table(arranged, options)
-    fingerprint = data_fingerprint(table, arranged.classes)
+    terms = (options.license, description(options, pipeline))
+    fingerprint = data_fingerprint(table, arranged.classes, terms=terms)
     parent = f"{options.uri.rstrip('/')}/{pipeline.name}"
     name = f"{fingerprint[:16]}-{options.format}"
     destination = Destination(f"{parent}/{name}")

@@ -123,6 +123,16 @@ def test_other_columns_are_another_data_set(publish: Publish, tmp_path: Path) ->
         publish(str(tmp_path), columns=["weight"])
 
 
+def test_other_terms_are_published_too(publish: Publish, tmp_path: Path) -> None:
+    former = folder_of(publish(str(tmp_path), license="CC0-1.0"))
+    manifest = publish(str(tmp_path), license="CC-BY-NC-4.0")
+    folder = folder_of(manifest)
+    assert manifest.metrics["publish_data.already_published"] == 0
+    assert "Licence: CC-BY-NC-4.0" in (folder / "README.md").read_text()
+    assert "Licence: CC0-1.0" in (former / "README.md").read_text()
+    assert json.loads((tmp_path / "films/latest.json").read_text())["folder"] == folder.name
+
+
 def test_a_file_is_closed_at_its_size(publish: Publish, tmp_path: Path) -> None:
     from tasks.publishing import dataset
 
