@@ -22,6 +22,9 @@ the one before, as a dict's key does."""
 MOST_INSTRUCTIONS = 5_000_000
 """Of a file; a batch of 10,000 images has about 60,000."""
 
+MOST_BITS = 60
+"""Of a whole number: larger ones can be chosen so that a dict with them as keys takes hours."""
+
 _CALLED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -45,6 +48,7 @@ _ADMITTED = frozenset(
 )
 _TUPLES = frozenset(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"))
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_NUMBERS = frozenset(("INT", "LONG1"))
 
 
 class UnsafePickle(ValueError):
@@ -94,6 +98,8 @@ def _check_instructions(content: bytes) -> None:
         # the unpickler makes room for every number below
         if instruction.name in _PUTS and not 0 <= int(argument or 0) <= count:
             raise UnsafePickle(f"is damaged: memo {argument} at byte {position}")
+        if instruction.name in _NUMBERS and int(argument or 0).bit_length() > MOST_BITS:
+            raise UnsafePickle(f"holds a number of more than {MOST_BITS} bits at byte {position}")
         if count > MOST_INSTRUCTIONS:
             raise UnsafePickle(f"holds more than {MOST_INSTRUCTIONS} values")
         if tuples > MOST_TUPLES:

@@ -121,7 +121,8 @@ def read_cloud_annotations(path: Path) -> tuple[list[_Image], list[str]]:
         raise BadInput(
             f"{path.name}: type {str(kind)[:60]!r} is neither 'classification' nor 'localization'"
         )
-    declared = expect(document.get("labels", []), list, f"{path.name}: labels")
+    listed = expect(document.get("labels", []), list, f"{path.name}: labels")
+    declared = {expect(name, str, f"{path.name}: labels") for name in listed}
     entries = expect(document.get("annotations"), dict, f"{path.name}: annotations")
     images, strange, empty = [], set[str](), 0
     for name, annotations in entries.items():

@@ -197,6 +197,9 @@ def _hash_bomb() -> bytes:
         (b"\x80\x02T\xff\xff\xff\x7fab.", "is no pickle of arrays"),
         (b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00ab.", "is no pickle of arrays"),
         (_hash_bomb(), "33 tuples"),
+        # numbers of one and the same hash
+        (pickle.dumps({n * (2**61 - 1): 0 for n in range(9)}), "number of more than 60 bits"),
+        (b"(dI2305843009213693951\nI0\ns.", "number of more than 60 bits"),
         (ARRAY.replace(b"\x8c\x02u1", b"\x8c\x02O8"), "something else than bytes"),
         (ARRAY.replace(b"M\x00\x0c", b"M\xff\xff"), "is no pickle of arrays: cannot reshape"),
     ],

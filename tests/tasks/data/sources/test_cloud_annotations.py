@@ -1,6 +1,7 @@
 """Buckets labelled with Cloud Annotations: labels by declared rule, boxes as regions."""
 
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from tasks.contract import BadInput, NoInput
 from tasks.data.ingest import Summary, ingest
 from tasks.data.sources import open_source
+from tasks.data.sources.cloud_annotations import read_cloud_annotations
 from tasks.spec import CloudAnnotations
 
 Encode = Callable[..., bytes]
@@ -191,3 +193,20 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
         open_source(CloudAnnotations(uri=str(folder))).state()
     with pytest.raises(NoInput, match="does not exist"):
         open_source(CloudAnnotations(uri=str(tmp_path / "absent"))).state()
+
+
+def test_many_labels_are_looked_up_at_once(tmp_path: Path) -> None:
+    names = [f"kind {number}" for number in range(40_000)]
+    annotations = {f"{name}.png": [{"label": f"other {name}"}] for name in names}
+    path = annotated(tmp_path, annotations, labels=names) / "_annotations.json"
+    started = time.process_time()
+    images, _ = read_cloud_annotations(path)
+    assert len(images) == len(names)
+    # one after the other, in the list: a minute
+    assert time.process_time() - started < 10
+
+
+def test_a_list_of_labels_that_are_no_texts_is_refused(tmp_path: Path) -> None:
+    path = annotated(tmp_path, {}, labels=[["mug"]]) / "_annotations.json"
+    with pytest.raises(BadInput, match=r"^_annotations.json: labels: is a list, not a text$"):
+        read_cloud_annotations(path)
