@@ -75,7 +75,8 @@ def compare_splits(arranged: Arranged, pipeline: Pipeline, *, repeats: int) -> d
     dict
         ``by_image`` and ``by_group``, a list of :class:`Arm` as dictionaries each; ``overstated``,
         by measure the mean of by-image less by-group over the repeats, with a 95 % interval of
-        Student's t where there are two or more; ``images``, ``groups``.
+        Student's t where there are two or more, which takes repeats on the same images for
+        independent and so is too narrow if anything; ``images``, ``groups``.
 
     Raises
     ------
