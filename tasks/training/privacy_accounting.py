@@ -62,10 +62,12 @@ class Mechanism:
         .. [1] Ganesh, "Tight group-level DP guarantees for DP-SGD with sampling via mixture of
            Gaussians mechanisms", arXiv:2401.10294.
         """
-        q = self.sampling_rate
-        shares = [math.comb(images, k) * q**k * (1 - q) ** (images - k) for k in range(images + 1)]
+        from scipy.stats import binom
+
+        counts = list(range(images + 1))
+        shares = binom.pmf(counts, images, self.sampling_rate).tolist()
         step = dp_accounting.dp_event.MixtureOfGaussiansDpEvent(
-            self.noise_multiplier, list(range(images + 1)), shares
+            self.noise_multiplier, counts, shares
         )
         return self._with_counts(dp_accounting.SelfComposedDpEvent(step, self.steps), images=images)
 

@@ -108,6 +108,13 @@ def test_a_whole_group_at_every_step_is_a_gaussian_of_its_size() -> None:
     assert found == pytest.approx(exact, abs=5e-3)
 
 
+def test_a_group_of_very_many_images_has_its_figure_too() -> None:
+    # more ways to draw a half of them than a float can tell
+    found = group_epsilon(mechanism(1e-3, 50.0, 20), 1_100, 1e-5, epsilon=1e-3)
+    assert found is not None
+    assert 0 < found < 5
+
+
 def test_noise_is_calculated_for_an_epsilon_and_no_more_than_needed() -> None:
     def at(noise: float) -> Mechanism:
         return mechanism(0.02, noise, 50)
