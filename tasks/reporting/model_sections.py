@@ -22,6 +22,10 @@ _CAPTIONS = {
         "Worst mistakes",
         "Test images that were misclassified with the greatest confidence.",
     ),
+    "answers.png": (
+        "Answers",
+        "Test images of every class, chosen by chance, with the answer and its confidence.",
+    ),
 }
 
 _SETTINGS = (

@@ -134,6 +134,8 @@ class Evaluate(Section):
     """Images a step."""
     mistakes: Annotated[int, Field(ge=0, le=100)] = 12
     """Worst mistakes shown as a picture."""
+    answers: Annotated[int, Field(ge=0, le=100)] = 12
+    """Test images, from every class in turn, shown with the answer to them and its confidence."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """Resamples of the confidence intervals; 0 leaves them out."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

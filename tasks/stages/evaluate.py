@@ -40,6 +40,7 @@ class EvaluateStage(Stage):
         "confusion_matrix.png": "counts and shares of the true class",
         "curves.png": "loss and accuracy by epoch",
         "mistakes.png": "wrong answers that the model was surest of",
+        "answers.png": "test images of every class with the answer and its confidence",
     }
 
     def config(self, pipeline: Pipeline) -> Any:
@@ -64,7 +65,7 @@ class EvaluateStage(Stage):
         from tasks.data import Arranged
         from tasks.training.metrics import bootstrap_intervals, confusion_matrix, measure
         from tasks.training.plots import plot_confusion
-        from tasks.training.prediction import SavedClassifier
+        from tasks.training.prediction import SavedClassifier, write_predictions
 
         settings = context.pipeline.evaluate
         arranged = Arranged(context.input("arrange"))
@@ -102,11 +103,12 @@ class EvaluateStage(Stage):
             other = measure(truth, theirs, classes=classes, positive_index=positive).metrics
             for name in ("accuracy", "balanced_accuracy"):
                 measured.metrics[f"champion.{name}"] = other[name]
-        _write_predictions(context, table, probabilities, theirs)
+        write_predictions(context.out / "predictions.parquet", table, probabilities, theirs)
         counts = confusion_matrix(truth, predicted, classes=len(classes))
         plot_confusion(counts, classes, context.out / "confusion_matrix.png")
         _draw_curves(context)
         _draw_mistakes(context, arranged, table, probabilities)
+        _draw_answers(context, arranged, table, probabilities)
         document = {
             "classes": classes,
             "positive": arranged.positive,
@@ -194,41 +196,6 @@ def _warn_of_gap(context: StageContext, measured: "Measured") -> None:
         )
 
 
-def _write_predictions(
-    context: StageContext,
-    table: "pd.DataFrame",
-    own: "NDArray[np.float32]",
-    theirs: "NDArray[np.float32] | None",
-) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    rows = len(table)
-    truth = table["class_index"].to_numpy()
-    predicted = own.argmax(axis=1)
-    probabilities = pa.list_(pa.float32())
-
-    def listed(values: "NDArray[np.float32] | None") -> Any:
-        return (
-            pa.nulls(rows, probabilities)
-            if values is None
-            else pa.array(list(values), probabilities)
-        )
-
-    columns = {
-        "image_id": pa.array(table["image_id"].tolist(), pa.string()),
-        "class_index": pa.array(truth, pa.int64()),
-        "predicted_index": pa.array(predicted, pa.int64()),
-        "probabilities": listed(own),
-        "champion_predicted_index": pa.nulls(rows, pa.int64())
-        if theirs is None
-        else pa.array(theirs.argmax(axis=1), pa.int64()),
-        "champion_probabilities": listed(theirs),
-        "correct": pa.array(predicted == truth, pa.bool_()),
-    }
-    parquet.write_table(pa.table(columns), context.out / "predictions.parquet")
-
-
 def _draw_curves(context: StageContext) -> None:
     import csv
 
@@ -248,26 +215,63 @@ def _draw_mistakes(
     probabilities: "NDArray[np.float32]",
 ) -> None:
     import numpy as np
-    import tensorflow as tf
-
-    from tasks.training.images import decode
-    from tasks.training.plots import plot_mistakes
 
     predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != table["class_index"].to_numpy())
     shown = wrong[np.argsort(-surest[wrong], kind="stable")][: context.pipeline.evaluate.mistakes]
+    among = f"{len(wrong)} wrong among {len(table)} test images"
+    title = f"Surest mistakes: {len(shown)} of {among}" if len(shown) else f"None shown: {among}"
+    _draw(context, arranged, table, probabilities, shown, name="mistakes.png", title=title)
+
+
+def _draw_answers(
+    context: StageContext,
+    arranged: "Arranged",
+    table: "pd.DataFrame",
+    probabilities: "NDArray[np.float32]",
+) -> None:
+    from tasks.trust.sampling import stratified
+
+    chosen = stratified(
+        table.assign(row=range(len(table))),
+        by=["class_index"],
+        count=context.pipeline.evaluate.answers,
+        seed=0,
+    )
+    title = (
+        f"Answers to {len(chosen)} of {len(table)} test images, by chance from each class"
+    )
+    rows = chosen["row"].to_numpy()
+    _draw(context, arranged, table, probabilities, rows, name="answers.png", title=title)
+
+
+def _draw(
+    context: StageContext,
+    arranged: "Arranged",
+    table: "pd.DataFrame",
+    probabilities: "NDArray[np.float32]",
+    shown: "NDArray[np.int64]",
+    *,
+    name: str,
+    title: str,
+) -> None:
+    import tensorflow as tf
+
+    from tasks.training.images import decode
+    from tasks.training.plots import plot_answers
+
+    predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     files: Iterable[bytes] = arranged.read_bytes(table.iloc[shown])
     channels = context.pipeline.train.channels
-    plot_mistakes(
+    plot_answers(
         [decode(tf.constant(encoded), channels=channels).numpy() for encoded in files],
         [
             f"{_tail(table['image_id'].iloc[row])}\ntrue: {table['class_name'].iloc[row]}\n"
             f"predicted: {arranged.classes[predicted[row]]} ({surest[row]:.0%})"
             for row in shown
         ],
-        context.out / "mistakes.png",
-        wrong=len(wrong),
-        rows=len(table),
+        context.out / name,
+        title=title,
     )
 
 

@@ -97,21 +97,21 @@ def plot_curves(history: Sequence[dict[str, float]], path: Path, *, kept_epoch: 
     save_figure(figure, path)
 
 
-def plot_mistakes(
-    pictures: Sequence[Any], captions: Sequence[str], path: Path, *, wrong: int, rows: int
+def plot_answers(
+    pictures: Sequence[Any], captions: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Draw the wrong predictions that the model was surest of.
+    """Draw test images under what the model says of them.
 
     Parameters
     ----------
     pictures : sequence of ndarray
-        uint8, shape (height, width, 1 or 3) each.
+        uint8, shape (height, width, 1 or 3) each; none gives a figure of the title alone.
     captions : sequence of str
         Text over each.
     path : Path
         PNG to write.
-    wrong, rows : int
-        Wrong predictions and test rows in all.
+    title : str
+        Heading.
     """
     columns = min(4, max(len(pictures), 1))
     lines = max(-(-len(pictures) // columns), 1)
@@ -125,11 +125,6 @@ def plot_mistakes(
         grey = picture.shape[-1] == 1
         axes.imshow(picture[..., 0] if grey else picture, cmap="gray" if grey else None)
         axes.set_title(caption, fontsize=7.5, fontweight="normal", loc="left")
-    title = (
-        f"Surest mistakes: {len(pictures)} of {wrong} wrong among {rows} test images"
-        if pictures
-        else f"No mistakes shown: {wrong} wrong among {rows} test images"
-    )
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     save_figure(figure, path)
 

@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.contract import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("tasks")
 
@@ -91,3 +95,51 @@ class SavedClassifier:
                 "weights, or what it computes from them, have overflowed"
             )
         return answers
+
+
+def write_predictions(
+    path: Path,
+    table: "pd.DataFrame",
+    own: NDArray[np.float32],
+    theirs: NDArray[np.float32] | None,
+) -> None:
+    """Write the test rows with truth, the challenger's answers and the champion's.
+
+    Parameters
+    ----------
+    path : Path
+        Parquet file.
+    table : DataFrame
+        Test rows with ``image_id`` and ``class_index``.
+    own : ndarray
+        float32, shape (rows, classes): the challenger's probabilities.
+    theirs : ndarray or None
+        The champion's; None leaves its columns empty.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = len(table)
+    truth = table["class_index"].to_numpy()
+    predicted = own.argmax(axis=1)
+    probabilities = pa.list_(pa.float32())
+
+    def listed(values: NDArray[np.float32] | None) -> Any:
+        return (
+            pa.nulls(rows, probabilities)
+            if values is None
+            else pa.array(list(values), probabilities)
+        )
+
+    columns = {
+        "image_id": pa.array(table["image_id"].tolist(), pa.string()),
+        "class_index": pa.array(truth, pa.int64()),
+        "predicted_index": pa.array(predicted, pa.int64()),
+        "probabilities": listed(own),
+        "champion_predicted_index": pa.nulls(rows, pa.int64())
+        if theirs is None
+        else pa.array(theirs.argmax(axis=1), pa.int64()),
+        "champion_probabilities": listed(theirs),
+        "correct": pa.array(predicted == truth, pa.bool_()),
+    }
+    parquet.write_table(pa.table(columns), path)

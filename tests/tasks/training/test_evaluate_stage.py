@@ -14,9 +14,11 @@ from PIL import Image
 from tasks import registry, tracking
 from tasks.contract import BadInput, RunDirectory
 from tasks.runner import run_stage
+from tasks.spec import apply_overrides
 from tasks.stages import load_stage
+from tasks.training import plots
 from tasks.training.export import export_model
-from tasks.training.plots import plot_confusion, plot_mistakes
+from tasks.training.plots import plot_answers, plot_confusion
 from tasks.training.prediction import SavedClassifier
 
 
@@ -47,11 +49,40 @@ def test_the_metrics_carry_intervals_and_reasons(night: Any) -> None:
     assert sum(map(sum, document["confusion_matrix"])) == metrics["evaluate.rows"] == 24
 
 
-@pytest.mark.parametrize("figure", ["confusion_matrix.png", "curves.png", "mistakes.png"])
+@pytest.mark.parametrize(
+    "figure", ["confusion_matrix.png", "curves.png", "mistakes.png", "answers.png"]
+)
 def test_figures_are_drawn(night: Any, figure: str) -> None:
     with Image.open(night.folder("evaluate") / figure) as image:
         assert min(image.size) > 100
         assert len(image.convert("L").getcolors()) > 10
+
+
+def test_answers_are_shown_of_every_class_with_their_confidence(
+    night: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: dict[str, Any] = {}
+
+    def noted(pictures: Any, captions: Any, path: Path, *, title: str) -> None:
+        shown[path.name] = (len(pictures), captions, title)
+        path.write_bytes(b"drawn")
+
+    monkeypatch.setattr(plots, "plot_answers", noted)
+    run = RunDirectory(str(tmp_path / "bars" / "runs" / "shown"))
+    for stage in ("arrange", "train"):
+        run.write_manifest(night.run.read_manifest(stage))
+    again = apply_overrides(night.pipeline, {"evaluate.answers": 6})
+    run_stage(load_stage("evaluate"), pipeline=again, run=run, environment=night.environment)
+    count, captions, title = shown["answers.png"]
+    assert count == 6 and title.startswith("Answers to 6 of 24 test images")
+    predictions = pd.read_parquet(night.folder("evaluate") / "predictions.parquet")
+    truths = set()
+    for caption in captions:
+        name, true, predicted = caption.split("\n")
+        row = predictions[predictions["image_id"] == name].iloc[0]
+        assert predicted.endswith(f"({max(row['probabilities']):.0%})")
+        truths.add(true)
+    assert truths == {"true: left", "true: right"}
 
 
 def test_a_gap_between_logged_and_inference_accuracy_warns(night: Any, tmp_path: Path) -> None:
@@ -120,7 +151,7 @@ def test_a_confusion_matrix_of_any_size_is_drawn(number: int, tmp_path: Path) ->
 
 
 def test_a_model_without_mistakes_gets_a_figure_that_says_so(tmp_path: Path) -> None:
-    plot_mistakes([], [], tmp_path / "mistakes.png", wrong=0, rows=9)
+    plot_answers([], [], tmp_path / "mistakes.png", title="None shown: 0 wrong among 9 test images")
     assert (tmp_path / "mistakes.png").stat().st_size > 1000
 
 
