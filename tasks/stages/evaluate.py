@@ -238,9 +238,7 @@ def _draw_answers(
         count=context.pipeline.evaluate.answers,
         seed=0,
     )
-    title = (
-        f"Answers to {len(chosen)} of {len(table)} test images, by chance from each class"
-    )
+    title = f"Answers to {len(chosen)} of {len(table)} test images, by chance from each class"
     rows = chosen["row"].to_numpy()
     _draw(context, arranged, table, probabilities, rows, name="answers.png", title=title)
 
