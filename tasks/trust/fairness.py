@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tasks.spec import ProtectedAttribute
 from tasks.trust.aif import group_metrics
 from tasks.trust.groups import BITS, Group, Outcomes, split_into_groups
 from tasks.trust.intervals import percentile_interval, resample_clusters, wilson
+from tasks.trust.rates import Rate, groups_note, rate, ratio, side_statistics, sides_note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,17 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Counts = NDArray[np.int64]
-    Floats = NDArray[np.float64]
-    Flags = NDArray[np.bool_]
-
-Rate = Literal[
-    "accuracy",
-    "selection_rate",
-    "true_positive_rate",
-    "false_positive_rate",
-    "favourable_true_positive_rate",
-    "favourable_false_positive_rate",
-]
 
 GAPS: dict[Rate, bool] = {
     "accuracy": True,
@@ -154,45 +144,6 @@ def _replicates(
     return found
 
 
-def rate(cells: "Counts", name: Rate) -> tuple["Counts", "Counts"]:
-    """Return numerator and denominator of a rate.
-
-    Parameters
-    ----------
-    cells : (..., 32) int array
-        Counts per cell of :meth:`Outcomes.cells`.
-    name : str
-        ``selection_rate`` is the share predicted favourable; true and false positive rates are
-        those of the finding, unless named ``favourable_``.
-
-    Returns
-    -------
-    hits, rows : (...) int arrays
-    """
-    import numpy as np
-
-    number = np.arange(1 << len(BITS))
-    flag = {bit: (number >> position) & 1 == 1 for position, bit in enumerate(BITS)}
-    everyone = np.ones_like(flag["truth"])
-    among, hit = {
-        "accuracy": (everyone, flag["correct"]),
-        "selection_rate": (everyone, flag["predicted"]),
-        "true_positive_rate": (flag["positive"], flag["found"]),
-        "false_positive_rate": (~flag["positive"], flag["found"]),
-        "favourable_true_positive_rate": (flag["truth"], flag["predicted"]),
-        "favourable_false_positive_rate": (~flag["truth"], flag["predicted"]),
-    }[name]
-    return cells[..., among & hit].sum(axis=-1), cells[..., among].sum(axis=-1)
-
-
-def _ratio(cells: "Counts", name: Rate) -> "Floats":
-    import numpy as np
-
-    hits, rows = rate(cells, name)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return hits / rows
-
-
 def _compare_sides(
     report: AttributeReport,
     labels: "pd.Series[str]",
@@ -250,7 +201,7 @@ def _compare_sides(
         )
         low, high = interval or (None, None)
         if needed:
-            note = _sides_note(judged, needed[0], favourable, (low_cells, high_cells))
+            note = sides_note(judged, needed[0], favourable, (low_cells, high_cells))
         else:
             note = f"among all {int(taken.sum())} rows judged, whatever their group"
         report.metrics[name] = Figures(value=value, low=low, high=high, note=note)
@@ -266,35 +217,6 @@ _MEASURED_ON: dict[str, tuple[Rate, ...]] = {
     ),
     "theil_index": (),
 }
-
-
-def side_statistics(unprivileged: "Counts", privileged: "Counts") -> dict[str, "Floats"]:
-    """Compute the differences of two sides from their counts, as AIF360 defines them.
-
-    Parameters
-    ----------
-    unprivileged, privileged : (..., 32) int array
-        Counts per cell of :meth:`Outcomes.cells`; of one sample or of many replicates.
-
-    Returns
-    -------
-    dict of str to (...) float array
-        Not finite where a denominator is zero.
-    """
-    import numpy as np
-
-    def difference(name: Rate) -> "Floats":
-        return _ratio(unprivileged, name) - _ratio(privileged, name)
-
-    opportunity = difference("favourable_true_positive_rate")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        impact = _ratio(unprivileged, "selection_rate") / _ratio(privileged, "selection_rate")
-    return {
-        "statistical_parity_difference": difference("selection_rate"),
-        "disparate_impact": impact,
-        "equal_opportunity_difference": opportunity,
-        "average_odds_difference": (difference("favourable_false_positive_rate") + opportunity) / 2,
-    }
 
 
 def _measure_gaps(
@@ -318,14 +240,14 @@ def _measure_gaps(
             )
         if len(able) < 2:
             continue
-        values = {n: float(_ratio(judged[n].cells, name)) for n in able}
+        values = {n: float(ratio(judged[n].cells, name)) for n in able}
         ranked = sorted(able, key=lambda n: values[n] if more_is_better else -values[n])
         worst, best = ranked[0], ranked[-1]
         sign = 1 if more_is_better else -1
         # of these two groups, so that groups that differ by chance only have an interval around 0
-        drawn = sign * (_ratio(replicates[best], name) - _ratio(replicates[worst], name))
+        drawn = sign * (ratio(replicates[best], name) - ratio(replicates[worst], name))
         low, high = percentile_interval(drawn, confidence=confidence) or (None, None)
-        note = _groups_note([judged[n] for n in ranked], name, positive)
+        note = groups_note([judged[n] for n in ranked], name, positive)
         report.metrics[f"{name}_gap"] = Figures(
             value=abs(values[best] - values[worst]), low=low, high=high, note=note
         )
@@ -335,46 +257,6 @@ def _measure_gaps(
             report.metrics["worst_group_accuracy"] = Figures(
                 value=values[worst], low=low, high=high, note=note
             )
-
-
-_WORDS: dict[Rate, str] = {
-    "accuracy": "correct",
-    "selection_rate": "predicted {favourable}",
-    "true_positive_rate": "with {positive} found",
-    "false_positive_rate": "without {positive} falsely alarmed",
-    "favourable_true_positive_rate": "truly {favourable} predicted so",
-    "favourable_false_positive_rate": "not {favourable} predicted so",
-}
-
-
-def _counted(cells: "Counts", kind: Rate, words: str) -> str:
-    hits, rows = (int(count) for count in rate(cells, kind))
-    share = f" ({hits / rows:.2f})" if rows else ""
-    return f"{hits} of {rows} {words}{share}"
-
-
-def _groups_note(groups: Sequence[Group], kind: Rate, positive: str | None) -> str:
-    """Name the groups with their numbers, worst first; of many, the worst and the best."""
-    words = _WORDS[kind].format(positive=positive, favourable="")
-    texts = [f"{group.name}: {_counted(group.cells, kind, words)}" for group in groups]
-    if len(texts) > 5:
-        texts = [*texts[:3], f"{len(texts) - 4} between", texts[-1]]
-    return ", ".join(texts)
-
-
-def _sides_note(
-    judged: Sequence[Group], kind: Rate, favourable: str, sides: tuple["Counts", "Counts"]
-) -> str:
-    if favourable == "correct":
-        words = "correct"
-    else:
-        words = _WORDS[kind].format(favourable=favourable, positive="")
-    texts = []
-    for role, cells in zip(("unprivileged", "privileged"), sides, strict=True):
-        names = [group.name for group in judged if group.role == role]
-        shown = " + ".join(names[:4]) + (f" + {len(names) - 4} more" if len(names) > 4 else "")
-        texts.append(f"{shown}: {_counted(cells, kind, words)}")
-    return ", against ".join(texts)
 
 
 def group_table(report: AttributeReport, *, confidence: float) -> list[dict[str, Any]]:

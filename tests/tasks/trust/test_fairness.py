@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from tasks.contract import BadInput
 from tasks.spec import ProtectedAttribute
 from tasks.trust.aif import group_metrics
-from tasks.trust.fairness import AttributeReport, examine, group_table, side_statistics
+from tasks.trust.fairness import AttributeReport, examine, group_table
 from tasks.trust.groups import BLANK, Outcomes, attribute_labels
+from tasks.trust.rates import side_statistics
 
 # group: (true positives, false negatives, false positives, true negatives)
 TABLE = {"M": (18, 2, 4, 16), "F": (12, 8, 2, 18)}
