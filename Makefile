@@ -35,7 +35,7 @@ up: setup ## Airflow, MLflow and the model server on this machine; Ctrl-C ends a
 	@$(BIN)/python -m trusted_retraining.local.up
 
 test: setup lint ## lint, types, import contracts, all tests
-	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
