@@ -101,7 +101,7 @@ def evaluation_section(run: RunFacts) -> Section:
         section.lead = (
             "On test images that the model never saw, by the exported model that would be served."
             f" {wording.intervals(stage.read_json('evaluation.json'))}, from a bootstrap over"
-            " groups (patients)."
+            " the groups of the split (patients, where that is its key)."
         )
     classes, shown = _class_table(stage)
     tables = [
