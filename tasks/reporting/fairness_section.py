@@ -59,7 +59,8 @@ def fairness_section(run: RunFacts) -> Section:
     document = stage.read_json("fairness.json")
     section.lead += (
         f" {wording.intervals(document)}: those of differences and gaps from a bootstrap over"
-        " the groups of the split, those of a single group Wilson's, which take its images as independent."
+        " the groups of the split, those of a single group Wilson's, which take its images as"
+        " independent."
     )
     names, shown = _attributes(stage), set()
     for attribute in names:
@@ -82,8 +83,8 @@ def fairness_section(run: RunFacts) -> Section:
     if any(f"{attribute}.{name}" in stage.metrics for attribute in names for name in _FAIRLEARN):
         section.lead += (
             " Fairlearn compares the two groups that differ most, whichever they are, and draws"
-            " images rather than groups of the split: its intervals are the narrower ones, and that of a"
-            " difference never reaches 0."
+            " images rather than groups of the split: its intervals are the narrower ones, and that"
+            " of a difference never reaches 0."
         )
     if not names:
         section.remarks.append(Remark(text="No protected attribute was declared or judged."))
