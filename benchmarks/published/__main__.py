@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data")
     parser.add_argument("--state", type=Path, default=REPOSITORY / ".local/results")
+    parser.add_argument("--seeds", type=int, help="fewer runs of each than experiments.yaml says")
     parser.add_argument("--page", action="store_true", help="only write the page anew")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(names))
@@ -34,7 +35,7 @@ def main() -> int:
             return 66
         for experiment in known:
             if experiment.name in (options.names or names):
-                for seed in range(experiment.seeds):
+                for seed in range(min(experiment.seeds, options.seeds or experiment.seeds)):
                     _run(experiment, seed, options)
     PAGE.write_text(page.render(known, runs.read()))
     print(f"results: {PAGE}")
