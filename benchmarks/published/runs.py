@@ -73,7 +73,6 @@ def run(experiment: Experiment, seed: int, *, data: Path, state: Path) -> Run:
         "blessed": last["blessed"],
         "refused_by": [rule["metric"] for rule in last["rules"] if not rule["passed"]],
         "metrics": last["metrics"],
-        "report": last["report"],
     }
 
 
