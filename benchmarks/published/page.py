@@ -47,9 +47,8 @@ def section(experiment: Experiment, runs: Sequence[Run]) -> str:
     for metric in [experiment.key, *experiment.metrics]:
         lines.append(f"| `{metric}` | {_value(runs, metric)} |")
     work = [sum(run["stages"].values()) for run in runs]
-    lines.append(
-        f"| seconds of all stages that were computed | {min(work):.0f} to {max(work):.0f} |"
-    )
+    seconds = f"{min(work):.0f}" if len(work) == 1 else f"{min(work):.0f} to {max(work):.0f}"
+    lines.append(f"| seconds of the stages that were computed | {seconds} |")
     refused = sorted({metric for run in runs for metric in run["refused_by"]})
     verdicts = _count(run["blessed"] for run in runs)
     reason = f" Refused by {', '.join(f'`{metric}`' for metric in refused)}." if refused else ""
