@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 from tests.cluster.images import BASE, SERVING, TASKS
 
@@ -38,7 +39,12 @@ def problem() -> str | None:
     return None
 
 
-found = problem()
+for _ in range(12):
+    found = problem()
+    if found is None or not found.startswith("no node has"):
+        break
+    # a node tells only now and then what it has
+    time.sleep(5)
 if found:
     sys.stderr.write(f"e2e: {found}\n")
 sys.exit(69 if found else 0)
