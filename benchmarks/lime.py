@@ -10,12 +10,11 @@ segments, same seed, so the weights must be the same; all three in one process, 
 import argparse
 import contextlib
 import io
-import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import tensorflow as tf  # noqa: E402
 from lime.lime_image import LimeImageExplainer  # noqa: E402
 
 from benchmarks.models import mobilenet_v2, small_cnn, smooth_images  # noqa: E402
+from benchmarks.rows import Row, arguments, clocked, finish, row  # noqa: E402
 from tasks.training.export import export_model  # noqa: E402
 from tasks.trust.lime_images import LimeExplainer, segment  # noqa: E402
 from tasks.trust.masked_copies import load_tensors_signature  # noqa: E402
@@ -37,8 +37,7 @@ SEED = 0
 
 def main() -> int:
     """Measure each model; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--segments", type=int, default=60)
@@ -50,14 +49,10 @@ def main() -> int:
     }
     for name, (model, side) in models.items():
         rows += measure(name, model, side, options)
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
-def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> list[Row]:
     """Return two rows: against stock LIME, and against bare inference."""
     images = smooth_images(options.images, side)
     parts = [segment(image, count=options.segments) for image in images]
@@ -71,13 +66,14 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> li
     ours.explain(images[0])
     model.predict(images[:1], verbose=0)
 
-    stock_seconds, stock_weights = timed(lambda: stock(model, images, parts, options.samples))
+    stock_seconds, stock_weights = clocked(lambda: stock(model, images, parts, options.samples))
     bare = bare_inference(classify, side, options.samples, batch=ours.batch)
     bare()
     # short turns, and the best of each: a busy machine then slows both alike
     ours_seconds, bare_seconds, explanations = 0.0, 0.0, []
     for image in images:
-        turns = [(timed(lambda image=image: ours.explain(image)), timed(bare)) for _ in range(5)]
+        explain = partial(ours.explain, image)
+        turns = [(clocked(explain), clocked(bare)) for _ in range(5)]
         ours_seconds += min(mine[0] for mine, _ in turns)
         bare_seconds += min(least[0] for _, least in turns)
         explanations.append(turns[0][0][1])
@@ -100,10 +96,17 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> li
         "same_weights": same,
         "batch": ours.batch,
     }
-    unit = "samples/s"
     return [
-        row(f"LIME against stock: {name}", mine, theirs, unit, 5.0, detail, valid=same),
-        row(f"LIME against bare inference: {name}", mine, least, unit, 0.8, detail, valid=same),
+        row(
+            f"LIME against {what}: {name}",
+            mine,
+            plain,
+            "samples/s",
+            target=target,
+            passed=same and mine / plain >= target,
+            detail=detail,
+        )
+        for what, plain, target in (("stock", theirs, 5.0), ("bare inference", least, 0.8))
     ]
 
 
@@ -140,30 +143,6 @@ def bare_inference(classify: Any, side: int, samples: int, *, batch: int) -> Cal
             function(copies).numpy()
 
     return run
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that a call took, and its result."""
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
-
-
-def row(
-    name: str, ours: float, plain: float, unit: str, target: float, detail: Any, *, valid: bool
-) -> dict[str, Any]:
-    """Return one line of the results."""
-    ratio = ours / plain
-    return {
-        "name": name,
-        "ours": round(ours, 3),
-        "plain": round(plain, 3),
-        "ratio": round(ratio, 3),
-        "unit": unit,
-        "target": target,
-        "passed": bool(valid and ratio >= target),
-        "detail": detail,
-    }
 
 
 if __name__ == "__main__":

@@ -7,12 +7,9 @@ forced to compute everything, log to MLflow and end with the same verdict.
     python benchmarks/overhead.py --out overhead.json
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -24,6 +21,7 @@ from benchmarks.nights import (  # noqa: E402
     run_night,
     timed,
 )
+from benchmarks.rows import arguments, finish, row  # noqa: E402
 
 ONE_PROCESS = """
 import sys
@@ -61,9 +59,7 @@ for name in STAGES:
 
 def main() -> int:
     """Measure; there is no target, the numbers are for reading."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         states = {name: Path(folder) / name for name in ("airflow", "processes", "one")}
         prepare(states["airflow"])
@@ -71,15 +67,15 @@ def main() -> int:
         processes = without_airflow(PROCESSES, states["processes"])
         one_process = without_airflow(ONE_PROCESS, states["one"])
     stages = sum(stage["exit_code"] == 0 for stage in last["stages"].values())
-    rows = [
-        row("night through Airflow against one process", through_airflow, one_process, stages),
-        row("night through Airflow against bare processes", through_airflow, processes, stages),
-    ]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0
+    rows = []
+    for name, plain in (("one process", one_process), ("bare processes", processes)):
+        detail = {
+            "stages": stages,
+            "overhead_seconds_per_stage": (through_airflow - plain) / stages,
+        }
+        name = f"night through Airflow against {name}"
+        rows.append(row(name, through_airflow, plain, "s", detail=detail))
+    return finish(rows, options.out)
 
 
 def without_airflow(script: str, state: Path) -> float:
@@ -87,20 +83,6 @@ def without_airflow(script: str, state: Path) -> float:
     state.mkdir()
     spec, run = f"{REPOSITORY}/dags/pipelines/demo.yaml", f"{state}/runs/demo/runs/bench"
     return timed([sys.executable, "-c", script, spec, run, *SMALL], environment(state))
-
-
-def row(name: str, ours: float, plain: float, stages: int) -> dict[str, Any]:
-    """Return a row of the results."""
-    return {
-        "name": name,
-        "ours": ours,
-        "plain": plain,
-        "ratio": ours / plain,
-        "unit": "s",
-        "target": None,
-        "passed": True,
-        "detail": {"stages": stages, "overhead_seconds_per_stage": (ours - plain) / stages},
-    }
 
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ three counts.
     python benchmarks/parse.py --out parse.json
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.nights import REPOSITORY  # noqa: E402
+from benchmarks.rows import Row, arguments, finish, row  # noqa: E402
+
 LIMIT_SECONDS = 0.3
 TURNS = 3
 
@@ -46,19 +47,13 @@ for number in range({count}):
 
 def main() -> int:
     """Measure; exit code 1 when the target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(Path(folder), count) for count in (1, 10, 100)]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
-def measure(folder: Path, count: int) -> dict[str, Any]:
+def measure(folder: Path, count: int) -> Row:
     """Return the row of a number of pipelines."""
     pipelines = folder / f"pipelines-{count}"
     pipelines.mkdir()
@@ -74,16 +69,15 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     ]
     ours, plain = min(ours for ours, _ in turns), min(plain for _, plain in turns)
     target = LIMIT_SECONDS if count == 10 else None
-    return {
-        "name": f"DAG parse, {count} pipeline{'s' if count > 1 else ''}",
-        "ours": ours,
-        "plain": plain,
-        "ratio": ours / plain,
-        "unit": "s",
-        "target": f"<= {LIMIT_SECONDS} s" if target else None,
-        "passed": target is None or ours <= target,
-        "detail": {"turns": turns, "milliseconds_per_pipeline": 1000 * ours / count},
-    }
+    return row(
+        f"DAG parse, {count} pipeline{'s' if count > 1 else ''}",
+        ours,
+        plain,
+        "s",
+        target=f"<= {LIMIT_SECONDS} s" if target else None,
+        passed=target is None or ours <= target,
+        detail={"turns": turns, "milliseconds_per_pipeline": 1000 * ours / count},
+    )
 
 
 def parse(file: Path, pipelines: Path, count: int) -> float:

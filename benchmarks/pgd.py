@@ -8,11 +8,8 @@ and start, in one process; the adversarial accuracy must be the same.
 """
 
 import argparse
-import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +23,10 @@ from art.attacks.evasion import ProjectedGradientDescent  # noqa: E402
 from art.estimators.classification import TensorFlowV2Classifier  # noqa: E402
 
 from benchmarks.models import mobilenet_v2, small_cnn, smooth_images  # noqa: E402
+from benchmarks.rows import Row, arguments, clocked, finish, row  # noqa: E402
 from tasks.trust.attacks import CHUNK, CompiledClassifier, CompiledPGD, logits_model  # noqa: E402
 
+TARGET = 4.0
 STRENGTH, STEPS = 0.01, 10
 STOCK_BATCH = 32
 """ART's default."""
@@ -35,8 +34,7 @@ STOCK_BATCH = 32
 
 def main() -> int:
     """Measure each model; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
+    parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
@@ -44,14 +42,10 @@ def main() -> int:
         measure("MobileNetV2 0.35, 96 px", mobilenet_v2(96), 96, options),
         measure("CNN 32-64-64, 32 px", small_cnn(32), 32, options),
     ]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
-def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> Row:
     """Return one row: images attacked a second, ours and stock."""
     images = smooth_images(options.images, side)
     logits = logits_model(model)
@@ -78,24 +72,22 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> di
     # short turns, and the best of each: a busy machine then slows both alike
     for _ in range(options.repeats):
         for kind, attack in attacks.items():
-            taken, changed[kind] = timed(lambda attack=attack: attack.generate(images, targets))
+            taken, changed[kind] = clocked(lambda attack=attack: attack.generate(images, targets))
             seconds[kind] = min(seconds[kind], taken)
     accuracy = {
         kind: float((np.asarray(logits(found)).argmax(axis=1) == truth).mean())
         for kind, found in changed.items()
     }
     same = abs(accuracy["ours"] - accuracy["plain"]) <= 1 / options.images
-    speed = {kind: options.images / taken for kind, taken in seconds.items()}
-    ratio = speed["ours"] / speed["plain"]
-    return {
-        "name": f"PGD against stock ART: {name}",
-        "ours": round(speed["ours"], 3),
-        "plain": round(speed["plain"], 3),
-        "ratio": round(ratio, 3),
-        "unit": "images/s",
-        "target": 4.0,
-        "passed": bool(same and ratio >= 4.0),
-        "detail": {
+    mine, theirs = (options.images / seconds[kind] for kind in ("ours", "plain"))
+    return row(
+        f"PGD against stock ART: {name}",
+        mine,
+        theirs,
+        "images/s",
+        target=TARGET,
+        passed=same and mine / theirs >= TARGET,
+        detail={
             "images": options.images,
             "steps": STEPS,
             "strength": STRENGTH,
@@ -103,7 +95,7 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> di
             "adversarial_accuracy": accuracy,
             "share_of_equal_pixels": float((changed["ours"] == changed["plain"]).mean()),
         },
-    }
+    )
 
 
 def pgd(attack: Any, classifier: Any, batch: int) -> Any:
@@ -116,13 +108,6 @@ def pgd(attack: Any, classifier: Any, batch: int) -> Any:
         batch_size=batch,
         verbose=False,
     )
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that a call took, and its result."""
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Needs a cluster in KUBECONFIG whose nodes have the image (TEST_TASKS_IMAGE) and 
     python benchmarks/pod_overhead.py --out pod_overhead.json
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -26,8 +25,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[0] = str(REPOSITORY)
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.nights import REPOSITORY  # noqa: E402
+from benchmarks.rows import Row, arguments, finish, row  # noqa: E402
 
 ROUNDS = 4
 CHANGES = {
@@ -41,18 +42,12 @@ MOST_SECONDS = 6.0
 
 def main() -> int:
     """Measure; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     missing = problem()
     if missing:
         print(f"skipped: {missing}")
     rows = [] if missing else measure()
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
 def problem() -> str | None:
@@ -65,7 +60,7 @@ def problem() -> str | None:
     return f"the cluster does not answer: {answer.stderr.strip()}" if answer.returncode else None
 
 
-def measure() -> list[dict[str, Any]]:
+def measure() -> list[Row]:
     """Return the rows."""
     with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as namespace:
         run_operator("warm-up")
@@ -87,9 +82,16 @@ def measure() -> list[dict[str, Any]]:
     }
     within = ours - container <= MOST_SECONDS
     return [
-        row("stage as pod against its container alone", ours, container, detail)
-        | {"target": f"<= {MOST_SECONDS:g} s more", "passed": within},
-        row("stage as pod against the same pod by hand", ours, pod, {}),
+        row(
+            "stage as pod against its container alone",
+            ours,
+            container,
+            "s",
+            target=f"<= {MOST_SECONDS:g} s more",
+            passed=within,
+            detail=detail,
+        ),
+        row("stage as pod against the same pod by hand", ours, pod, "s"),
     ]
 
 
@@ -205,20 +207,6 @@ def operator_of(run_id: str) -> tuple[Any, dict[str, Any]]:
 def kubectl(*words: str) -> str:
     """Run kubectl and return what it says."""
     return subprocess.run(["kubectl", *words], capture_output=True, text=True, check=True).stdout
-
-
-def row(name: str, ours: float, plain: float, detail: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the results."""
-    return {
-        "name": name,
-        "ours": ours,
-        "plain": plain,
-        "ratio": ours / plain,
-        "unit": "s",
-        "target": None,
-        "passed": True,
-        "detail": detail,
-    }
 
 
 if __name__ == "__main__":

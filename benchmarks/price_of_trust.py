@@ -7,19 +7,17 @@ service, everything computed.
     python benchmarks/price_of_trust.py --out price_of_trust.json
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.nights import REPOSITORY, environment, prepare, timed  # noqa: E402
+from benchmarks.rows import Row, arguments, clocked, finish, row  # noqa: E402
 
 DATA = Path(os.environ.get("TRUSTED_RETRAINING_DATA", REPOSITORY.parent / "shared/data"))
 PLAIN = """
@@ -50,31 +48,25 @@ CHECKS = ("fairness", "explain", "robustness", "bless", "report")
 
 def main() -> int:
     """Measure; there is no target, the numbers are for reading."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     source = DATA / "fashion-mnist"
     rows = measure(source) if source.is_dir() else []
     if not rows:
         print(f"skipped: no data set {source} (set TRUSTED_RETRAINING_DATA)")
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0
+    return finish(rows, options.out)
 
 
-def measure(source: Path) -> list[dict[str, Any]]:
+def measure(source: Path) -> list[Row]:
     """Return the rows: the whole night, and its training alone."""
-    started = time.perf_counter()
-    answer = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(source)],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+    plain, answer = clocked(
+        lambda: subprocess.run(
+            [sys.executable, "-c", PLAIN, str(source)],
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
     )
-    plain = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
         prepare(state)
@@ -89,24 +81,16 @@ def measure(source: Path) -> list[dict[str, Any]]:
     detail = {"stages": seconds, "accuracy": accuracy, "blessed": last["blessed"]}
     checks = sum(seconds[name] for name in CHECKS)
     return [
-        row("price of trust: night of Fashion-MNIST", ours, plain, detail),
-        row("price of trust: stage train alone", seconds["train"], plain, {}),
-        row("price of trust: checks, verdict and report", checks, plain, {"stages": CHECKS}),
+        row("price of trust: night of Fashion-MNIST", ours, plain, "s", detail=detail),
+        row("price of trust: stage train alone", seconds["train"], plain, "s"),
+        row(
+            "price of trust: checks, verdict and report",
+            checks,
+            plain,
+            "s",
+            detail={"stages": CHECKS},
+        ),
     ]
-
-
-def row(name: str, ours: float, plain: float, detail: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the results."""
-    return {
-        "name": name,
-        "ours": ours,
-        "plain": plain,
-        "ratio": ours / plain,
-        "unit": "s",
-        "target": None,
-        "passed": True,
-        "detail": detail,
-    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ every half minute: three times the size of the weights with Adam.
     python benchmarks/s3.py --out s3.json
 """
 
-import argparse
 import json
 import os
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.nights import REPOSITORY, SMALL, environment, timed  # noqa: E402
+from benchmarks.rows import Row, arguments, finish, row  # noqa: E402
 
 STAGES = (
     *("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate"),
@@ -80,9 +80,7 @@ class Counting:
 
 def main() -> int:
     """Measure; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder, store() as (address, counting):
         here, there = Path(folder) / "here", Path(folder) / "there"
         night(here, f"{here}/runs/demo/runs/one", {})
@@ -100,16 +98,12 @@ def main() -> int:
         raise RuntimeError("the second night reused nothing: did the code change meanwhile?")
     detail = {"files": files, "ours": ours, "plain": plain, "next_night_without_new_data": again}
     rows = [
-        row("requests to S3 of a night", ours, plain, "requests", "<= 0.2", detail),
-        row("bytes to and from S3 of a night", ours, plain, "megabytes", "<= 1", {}),
-        row("requests of a night without new data", again, plain, "requests", "<= 0.2", {}),
-        row("bytes of a night without new data", again, plain, "megabytes", "<= 0.5", {}),
+        counted("requests to S3 of a night", ours, plain, "requests", 0.2, detail),
+        counted("bytes to and from S3 of a night", ours, plain, "megabytes", 1),
+        counted("requests of a night without new data", again, plain, "requests", 0.2),
+        counted("bytes of a night without new data", again, plain, "megabytes", 0.5),
     ]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(each["passed"] for each in rows) else 1
+    return finish(rows, options.out)
 
 
 @contextmanager
@@ -162,26 +156,18 @@ def filesystem() -> Any:
     return S3FileSystem(use_listings_cache=False)
 
 
-def row(
+def counted(
     name: str,
     ours: dict[str, Any],
     plain: dict[str, Any],
     unit: str,
-    target: str | None,
-    detail: dict[str, Any],
-) -> dict[str, Any]:
-    """Return a row of the results."""
-    ratio = ours[unit] / plain[unit]
-    return {
-        "name": name,
-        "ours": ours[unit],
-        "plain": plain[unit],
-        "ratio": ratio,
-        "unit": unit,
-        "target": target,
-        "passed": target is None or ratio <= float(target.split()[-1]),
-        "detail": detail,
-    }
+    most: float,
+    detail: dict[str, Any] | None = None,
+) -> Row:
+    """Return the row of one of the counts; `most` is the ratio allowed."""
+    passed = ours[unit] / plain[unit] <= most
+    target = f"<= {most:g}"
+    return row(name, ours[unit], plain[unit], unit, target=target, passed=passed, detail=detail)
 
 
 if __name__ == "__main__":

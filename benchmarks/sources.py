@@ -13,7 +13,6 @@ them, against 10,000.
 import argparse
 import csv
 import io
-import json
 import os
 import pickle
 import shutil
@@ -21,8 +20,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,6 +32,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from benchmarks.rows import Row, arguments, compare, finish, row  # noqa: E402
 from tasks.data.arrange import arrange  # noqa: E402
 from tasks.data.ingest import ingest  # noqa: E402
 from tasks.data.sources import open_source  # noqa: E402
@@ -53,8 +51,7 @@ CLASSES = ("cat", "dog")
 
 def main() -> int:
     """Measure each kind; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
+    parser = arguments(__doc__)
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--without-memory", action="store_true", help="leave 100,000 rows out")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -66,14 +63,10 @@ def main() -> int:
         rows = throughput(Path(folder), options.turns)
         if not options.without_memory:
             rows += memory(Path(folder) / "memory")
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
-def throughput(folder: Path, turns: int) -> list[dict[str, Any]]:
+def throughput(folder: Path, turns: int) -> list[Row]:
     """Return a row for each kind of source, and one for ``ingest`` and ``arrange`` together."""
     pictures = [jpeg(number) for number in range(IMAGES)]
     files = write_folders(folder / "folders", pictures)
@@ -86,7 +79,11 @@ def throughput(folder: Path, turns: int) -> list[dict[str, Any]]:
     write_idx(folder / "idx", small)
     work = folder / "work"
     table = CsvImages(uri=str(folder / "table"))
-    rows = [row("sources: csv_images, ingest + arrange", table, files, work, turns, arranged=True)]
+    rows = [
+        source_row(
+            "sources: csv_images, ingest + arrange", table, files, work, turns, arranged=True
+        )
+    ]
     for spec in (
         table,
         ClassFolders(uri=str(folder / "folders")),
@@ -94,50 +91,35 @@ def throughput(folder: Path, turns: int) -> list[dict[str, Any]]:
         Parquet(uri=str(folder / "parquet")),
         TFRecord(uri=str(folder / "records")),
     ):
-        rows.append(row(f"sources: {spec.kind}, ingest", spec, files, work, turns))
+        rows.append(source_row(f"sources: {spec.kind}, ingest", spec, files, work, turns))
     for small_spec in (
         Cifar10(uri=str(folder / "cifar10"), train_batches=["data_batch_1"]),
         Idx(uri=str(folder / "idx"), class_names=list(map(str, range(10)))),
     ):
         name = f"sources: {small_spec.kind}, ingest"
-        rows.append(row(name, small_spec, small_files, work, turns))
+        rows.append(source_row(name, small_spec, small_files, work, turns))
     return rows
 
 
-def row(
+def source_row(
     name: str, spec: Any, files: list[Path], work: Path, turns: int, *, arranged: bool = False
-) -> dict[str, Any]:
+) -> Row:
     """Return the row of one kind of source."""
 
-    def ours() -> tuple[float, float]:
+    def ours() -> None:
         shutil.rmtree(work, ignore_errors=True)
-        return timed(lambda: take_in(spec, work, len(files), arranged=arranged))
+        take_in(spec, work, len(files), arranged=arranged)
 
-    def plain() -> tuple[float, float]:
-        return timed(lambda: decode_all(files))
-
-    ours(), plain()
-    pairs = [in_turn(ours, plain, ours_first=turn % 2 == 0) for turn in range(turns)]
-    wall = np.array([[mine[0], theirs[0]] for mine, theirs in pairs])
-    cpu = np.array([[mine[1], theirs[1]] for mine, theirs in pairs])
-    mine, theirs = (float(len(files) / best) for best in wall.min(axis=0))
-    return {
-        "name": name,
-        "ours": round(mine, 1),
-        "plain": round(theirs, 1),
-        "ratio": round(mine / theirs, 3),
-        "target": str(TARGET) if arranged else None,
-        "passed": not arranged or mine / theirs >= TARGET,
-        "unit": "images/s",
-        "detail": {
-            "images": len(files),
-            "turns": turns,
-            "seconds": wall.round(3).tolist(),
-            # how far a busy machine can be trusted: all three ratios agree on a quiet one
-            "median_ratio": round(float(np.median(wall[:, 1] / wall[:, 0])), 3),
-            "cpu_ratio": round(float(np.median(cpu[:, 1]) / np.median(cpu[:, 0])), 3),
-        },
-    }
+    (mine, theirs), detail = compare(ours, lambda: decode_all(files), turns=turns)
+    return row(
+        name,
+        len(files) / mine,
+        len(files) / theirs,
+        "images/s",
+        target=TARGET if arranged else None,
+        passed=not arranged or theirs / mine >= TARGET,
+        detail={"images": len(files), **detail},
+    )
 
 
 def take_in(spec: Any, work: Path, expected: int, *, arranged: bool = False) -> None:
@@ -168,27 +150,7 @@ def decode_all(files: list[Path]) -> None:
         assert all(pool.map(decode, files))
 
 
-def in_turn(
-    ours: Callable[[], tuple[float, float]],
-    plain: Callable[[], tuple[float, float]],
-    *,
-    ours_first: bool,
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Time both, the one or the other first."""
-    if ours_first:
-        return ours(), plain()
-    theirs = plain()
-    return ours(), theirs
-
-
-def timed(function: Callable[[], None]) -> tuple[float, float]:
-    """Return the wall and the CPU seconds that a call took."""
-    started, worked = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - started, time.process_time() - worked
-
-
-def memory(folder: Path) -> list[dict[str, Any]]:
+def memory(folder: Path) -> list[Row]:
     """Return the rows of the peak memory, of each stage in a process of its own as in a night."""
     peaks: dict[str, list[float]] = {"ingest": [], "arrange": []}
     for count in (FEWER_ROWS, ROWS):
@@ -200,16 +162,15 @@ def memory(folder: Path) -> list[dict[str, Any]]:
             found.append(float(done.stdout.split()[-1]))
         shutil.rmtree(source)
     return [
-        {
-            "name": f"sources: peak of {stage}, {ROWS} rows against {FEWER_ROWS}",
-            "ours": round(more),
-            "plain": round(fewer),
-            "ratio": round(more / fewer, 2),
+        row(
+            f"sources: peak of {stage}, {ROWS} rows against {FEWER_ROWS}",
+            more,
+            fewer,
+            "MB",
             # arrange holds the table, of about a kilobyte a row; neither holds images
-            "target": f"<= {FLAT}" if stage == "ingest" else None,
-            "passed": stage != "ingest" or more / fewer <= FLAT,
-            "unit": "MB",
-        }
+            target=f"<= {FLAT}" if stage == "ingest" else None,
+            passed=stage != "ingest" or more / fewer <= FLAT,
+        )
         for stage, (fewer, more) in peaks.items()
     ]
 

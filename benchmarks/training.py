@@ -7,12 +7,9 @@ in alternating order, after an epoch to warm up; the best turn of each counts.
     python benchmarks/training.py --out training.json
 """
 
-import argparse
-import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from benchmarks.rows import Row, arguments, compare, finish, row  # noqa: E402
 from tasks.spec import Train  # noqa: E402
 from tasks.training import fitting, trainers  # noqa: E402
 from tasks.training.architectures import build_classifier  # noqa: E402
@@ -42,19 +40,14 @@ CASES = {
 
 def main() -> int:
     """Measure each case; exit code 1 when a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the rows")
+    parser = arguments(__doc__)
     parser.add_argument("--turns", type=int, default=16)
     options = parser.parse_args()
     rows = [measure(name, *case, turns=options.turns) for name, case in CASES.items()]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    return 0 if all(row["passed"] for row in rows) else 1
+    return finish(rows, options.out)
 
 
-def measure(name: str, train: Train, images: int, *, turns: int) -> dict[str, Any]:
+def measure(name: str, train: Train, images: int, *, turns: int) -> Row:
     """Return the row of one case."""
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (images, *train.image_size, train.channels), np.uint8)
@@ -62,29 +55,16 @@ def measure(name: str, train: Train, images: int, *, turns: int) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         ours = our_epoch(train, pixels, labels, Path(folder))
         plain = plain_epoch(train, pixels, labels)
-        ours(), plain()
-        pairs = [in_turn(ours, plain, ours_first=turn % 2 == 0) for turn in range(turns)]
-    wall = np.array([[mine[0], theirs[0]] for mine, theirs in pairs])
-    cpu = np.array([[mine[1], theirs[1]] for mine, theirs in pairs])
-    mine, theirs = (float(images / seconds) for seconds in wall.min(axis=0))
-    return {
-        "name": f"training against bare fit: {name}",
-        "ours": round(mine, 1),
-        "plain": round(theirs, 1),
-        "ratio": round(mine / theirs, 3),
-        "unit": "images/s",
-        "target": TARGET,
-        "passed": mine / theirs >= TARGET,
-        "detail": {
-            "images": images,
-            "batch_size": train.batch_size,
-            "turns": turns,
-            "seconds": wall.round(3).tolist(),
-            # how far a busy machine can be trusted: all three ratios agree on a quiet one
-            "median_ratio": round(float(np.median(wall[:, 1] / wall[:, 0])), 3),
-            "cpu_ratio": round(float(np.median(cpu[:, 1]) / np.median(cpu[:, 0])), 3),
-        },
-    }
+        (mine, theirs), detail = compare(ours, plain, turns=turns)
+    return row(
+        f"training against bare fit: {name}",
+        images / mine,
+        images / theirs,
+        "images/s",
+        target=TARGET,
+        passed=theirs / mine >= TARGET,
+        detail={"images": images, "batch_size": train.batch_size, **detail},
+    )
 
 
 def our_epoch(train: Train, pixels: Any, labels: Any, folder: Path) -> Callable[[], None]:
@@ -138,23 +118,6 @@ def build(train: Train, images: int) -> keras.Model:
         )
         backbone.save_weights(file)
         return build_classifier(train, classes=2, steps_per_epoch=steps, weights_file=file)
-
-
-def in_turn(
-    ours: Callable[[], None], plain: Callable[[], None], *, ours_first: bool
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Time both, the one or the other first, so that neither always follows the other."""
-    if ours_first:
-        return timed(ours), timed(plain)
-    theirs = timed(plain)
-    return timed(ours), theirs
-
-
-def timed(function: Callable[[], None]) -> tuple[float, float]:
-    """Return the wall and the CPU seconds that a call took."""
-    started, worked = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - started, time.process_time() - worked
 
 
 if __name__ == "__main__":
