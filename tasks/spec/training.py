@@ -13,7 +13,9 @@ class Head(Section):
     dense: list[PositiveInt] = [512, 512]
     """Units of each dense layer (ReLU)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Dropout rate after each of them."""
+    """Dropout rate after each of them; of the pooled features where there are none."""
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the L2 penalty on the kernels of these layers and of the softmax; 0 is none."""
 
 
 class Augmentation(Section):
@@ -88,6 +90,11 @@ class Train(Section):
     """Keras optimizer."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Step size; the optimizer's own default when left out."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum of ``sgd`` or ``rmsprop``; none when left out."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a training label's weight that is spread over all classes; 0 leaves labels as they
+    are."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Passes over the training images."""
     batch_size: PositiveInt = 32
@@ -116,6 +123,28 @@ class Train(Section):
                 f"{text!r} is neither a name of keras.applications nor package.module:function"
             )
         return text
+
+    @model_validator(mode="after")
+    def _momentum_has_a_place(self) -> "Train":
+        if self.momentum is not None and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(
+                f"momentum {self.momentum:g} does not go with optimizer {self.optimizer}, which "
+                "has momenta of its own; leave momentum out, or choose sgd or rmsprop"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _private_without_other_losses(self) -> "Train":
+        for name, value in (
+            ("label_smoothing", self.label_smoothing),
+            ("head.l2", self.head.l2),
+        ):
+            if self.privacy is not None and value:
+                raise ValueError(
+                    f"{name} {value:g} does not go with privacy, which clips the gradient of the "
+                    "plain cross-entropy of each image; leave it at 0"
+                )
+        return self
 
     @model_validator(mode="after")
     def _private_in_full_precision(self) -> "Train":

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tasks.contract import BadConfig, NoInput
-from tasks.spec import Train
+from tasks.spec import Head, Train
 
 _CNN_LEAST = 18
 """Least side, in pixels, of which three convolutions and two poolings leave anything."""
@@ -115,10 +115,17 @@ def _imagenet_model(
     image = _image_input(train)
     scaled = _scaled(image, preprocess, train)
     features = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(scaled))
-    for units in train.head.dense:
-        features = keras.layers.Dense(units, activation="relu")(features)
-        features = keras.layers.Dropout(train.head.dropout)(features)
-    return keras.Model(image, _softmax(classes)(features), name="classifier")
+    head = train.head
+    for units in head.dense:
+        dense = keras.layers.Dense(units, activation="relu", kernel_regularizer=_penalty(head))
+        features = keras.layers.Dropout(head.dropout)(dense(features))
+    if not head.dense:
+        features = keras.layers.Dropout(head.dropout)(features)
+    return keras.Model(image, _softmax(classes, _penalty(head))(features), name="classifier")
+
+
+def _penalty(head: Head) -> Any:
+    return keras.regularizers.L2(head.l2) if head.l2 else None
 
 
 def _backbone(train: Train, function: Callable[..., Any], weights_file: Path | None) -> Any:
@@ -285,8 +292,14 @@ def _image_input(train: Train) -> Any:
     return keras.Input((*train.image_size, train.channels), dtype="float32", name="image")
 
 
-def _softmax(classes: int) -> Any:
-    return keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")
+def _softmax(classes: int, penalty: Any = None) -> Any:
+    return keras.layers.Dense(
+        classes,
+        activation="softmax",
+        kernel_regularizer=penalty,
+        dtype="float32",
+        name="probabilities",
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -76,11 +76,12 @@ def _layers(model: Any, train: Train) -> list[Any]:
 
 
 def _compile(trainer: Any, train: Train, *, steps_per_execution: int) -> Any:
-    options = {} if train.learning_rate is None else {"learning_rate": train.learning_rate}
+    chosen = {"learning_rate": train.learning_rate, "momentum": train.momentum}
+    options = {name: value for name, value in chosen.items() if value is not None}
     trainer.compile(
         optimizer=keras.optimizers.get({"class_name": train.optimizer, "config": options}),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        loss=_loss(train.label_smoothing),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=steps_per_execution,
         # on a CPU, XLA's convolutions are up to twenty times slower than oneDNN's; and batches of
         # private training differ in size, each of which XLA would compile anew
@@ -90,6 +91,18 @@ def _compile(trainer: Any, train: Train, *, steps_per_execution: int) -> Any:
     )
     trainer.optimizer.build(trainer.trainable_variables)
     return trainer
+
+
+def _loss(smoothing: float) -> Any:
+    if not smoothing:
+        return "sparse_categorical_crossentropy"
+
+    def smoothed(labels: Any, answers: Any) -> Any:
+        # of numbers of classes Keras smooths none
+        targets = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), answers.shape[-1])
+        return keras.losses.categorical_crossentropy(targets, answers, label_smoothing=smoothing)
+
+    return smoothed
 
 
 def augmentation_layers(augmentation: Augmentation, *, seed: int) -> list[Any]:
