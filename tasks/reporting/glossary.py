@@ -250,6 +250,17 @@ TERMS: dict[str, Term] = {
         " region."
         " No higher than the region's share of the area, the model looks elsewhere.",
     ),
+    "mass_inside_part": Term(
+        "Explanation mass in a part",
+        "",
+        "Share of what speaks for the predicted class that falls on a part which lies at the same"
+        " place in every image.",
+    ),
+    "part_focus": Term(
+        "Focus on a part",
+        "1 is as much as anywhere",
+        "Explanation mass in the part, divided by the part's share of the area.",
+    ),
     "additivity_gap": Term(
         "Gap of the sum",
         "0, in 0 to 2",

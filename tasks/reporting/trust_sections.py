@@ -35,6 +35,15 @@ _EXPLANATIONS = {
     ),
 }
 
+_EXPLANATIONS |= {
+    name.replace(".png", "_parts.png"): (
+        f"{title}: part by part",
+        "Means over the images of each predicted class, and each part's share of what speaks for"
+        " the class over its share of the image: 1 where it counts as much as anywhere.",
+    )
+    for name, (title, _) in _EXPLANATIONS.items()
+}
+
 _ROBUSTNESS = {
     "accuracy_by_strength.png": (
         "Accuracy against strength of attack",
@@ -66,6 +75,9 @@ def explanations_section(run: RunFacts) -> Section:
         shown |= {*names, *(f"{name}{end}" for name in names for end in (".low", ".high"))}
         title = _METHODS[prefix] if prefixes != [""] else ""
         tables.append(metric_table(stage, names, title=title, explain=number == 0))
+        parts, of_parts = _parts_table(stage, dot, title=title)
+        tables.append(parts)
+        shown |= of_parts
     tables.append(other_metrics(stage, shown))
     for prefix in prefixes:
         name = f"explanations_{prefix}.json" if prefix else "explanations.json"
@@ -73,7 +85,7 @@ def explanations_section(run: RunFacts) -> Section:
         tables.append(_explained_table(stage.read_json(name), title))
     section.tables = [table for table in tables if table is not None]
     if stage.manifest is not None and not any(
-        name.endswith("mass_inside_region") for name in stage.metrics
+        name.endswith("mass_inside_region") or "part_focus." in name for name in stage.metrics
     ):
         section.remarks.append(
             Remark(text="The data hold no masks of the relevant region: judge by eye.")
@@ -92,6 +104,37 @@ def _explains(stage: StageFacts, prefix: str) -> bool:
         return any(name.startswith(f"{prefix}.") for name in stage.metrics)
     others = [method for method in _METHODS if method and _explains(stage, method)]
     return "explanations.json" in stage.outputs(".json") or not others
+
+
+def _parts_table(stage: StageFacts, dot: str, *, title: str) -> tuple[Table | None, set[str]]:
+    """Return what rests on each part of aligned images, and the names of the metrics shown."""
+    measures = {
+        f"{dot}mass_inside_part.": "Share of what speaks for the class",
+        f"{dot}part_focus.": "Focus (1: as anywhere)",
+    }
+    bounds = (".low", ".high")
+    parts = [
+        name.removeprefix(f"{dot}part_focus.")
+        for name in stage.metrics
+        if name.startswith(f"{dot}part_focus.") and not name.endswith(bounds)
+    ]
+    rows, shown = [], set()
+    for part in parts:
+        cells = [Cell(part, hint=f"{stage.name}.{dot}part_focus.{part}")]
+        for measure in measures:
+            name = f"{measure}{part}"
+            around = wording.interval(
+                stage.metrics.get(f"{name}.low"), stage.metrics.get(f"{name}.high")
+            )
+            cells.append(number_cell(wording.number(stage.metrics.get(name), name=name), around))
+            shown |= {name, f"{name}.low", f"{name}.high"}
+        rows.append([*cells, Cell(stage.notes.get(f"{dot}part_focus.{part}", ""))])
+    if not rows:
+        return None, set()
+    headings = ["Part", *measures.values(), "What it says"]
+    return Table(
+        title=f"{title or 'Explanations'}, part by part", headings=headings, rows=rows
+    ), shown
 
 
 def robustness_section(run: RunFacts) -> Section:

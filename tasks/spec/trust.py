@@ -4,10 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.spec.base import PositiveInt, Section
+from tasks.spec.base import Fraction, Name, PositiveInt, Section
 
 GROUP_SEPARATOR = " & "
 """Stands between the values of an intersection's columns in the name of a group."""
+
+
+Box = tuple[Fraction, Fraction, Fraction, Fraction]
+"""Left, top, right, bottom, as fractions of an image's sides."""
 
 
 class ProtectedAttribute(Section):
@@ -69,8 +73,24 @@ class Explain(Section):
     """Superpixels (SLIC) that LIME asks for in each."""
     background: Annotated[int, Field(ge=1, le=1_000)] = 50
     """Training images that ``gradient_shap`` compares with, spread over classes."""
+    parts: dict[Name, Annotated[list[Box], Field(min_length=1)]] = {}
+    """Parts that lie at the same place in every image, as eyes do in aligned faces: a name, and
+    boxes ``[left, top, right, bottom]`` as fractions of the sides. Of each it is told how much of
+    what speaks for the predicted class lies in it."""
     seed: int = 0
     """Seed of the choice and of the perturbations."""
+
+    @field_validator("parts")
+    @classmethod
+    def _boxes_hold_something(cls, parts: dict[str, list[Box]]) -> dict[str, list[Box]]:
+        for name, boxes in parts.items():
+            for left, top, right, bottom in boxes:
+                if left >= right or top >= bottom:
+                    raise ValueError(
+                        f"{name}: [{left:g}, {top:g}, {right:g}, {bottom:g}] is no box: give left, "
+                        "top, right, bottom, each of the latter two larger than its counterpart"
+                    )
+        return parts
 
     @field_validator("methods")
     @classmethod

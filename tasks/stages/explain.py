@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tasks.data import Arranged
     from tasks.trust.explain_figure import Explained
-    from tasks.trust.explanations import Explainer
+    from tasks.trust.explanations import Explainer, Region
 
 log = logging.getLogger("tasks")
 
@@ -34,7 +34,7 @@ class ExplainStage(Stage):
     method. The class explained is the one predicted; SHAP's picture shows the other classes beside
     it. Where masks of the relevant region exist, the share of the positive explanation mass inside
     is told beside the region's share of the image: a model that looks elsewhere has about as much
-    mass inside as area, or less.
+    mass inside as area, or less. Where images are aligned, the same is told of named parts of them.
 
     LIME's figures are ``explain.NAME``, those of another method ``explain.METHOD.NAME``.
     """
@@ -45,8 +45,10 @@ class ExplainStage(Stage):
     produces = {
         "explanations.json": "LIME: weight of every segment of every image explained",
         "explanations.png": "LIME: images beside their heat maps",
+        "explanations_parts.png": "aligned images: mean heat map, and the focus on each part",
         "explanations_<method>.json": "SHAP: what was found of every image explained",
         "explanations_<method>.png": "SHAP: images beside a heat map of each class",
+        "explanations_<method>_parts.png": "SHAP: as LIME's",
     }
 
     def config(self, pipeline: Pipeline) -> Any:
@@ -60,6 +62,7 @@ class ExplainStage(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Explain a stratified choice of test images."""
         from tasks.data import Arranged
+        from tasks.trust.parts import part_masks
         from tasks.trust.predictions import join_predictions
         from tasks.trust.sampling import stratified
 
@@ -78,9 +81,10 @@ class ExplainStage(Stage):
             seed=options.seed,
             first="has_region",
         )
+        masks = part_masks(options.parts, _model(context)["image_size"])
         outcome = Outcome(rows_in=len(rows), rows_out=len(chosen))
         for method, explained in _explain(context, arranged, chosen).items():
-            _tell(context, outcome, method, explained, arranged.classes)
+            _tell(context, outcome, method, explained, classes=arranged.classes, masks=masks)
         return outcome
 
 
@@ -89,24 +93,28 @@ def _tell(
     outcome: Outcome,
     method: str,
     explained: "list[Explained]",
+    *,
     classes: list[str],
+    masks: "dict[str, Region]",
 ) -> None:
     """Add a method's figures to the outcome, write its document and its picture."""
     from tasks.figures import save_figure
     from tasks.trust.class_figure import draw_by_class
     from tasks.trust.explain_figure import draw_explanations
     from tasks.trust.focus import focus_metrics
+    from tasks.trust.parts import part_metrics
+    from tasks.trust.parts_figure import draw_parts
 
-    metrics, notes, warnings = focus_metrics(
-        explained,
-        draws=context.pipeline.evaluate.bootstrap,
-        confidence=context.pipeline.evaluate.confidence,
-        method=method,
-    )
+    options = context.pipeline.explain
+    evaluate = context.pipeline.evaluate
+    intervals: dict[str, Any] = {"draws": evaluate.bootstrap, "confidence": evaluate.confidence}
+    metrics, notes, warnings = focus_metrics(explained, method=method, **intervals)
+    of_parts, said = part_metrics(explained, masks, **intervals)
+    metrics |= of_parts
+    notes |= said
     outcome.metrics |= {_metric_name(method, name): value for name, value in metrics.items()}
     outcome.notes |= {_metric_name(method, name): text for name, text in notes.items()}
     outcome.warnings.extend(warnings)
-    options = context.pipeline.explain
     document = {
         "method": method,
         "samples": options.samples,
@@ -123,6 +131,14 @@ def _tell(
         else draw_by_class(explained, classes=classes, title=_TITLES[method])
     )
     save_figure(figure, context.out / f"{stem}.png")
+    if masks:
+        save_figure(draw_parts(explained, masks), context.out / f"{stem}_parts.png")
+
+
+def _model(context: StageContext) -> dict[str, Any]:
+    """Return what is written beside the model about it."""
+    folder = context.input("train").path("model/")
+    return dict(json.loads((folder / "model.json").read_text(encoding="utf-8")))
 
 
 def _metric_name(method: str, name: str) -> str:
@@ -138,9 +154,8 @@ def _explain(
     from tasks.trust.explanations import mass_inside, resize_region
     from tasks.trust.sampling import decode_images
 
-    folder = context.input("train").path("model/")
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    size, channels = tuple(description["image_size"]), description["channels"]
+    model = _model(context)
+    size, channels = tuple(model["image_size"]), model["channels"]
     images = decode_images(arranged.read_bytes(chosen), image_size=size, channels=channels)
     masks = [arranged.region(row) for _, row in chosen.iterrows()]
     regions = [None if mask is None else resize_region(mask, size) for mask in masks]
@@ -187,7 +202,7 @@ def _explainer(method: str, context: StageContext, arranged: "Arranged") -> "Exp
     from tasks.trust.gradient_shap import GradientShapExplainer
     from tasks.trust.sampling import decode_images, stratified
 
-    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    model = _model(context)
     rows = arranged.table("train")
     if rows.empty:
         raise BadInput(
@@ -197,8 +212,8 @@ def _explainer(method: str, context: StageContext, arranged: "Arranged") -> "Exp
     chosen = stratified(rows, by=["class_index"], count=options.background, seed=options.seed)
     background = decode_images(
         arranged.read_bytes(chosen),
-        image_size=tuple(description["image_size"]),
-        channels=description["channels"],
+        image_size=tuple(model["image_size"]),
+        channels=model["channels"],
     )
     return GradientShapExplainer(
         classify, background=background, samples=options.samples, seed=options.seed

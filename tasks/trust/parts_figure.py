@@ -1,0 +1,119 @@
+"""Picture of aligned images: where the model looks on average, part by part, class by class."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
+from tasks.trust.explain_figure import Explained, rgb, short
+from tasks.trust.explanations import MOST_CLASSES, Heat, Region
+from tasks.trust.parts import part_shares
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STRONG = 99.0
+"""Percentile of the mean heat's strengths that gets the full colour."""
+
+
+def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "Figure":
+    """Draw for each predicted class the mean image, the mean heat map and the focus on each part.
+
+    Parameters
+    ----------
+    explained : sequence of Explained
+        All of the masks' size. Of more than ten predicted classes, the commonest ten are drawn.
+    masks : mapping of str to (height, width) bool array
+        The parts.
+    """
+    groups: dict[str, list[Explained]] = {}
+    for item in explained:
+        groups.setdefault(item.predicted_class, []).append(item)
+    shown = dict(sorted(groups.items(), key=lambda group: -len(group[1]))[:MOST_CLASSES])
+    figure, axes = new_figure(
+        8.4,
+        0.8 + max(1.9, 0.9 + 0.26 * len(masks)) * len(shown),
+        nrows=len(shown),
+        ncols=3,
+        squeeze=False,
+        width_ratios=[1, 1, 1.7],
+    )
+    focus = {
+        name: {part: _focus(items, mask) for part, mask in masks.items()}
+        for name, items in shown.items()
+    }
+    most = max([1.2, *(value for parts in focus.values() for value in parts.values())])
+    for row, (name, items) in zip(axes, sorted(shown.items()), strict=True):
+        mean = np.mean([rgb(item.image) for item in items], axis=0)
+        row[0].imshow(mean, interpolation="nearest")
+        row[1].imshow(_coloured(mean, _mean_heat(items)), interpolation="nearest")
+        count = f"{len(items)} image{'s' if len(items) > 1 else ''}"
+        style = {"fontsize": 8.5, "loc": "left", "pad": 4}
+        row[0].set_title(f"{short(name)}: mean of {count}", **style)
+        row[1].set_title("what speaks for it", fontweight="normal", **style)
+        for axis in row[:2]:
+            axis.set_axis_off()
+            _outline(axis, masks)
+        _bars(row[2], focus[name], most)
+    figure.suptitle(
+        "What the predicted class rests on, part by part",
+        x=0.01,
+        ha="left",
+        weight="bold",
+        fontsize=11,
+    )
+    figure.supxlabel(
+        "orange-red speaks for the predicted class, blue against it; green outlines the parts\n"
+        "focus: a part's share of what speaks for the class over its share of the image; 1 is as "
+        "much as anywhere",
+        fontsize=8.5,
+        color=GREY,
+    )
+    return figure
+
+
+def _focus(items: Sequence[Explained], mask: Region) -> float:
+    shares = part_shares(items, mask)
+    return float(shares.mean() / mask.mean()) if len(shares) else 0.0
+
+
+def _mean_heat(items: Sequence[Explained]) -> Heat:
+    """Average heat maps so that each image counts alike, however sure the model is of it."""
+    total = np.zeros_like(items[0].explanation.heat)
+    for item in items:
+        heat = item.explanation.heat
+        total += heat / (np.abs(heat).sum() or 1.0)
+    return total / len(items)
+
+
+def _coloured(mean: Any, heat: Heat) -> Any:
+    """Blend the heat over a grey and paler image."""
+    from matplotlib.colors import to_rgb
+
+    strength = heat / (np.percentile(np.abs(heat), _STRONG) or 1.0)
+    alpha = 0.8 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
+    base = 0.3 + 0.6 * mean.mean(axis=-1, keepdims=True)
+    colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
+    return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
+
+
+def _outline(axis: Any, masks: Mapping[str, Region]) -> None:
+    for mask in masks.values():
+        # a border of nothing around it, that the outline closes at the image's edge
+        padded = np.pad(mask, 1).astype(float)
+        rows, columns = (np.arange(side) - 1 for side in padded.shape)
+        axis.contour(columns, rows, padded, levels=[0.5], colors=[GREEN], linewidths=1.0)
+
+
+def _bars(axis: Any, focus: Mapping[str, float], most: float) -> None:
+    names = list(focus)
+    axis.barh(names, list(focus.values()), color=BLUE, height=0.6)
+    axis.invert_yaxis()
+    axis.axvline(1.0, color="black", linewidth=1.0)
+    axis.set_xlim(0, 1.2 * most)
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(labelsize=8)
+    axis.set_title("focus", fontsize=8.5, fontweight="normal", loc="left", pad=4)
+    for place, value in enumerate(focus.values()):
+        axis.text(1.19 * most, place, f"{value:.2f}", va="center", ha="right", fontsize=8)
