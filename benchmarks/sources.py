@@ -36,8 +36,8 @@ from benchmarks.rows import Row, arguments, compare, finish, row  # noqa: E402
 from tasks.data.arrange import arrange  # noqa: E402
 from tasks.data.ingest import ingest  # noqa: E402
 from tasks.data.sources import open_source  # noqa: E402
-from tasks.data.sources.crc32c import masked_crc32c  # noqa: E402
 from tasks.data.sources.png import encode_png  # noqa: E402
+from tasks.data.sources.record_file import masked_crc32c  # noqa: E402
 from tasks.spec import CsvImages, Idx, Label, Split  # noqa: E402
 from tasks.spec.sources import Cifar10, ClassFolders, FairFace, Parquet, TFRecord  # noqa: E402
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from struct import unpack
 from typing import IO, cast
 
+import google_crc32c
+
 from tasks.contract import BadInput
-from tasks.data.sources.crc32c import masked_crc32c
 
 LONGEST_RECORD = 256 * 1024 * 1024
 """Bytes; the checksum vouches for a length, not for the writer's intentions."""
@@ -60,6 +61,16 @@ def read_records(path: Path) -> Iterator[bytes]:
                     f"{path.name}: record {number} does not match its checksum; fetch it again"
                 )
             yield record
+
+
+def masked_crc32c(data: bytes) -> int:
+    """Return the CRC-32C of some bytes as TFRecord files store it.
+
+    Rotated, and with a constant added, as a checksum of bytes that hold checksums would be weak
+    (tensorflow/core/lib/hash/crc32c.h).
+    """
+    checksum: int = google_crc32c.value(data)
+    return (((checksum >> 15) | (checksum << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -18,7 +18,7 @@ from tasks.data.arrange import arrange
 from tasks.data.ingest import ingest
 from tasks.data.objects import listing
 from tasks.data.sources import open_source
-from tasks.data.sources.crc32c import masked_crc32c
+from tasks.data.sources.record_file import masked_crc32c
 from tasks.data.tables import read_table
 from tasks.spec import CsvImages, Idx, Label, Source, Split
 from tasks.stages.base import StageInput

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tasks.contract import BadInput
 from tasks.data.sources import embedded, open_source, record_file
-from tasks.data.sources.crc32c import masked_crc32c
+from tasks.data.sources.record_file import masked_crc32c
 from tasks.data.sources.tf_example import parse_example
 from tasks.spec.sources import TFRecord
 
