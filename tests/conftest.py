@@ -20,11 +20,16 @@ def shared_data() -> Path:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep a folder's tests in one process, when there are several: they share their fixtures."""
+    """Keep a folder's tests in one process, when there are several: they share their fixtures.
+
+    Those on a cluster stay together over all their folders: there is one cluster, and some of them
+    change its nodes and its kinds.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class LoadFolderScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid.split("::", 1)[0].rpartition("/")[0]
+            folder = nodeid.split("::", 1)[0].rpartition("/")[0]
+            return "tests/cluster" if folder.startswith("tests/cluster/") else folder
 
     return LoadFolderScheduling(config, log)

@@ -4,7 +4,6 @@ Operator, pod and cluster are real; what runs in the containers are scripts of t
 """
 
 import json
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from tasks.contract import Manifest, RunDirectory, run_uri
 from tasks.spec import Pipeline
 from tests.cluster.images import BASE
+from tests.cluster.kubectl import kubectl
 from trusted_retraining.operators import extra_pod as operators
 from trusted_retraining.operators.extra_pod import ExtraPodOperator
 from trusted_retraining.settings import Settings
@@ -57,11 +57,6 @@ except OSError:
 print("record is there:", pathlib.Path("/exchange").exists(), flush=True)
 """
 COMMIT = 'print("committed:", open("/exchange/outputs/told.txt").read(), flush=True)'
-
-
-def kubectl(*words: str) -> str:
-    answer = subprocess.run(["kubectl", *words], capture_output=True, text=True, check=True)
-    return answer.stdout
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from tests.cluster.images import SERVING, TASKS
+from tests.cluster.kubectl import kubectl
 from tests.cluster.services import BUCKET, CREDENTIALS, Services, objects, serve
 
 pytestmark = [
@@ -47,13 +48,6 @@ LIGHT = {
     "robustness.images": "32",
     "evaluate.bootstrap": "200",
 }
-
-
-def kubectl(*words: str, text: str | None = None) -> str:
-    answer = subprocess.run(
-        ["kubectl", *words], capture_output=True, text=True, check=True, input=text
-    )
-    return answer.stdout
 
 
 @dataclass(frozen=True)

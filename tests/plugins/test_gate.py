@@ -8,15 +8,8 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
-from tasks.contract import (
-    Manifest,
-    ModelIdentity,
-    RuleResult,
-    RunDirectory,
-    Verdict,
-    describe_outputs,
-    outputs_digest,
-)
+from tasks.contract import ModelIdentity, RuleResult, RunDirectory, Verdict
+from tests.tasks.committed import commit
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.settings import Settings
 
@@ -31,21 +24,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     return RunDirectory(f"{tmp_path}/demo/runs/manual__1")
 
 
-def commit(run: RunDirectory, text: str) -> Path:
-    folder = Path(run.path) / "bless"
-    folder.mkdir(parents=True)
-    (folder / "verdict.json").write_text(text)
-    outputs = describe_outputs(folder)
-    run.write_manifest(
-        Manifest(
-            stage="bless",
-            fingerprint="f",
-            digest=outputs_digest(outputs),
-            location=run.stage_uri("bless"),
-            outputs=outputs,
-        )
-    )
-    return folder / "verdict.json"
+def commit_verdict(run: RunDirectory, text: str) -> Path:
+    commit(run, "bless", {"verdict.json": text})
+    return Path(run.path) / "bless/verdict.json"
 
 
 def choice(**before: str | None) -> str:
@@ -70,7 +51,7 @@ def verdict(**changes: Any) -> str:
 
 
 def test_a_blessed_model_is_deployed(run: RunDirectory) -> None:
-    commit(run, verdict())
+    commit_verdict(run, verdict())
     assert choice() == "deploy"
 
 
@@ -78,7 +59,7 @@ def test_a_refused_model_is_rejected(run: RunDirectory) -> None:
     refused = Verdict(
         blessed=False, model=ModelIdentity(name="demo"), rules=[FAILED], reasons=["too low"]
     )
-    commit(run, refused.model_dump_json())
+    commit_verdict(run, refused.model_dump_json())
     assert choice() == "reject"
 
 
@@ -88,35 +69,37 @@ def test_no_verdict_is_a_refusal(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"blessed": true}', '{"blessed": "yes"}'])
 def test_an_unreadable_verdict_is_a_refusal(run: RunDirectory, text: str) -> None:
-    commit(run, text)
+    commit_verdict(run, text)
     assert choice() == "reject"
 
 
 def test_a_verdict_changed_after_its_commit_is_a_refusal(run: RunDirectory) -> None:
-    path = commit(run, Verdict(blessed=False, model=ModelIdentity(name="x")).model_dump_json())
+    path = commit_verdict(
+        run, Verdict(blessed=False, model=ModelIdentity(name="x")).model_dump_json()
+    )
     path.write_text(verdict())
     assert choice() == "reject"
 
 
 def test_a_verdict_without_a_commit_is_a_refusal(run: RunDirectory) -> None:
-    commit(run, verdict())
+    commit_verdict(run, verdict())
     run.retract("bless")
     assert choice() == "reject"
 
 
 def test_a_blessing_that_contradicts_its_own_rules_is_a_refusal(run: RunDirectory) -> None:
     contradiction = Verdict(blessed=True, model=ModelIdentity(name="demo"), rules=[FAILED])
-    commit(run, contradiction.model_dump_json())
+    commit_verdict(run, contradiction.model_dump_json())
     assert choice() == "reject"
 
 
 def test_a_blessing_by_no_rule_is_a_refusal(run: RunDirectory) -> None:
-    commit(run, Verdict(blessed=True, model=ModelIdentity(name="demo")).model_dump_json())
+    commit_verdict(run, Verdict(blessed=True, model=ModelIdentity(name="demo")).model_dump_json())
     assert choice() == "reject"
 
 
 def test_a_blessing_with_a_reason_against_it_is_a_refusal(run: RunDirectory) -> None:
-    commit(run, verdict(reasons=["too low"]))
+    commit_verdict(run, verdict(reasons=["too low"]))
     assert choice() == "reject"
 
 
@@ -129,10 +112,10 @@ def test_storage_out_of_reach_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_verdict_of_an_earlier_attempt_is_a_refusal(
     run: RunDirectory, state: str | None
 ) -> None:
-    commit(run, verdict())
+    commit_verdict(run, verdict())
     assert choice(bless=state) == "reject"
 
 
 def test_the_verdict_of_this_attempt_counts(run: RunDirectory) -> None:
-    commit(run, verdict())
+    commit_verdict(run, verdict())
     assert choice(bless="success") == "deploy"

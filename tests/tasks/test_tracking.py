@@ -9,19 +9,10 @@ from typing import Any
 import pytest
 
 from tasks import tracking
-from tasks.contract import (
-    Failure,
-    Manifest,
-    ModelIdentity,
-    RunDirectory,
-    StageError,
-    Verdict,
-    describe_outputs,
-    now,
-    outputs_digest,
-)
+from tasks.contract import Failure, Manifest, ModelIdentity, RunDirectory, StageError, Verdict, now
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks import committed
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -57,23 +48,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def commit(run: RunDirectory, stage: str, files: dict[str, str], **fields: Any) -> Manifest:
-    folder = Path(run.path) / stage
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    outputs = describe_outputs(folder)
-    manifest = Manifest(
-        stage=stage,
-        fingerprint=f"fingerprint-of-{stage}",
-        digest=outputs_digest(outputs),
-        location=run.stage_uri(stage),
-        outputs=outputs,
-        started_at=now(),
-        **fields,
-    )
-    run.write_manifest(manifest)
-    return manifest
+    mark = f"fingerprint-of-{stage}"
+    return committed.commit(run, stage, files, fingerprint=mark, started_at=now(), **fields)
 
 
 def logged(store: Environment, run: RunDirectory, manifest: Manifest) -> Any:

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import (
-    Manifest,
     ModelIdentity,
     Publication,
     PublishedAnswer,
     RuleResult,
     RunDirectory,
     Verdict,
-    describe_outputs,
-    outputs_digest,
     tree_sha256,
 )
 from tasks.spec import Pipeline
+from tests.tasks.committed import commit
 
 PASSED = RuleResult(metric="evaluate.accuracy", value=0.9, bound=">= 0.8", passed=True, reason="")
 
@@ -104,23 +102,6 @@ def commit_night(
         known_answers=answers,
         tolerance=0.001,
     )
-    write(run, "bless", "verdict.json", verdict.model_dump_json())
-    write(run, "publish", "publication.json", publication.model_dump_json())
+    commit(run, "bless", {"verdict.json": verdict.model_dump_json()})
+    commit(run, "publish", {"publication.json": publication.model_dump_json()})
     return run
-
-
-def write(run: RunDirectory, stage: str, name: str, text: str) -> None:
-    """Commit a stage with one output."""
-    folder = Path(run.path) / stage
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text)
-    outputs = describe_outputs(folder)
-    run.write_manifest(
-        Manifest(
-            stage=stage,
-            fingerprint="f",
-            digest=outputs_digest(outputs),
-            location=run.stage_uri(stage),
-            outputs=outputs,
-        )
-    )

@@ -5,36 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contract import (
-    Failure,
-    Manifest,
-    RunDirectory,
-    describe_outputs,
-    outputs_digest,
-    run_uri,
-)
+from tasks.contract import Failure, RunDirectory, describe_outputs, outputs_digest, run_uri
+from tests.tasks.committed import commit
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(run_uri(str(tmp_path), "films", "manual__2026-01-31T02:00:00+00:00"))
-
-
-def commit(run: RunDirectory, stage: str, files: dict[str, str]) -> Manifest:
-    folder = Path(run.path) / stage
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    outputs = describe_outputs(folder)
-    manifest = Manifest(
-        stage=stage,
-        fingerprint="f" * 64,
-        digest=outputs_digest(outputs),
-        location=run.stage_uri(stage),
-        outputs=outputs,
-    )
-    run.write_manifest(manifest)
-    return manifest
 
 
 def test_a_run_id_of_airflow_becomes_a_safe_folder_name(run: RunDirectory) -> None:

@@ -16,15 +16,14 @@ from tasks.contract import (
     RuleResult,
     RunDirectory,
     Verdict,
-    describe_outputs,
     now,
-    outputs_digest,
 )
 from tasks.environment import Environment
 from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
+from tests.tasks.committed import commit
 
 REPOSITORY = Path(__file__).parents[3]
 PIPELINE = Pipeline.model_validate(
@@ -40,26 +39,6 @@ def run(tmp_path: Path) -> RunDirectory:
         files = {"model/saved_model.pb": "graph"} if stage == "train" else {"result.json": stage}
         commit(directory, stage, files, metrics=GOOD if stage == "evaluate" else {})
     return directory
-
-
-def commit(
-    run: RunDirectory, stage: str, files: dict[str, str], metrics: dict[str, float] | None = None
-) -> None:
-    folder = Path(run.path) / stage
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    outputs = describe_outputs(folder)
-    run.write_manifest(
-        Manifest(
-            stage=stage,
-            fingerprint="f",
-            digest=outputs_digest(outputs),
-            location=run.stage_uri(stage),
-            outputs=outputs,
-            metrics=metrics or {},
-        )
-    )
 
 
 def perform(stage: str, run: RunDirectory) -> Manifest:

@@ -1,0 +1,94 @@
+"""Deployments to KServe that end before they change anything, and say why."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from tests.plugins.deploy.kserve_service import ISVC, Deploy, Night, served
+
+
+def test_files_changed_after_the_blessing_are_refused(
+    cluster: Any, night: Night, deploy: Deploy, tmp_path: Path
+) -> None:
+    run = night("1")
+    (tmp_path / "runs/models/demo_night/1/saved_model.pb").write_text("other weights")
+    with pytest.raises(AirflowFailException, match="was changed after it was blessed"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
+def test_a_refused_or_unpublished_model_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    with pytest.raises(AirflowFailException, match="the verdict refuses this model: too bad"):
+        deploy(night("1", blessed=False))
+    run = night("2")
+    run.retract("publish")
+    with pytest.raises(AirflowFailException, match="run stage 'publish' first"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
+def test_another_champion_since_the_verdict_stops_it(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    night("1"), night("3")
+    run = night("2", champion="1")
+    cluster.aliases["champion"] = "3"
+    with pytest.raises(AirflowFailException, match="version 3 became champion after the verdict"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
+def test_the_service_of_somebody_else_is_left_alone(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    theirs = {"metadata": {"name": "demo-night", "generation": 1, "resourceVersion": "1"}}
+    cluster.objects[ISVC] = theirs | {"spec": {"predictor": {}}, "status": {}}
+    cluster.kserve.lag = 99
+    with pytest.raises(AirflowFailException, match=r"exists and is not ours.*nothing was"):
+        deploy(night("1"))
+    assert cluster.objects[ISVC]["spec"] == {"predictor": {}}
+
+
+def test_a_standard_mode_without_canaries_is_refused_before_anything_changes(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    cluster.drops = ("canary",)
+    deploy(night("1"), mode="standard")
+    generation = cluster.objects[ISVC]["metadata"]["generation"]
+    with pytest.raises(AirflowFailException, match=r"drops spec.canary, which came with release 0"):
+        deploy(night("2", champion="1"), mode="standard")
+    assert cluster.objects[ISVC]["metadata"]["generation"] == generation
+    assert served(cluster) == {"1"}
+
+
+def test_a_mode_that_the_cluster_does_not_serve_in_is_refused(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    cluster.kserve.mode = "RawDeployment"
+    with pytest.raises(AirflowException, match=r"in RawDeployment mode, deploy.mode asks for Kn"):
+        deploy(night("1"))
+    assert cluster.aliases == {}
+
+
+def test_a_cluster_without_kserve_is_told_what_to_do(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    cluster.before = lambda number, method, path: (
+        (404, "page not found") if "inferenceservices" in path else None
+    )
+    with pytest.raises(AirflowFailException, match=r"install KServe, or set deploy\.target"):
+        deploy(night("1"))
+
+
+def test_an_api_that_stays_away_is_told_in_one_line(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    run = night("1")
+    cluster.before = lambda number, method, path: "drop" if "namespaces" in path else None
+    with pytest.raises(AirflowException, match="the Kubernetes API cannot be reached") as caught:
+        deploy(run)
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, AirflowFailException)
