@@ -2,15 +2,12 @@
 
 import os
 import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 
-from trusted_retraining.local import home
+from tests import airflow_home
 
-STATE = Path(os.environ.setdefault("TEST_AIRFLOW_STATE", tempfile.mkdtemp(prefix="airflow-")))
-home.enter(STATE)
+airflow_home.enter()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """An Airflow home of the tests' own, before anything imports Airflow."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests import airflow_home
 from trusted_retraining.local import home
 
-STATE = Path(os.environ.setdefault("TEST_AIRFLOW_STATE", tempfile.mkdtemp(prefix="airflow-")))
-home.enter(STATE)
+airflow_home.enter()
 
 
 @pytest.fixture(scope="session")

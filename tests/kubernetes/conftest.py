@@ -1,17 +1,13 @@
 """The cluster files, rendered once for all tests."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from tasks.spec import Pipeline, load_pipeline
+from tests import airflow_home
 from tests.kubernetes.kustomization import ROOT, Object, render
-from trusted_retraining.local import home
 
 # an Airflow home of the tests' own, before anything imports Airflow
-home.enter(Path(os.environ.setdefault("TEST_AIRFLOW_STATE", tempfile.mkdtemp(prefix="airflow-"))))
+airflow_home.enter()
 
 OVERLAYS = ("overlays/kind", "overlays/eks")
 

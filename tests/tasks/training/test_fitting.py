@@ -37,7 +37,7 @@ def test_an_epochs_order_depends_on_seed_and_number_alone() -> None:
     assert order(examples, 3) != order(examples, 3, seed=1)
 
 
-def test_every_epoch_of_a_fit_has_its_own_order() -> None:
+def test_every_epoch_of_a_fit_has_its_own_order(tmp_path: Path) -> None:
     seen: list[list[int]] = []
 
     class Spy(keras.layers.Layer):
@@ -57,7 +57,7 @@ def test_every_epoch_of_a_fit_has_its_own_order() -> None:
         validation=numbered(3),
         train=train,
         classes=10,
-        checkpoints=Path(__import__("tempfile").mkdtemp()),
+        checkpoints=tmp_path,
         key="k",
     )
     shuffled = [batch for batch in seen if len(batch) == 10]
