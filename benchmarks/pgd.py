@@ -99,7 +99,7 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> Ro
 
 
 def pgd(attack: Any, classifier: Any, batch: int) -> Any:
-    """Return the attack without a random start, so that both walk the same path."""
+    """Return the attack without a random start, so that both begin alike."""
     return attack(
         classifier,
         eps=255 * STRENGTH,

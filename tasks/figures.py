@@ -50,6 +50,8 @@ def new_figure(width: float = 6.4, height: float = 4.0, **subplots: Any) -> tupl
         "font.size": 9.5,
         "grid.alpha": 0.25,
         "legend.frameon": False,
+        # names of classes, groups and files are text, dollar signs and all
+        "text.parse_math": False,
     }
     rcParams.update(style)
     figure = Figure(figsize=(width, height), layout="constrained")

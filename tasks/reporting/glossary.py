@@ -256,6 +256,11 @@ TERMS: dict[str, Term] = {
         "Share of what speaks for the predicted class that falls on a part which lies at the same"
         " place in every image.",
     ),
+    "images_with_mass": Term(
+        "Images in which something speaks for the class",
+        "all that were explained",
+        "What is told of parts is of these.",
+    ),
     "part_focus": Term(
         "Focus on a part",
         "1 is as much as anywhere",
@@ -302,6 +307,10 @@ def find_term(name: str) -> Term | None:
         Such as ``balanced_accuracy``, ``recall.pneumonia``, ``sex.disparate_impact`` or
         ``gradient_shap.focus``.
     """
+    part = re.search(r"(mass_inside_part|part_focus)\.", name)
+    if part:
+        # a part may be called as a metric is
+        return TERMS[part[1]]
     attack = re.search(r"(accuracy|success_rate)_at_[\d.e-]+$", name)
     if attack:
         return TERMS[f"{attack[1]}_at"]

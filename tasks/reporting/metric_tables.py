@@ -1,5 +1,7 @@
 """Tables of metrics with their meaning, the same way in every section."""
 
+from collections.abc import Mapping
+
 from tasks.reporting import wording
 from tasks.reporting.facts import StageFacts
 from tasks.reporting.glossary import find_term
@@ -49,12 +51,8 @@ def other_metrics(
     stage: StageFacts, shown: set[str], *, title: str = "All other figures"
 ) -> Table | None:
     """Return a folded table of every metric that no other table shows: nothing is hidden."""
-    bounds = (".low", ".high")
     names = [
-        name
-        for name in stage.metrics
-        if name not in shown
-        and not (name.endswith(bounds) and name.rpartition(".")[0] in stage.metrics)
+        name for name in stage.metrics if name not in shown and not is_bound(name, stage.metrics)
     ]
     if not names:
         return None
@@ -67,6 +65,11 @@ def other_metrics(
         for name in names
     ]
     return Table(title=title, headings=["Metric", "Value", "Note"], rows=rows, folded=True)
+
+
+def is_bound(name: str, metrics: Mapping[str, float]) -> bool:
+    """Tell whether a metric is an end of another one's interval."""
+    return name.endswith((".low", ".high")) and name.rpartition(".")[0] in metrics
 
 
 def value_cell(value: object, column: str) -> Cell:

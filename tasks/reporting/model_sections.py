@@ -6,7 +6,7 @@ import re
 
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
-from tasks.reporting.metric_tables import metric_table, other_metrics
+from tasks.reporting.metric_tables import is_bound, metric_table, other_metrics
 from tasks.reporting.view import Cell, Figure, Section, Table, number_cell
 
 _CAPTIONS = {
@@ -135,7 +135,7 @@ def _class_table(stage: StageFacts) -> tuple[Table | None, set[str]]:
     classes = [
         name.removeprefix("recall.")
         for name in metrics
-        if name.startswith("recall.") and not _is_bound(name, metrics)
+        if name.startswith("recall.") and not is_bound(name, metrics)
     ]
     rows, shown = [], set()
     for label in classes:
@@ -167,10 +167,6 @@ def _confusion_table(stage: StageFacts) -> Table | None:
         ],
         folded=True,
     )
-
-
-def _is_bound(name: str, metrics: dict[str, float]) -> bool:
-    return name.endswith((".low", ".high")) and name.rpartition(".")[0] in metrics
 
 
 def _history_table(stage: StageFacts) -> Table | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
-from tasks.reporting.metric_tables import metric_table, other_metrics, value_cell
+from tasks.reporting.metric_tables import is_bound, metric_table, other_metrics, value_cell
 from tasks.reporting.model_sections import figures_of
 from tasks.reporting.view import Cell, Remark, Section, Table, number_cell
 
@@ -94,7 +94,10 @@ def explanations_section(run: RunFacts) -> Section:
     return section
 
 
-_EXPLAINED = ("mass_inside_region", "region_area", "focus", "fidelity", "additivity_gap")
+_EXPLAINED = (
+    *("mass_inside_region", "region_area", "focus", "fidelity", "additivity_gap"),
+    "images_with_mass",
+)
 """What is told of each method of explanation."""
 
 
@@ -112,11 +115,10 @@ def _parts_table(stage: StageFacts, dot: str, *, title: str) -> tuple[Table | No
         f"{dot}mass_inside_part.": "Share of what speaks for the class",
         f"{dot}part_focus.": "Focus (1: as anywhere)",
     }
-    bounds = (".low", ".high")
     parts = [
         name.removeprefix(f"{dot}part_focus.")
         for name in stage.metrics
-        if name.startswith(f"{dot}part_focus.") and not name.endswith(bounds)
+        if name.startswith(f"{dot}part_focus.") and not is_bound(name, stage.metrics)
     ]
     rows, shown = [], set()
     for part in parts:
@@ -126,7 +128,7 @@ def _parts_table(stage: StageFacts, dot: str, *, title: str) -> tuple[Table | No
             around = wording.interval(
                 stage.metrics.get(f"{name}.low"), stage.metrics.get(f"{name}.high")
             )
-            cells.append(number_cell(wording.number(stage.metrics.get(name), name=name), around))
+            cells.append(number_cell(wording.number(stage.metrics.get(name)), around))
             shown |= {name, f"{name}.low", f"{name}.high"}
         rows.append([*cells, Cell(stage.notes.get(f"{dot}part_focus.{part}", ""))])
     if not rows:

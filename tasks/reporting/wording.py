@@ -7,7 +7,15 @@ from typing import Any
 COUNTS = frozenset(
     {
         *("rows", "images", "epochs", "classes", "groups", "count", "mistakes", "rules"),
-        *("parameters", "images_with_region", "usable", "missing", "quarantined", "duplicates"),
+        *(
+            "parameters",
+            "images_with_region",
+            "images_with_mass",
+            "usable",
+            "missing",
+            "quarantined",
+            "duplicates",
+        ),
         *("regions", "rules_passed", "rules_failed", "steps", "images_per_group"),
     }
 )

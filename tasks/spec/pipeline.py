@@ -107,6 +107,16 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
+    def _parts_hold_pixels(self) -> "Pipeline":
+        height, width = self.train.image_size
+        for name in self.explain.parts_without_pixels((height, width)):
+            raise ValueError(
+                f"explain.parts.{name}: holds no pixel of an image of {height} x {width} "
+                "(train.image_size); draw it larger"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parameters_name_fields(self) -> "Pipeline":
         document = self.model_dump(mode="json", by_alias=True) if self.parameters else {}
         for name, field in self.parameters.items():

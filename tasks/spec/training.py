@@ -141,8 +141,8 @@ class Train(Section):
         ):
             if self.privacy is not None and value:
                 raise ValueError(
-                    f"{name} {value:g} does not go with privacy, which clips the gradient of the "
-                    "plain cross-entropy of each image; leave it at 0"
+                    f"{name} {value:g} is not supported with privacy, whose step has a loss of its "
+                    "own: the plain cross-entropy of each image; leave it at 0"
                 )
         return self
 

@@ -73,8 +73,10 @@ class Explain(Section):
     """Superpixels (SLIC) that LIME asks for in each."""
     background: Annotated[int, Field(ge=1, le=1_000)] = 50
     """Training images that ``gradient_shap`` compares with, spread over classes."""
-    parts: dict[Name, Annotated[list[Box], Field(min_length=1)]] = {}
-    """Parts that lie at the same place in every image, as eyes do in aligned faces: a name, and
+    parts: Annotated[
+        dict[Name, Annotated[list[Box], Field(min_length=1, max_length=20)]], Field(max_length=20)
+    ] = {}
+    """Parts that lie about the same place in every image, as eyes do in aligned faces: a name, and
     boxes ``[left, top, right, bottom]`` as fractions of the sides. Of each it is told how much of
     what speaks for the predicted class lies in it."""
     seed: int = 0
@@ -92,12 +94,28 @@ class Explain(Section):
                     )
         return parts
 
+    def parts_without_pixels(self, image_size: tuple[int, int]) -> list[str]:
+        """Return the parts in none of whose boxes the centre of a pixel lies."""
+        height, width = image_size
+        return [
+            name
+            for name, boxes in self.parts.items()
+            if not any(
+                _holds_a_centre(left, right, width) and _holds_a_centre(top, bottom, height)
+                for left, top, right, bottom in boxes
+            )
+        ]
+
     @field_validator("methods")
     @classmethod
     def _each_once(cls, methods: list[str]) -> list[str]:
         if len(set(methods)) < len(methods):
             raise ValueError(f"{', '.join(methods)}: name each method once")
         return methods
+
+
+def _holds_a_centre(start: float, end: float, pixels: int) -> bool:
+    return any(start <= (number + 0.5) / pixels < end for number in range(pixels))
 
 
 class Robustness(Section):

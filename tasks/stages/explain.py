@@ -109,9 +109,10 @@ def _tell(
     evaluate = context.pipeline.evaluate
     intervals: dict[str, Any] = {"draws": evaluate.bootstrap, "confidence": evaluate.confidence}
     metrics, notes, warnings = focus_metrics(explained, method=method, **intervals)
-    of_parts, said = part_metrics(explained, masks, **intervals)
+    of_parts, said, dropped = part_metrics(explained, masks, **intervals)
     metrics |= of_parts
     notes |= said
+    warnings += dropped
     outcome.metrics |= {_metric_name(method, name): value for name, value in metrics.items()}
     outcome.notes |= {_metric_name(method, name): text for name, text in notes.items()}
     outcome.warnings.extend(warnings)

@@ -49,6 +49,11 @@ def build_classifier(
         return _user_model(train, classes)
     if train.architecture in ("cnn", "dense"):
         _refuse_weights(train)
+        if train.head.l2:
+            raise BadConfig(
+                f"train.head.l2: {train.architecture!r} has no head to penalise; leave it at 0, or "
+                "take an architecture of keras.applications or one of your own"
+            )
         return (_cnn if train.architecture == "cnn" else _dense)(train, classes)
     return _imagenet_model(train, classes, steps_per_epoch, weights_file)
 

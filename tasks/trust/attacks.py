@@ -119,7 +119,31 @@ class CompiledPGD(ProjectedGradientDescentTensorFlowV2):  # type: ignore[misc]
 
     ART takes some twenty eager operations for it, each with an array of its own; on a small net
     they take nearly as long as the gradient. The values are the same to the bit.
+
+    Parameters
+    ----------
+    estimator : CompiledClassifier
+        What is attacked.
+    **options
+        As ART's attack takes them.
+
+    Raises
+    ------
+    NotImplementedError
+        A mask, a target, momentum, another norm or a strength for each image, which the compiled
+        step does not know.
     """
+
+    def __init__(self, estimator: CompiledClassifier, **options: Any) -> None:
+        super().__init__(estimator, **options)
+        if (
+            self.targeted
+            or self.decay is not None
+            or self.norm not in (np.inf, "inf")
+            or not np.isscalar(self.eps)
+            or not np.isscalar(self.eps_step)
+        ):
+            raise NotImplementedError("CompiledPGD: untargeted, L-infinity, one strength for all")
 
     def _compute_tf(
         self,
@@ -132,6 +156,8 @@ class CompiledPGD(ProjectedGradientDescentTensorFlowV2):  # type: ignore[misc]
         momentum: Any,
         random_init: bool,
     ) -> Any:
+        if mask is not None:
+            raise NotImplementedError("CompiledPGD: attacks whole images, without a mask")
         if random_init:
             # from a random start, which ART draws: once an image
             return super()._compute_tf(x, x_init, y, mask, eps, eps_step, momentum, random_init)

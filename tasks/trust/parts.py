@@ -1,11 +1,10 @@
-"""Parts at the same place in every image, as eyes in aligned faces: how much rests on them."""
+"""Parts about the same place in every image, as eyes in aligned faces: how much rests on them."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.contract import BadConfig
 from tasks.trust.explain_figure import Explained
 from tasks.trust.explanations import Region, mass_inside
 from tasks.trust.intervals import bootstrap_mean
@@ -29,11 +28,6 @@ def part_masks(
     -------
     dict of str to (height, width) bool array
         A pixel belongs to a part when its centre lies in one of the boxes.
-
-    Raises
-    ------
-    BadConfig
-        A part holds no pixel at this size.
     """
     height, width = image_size
     x = (np.arange(width) + 0.5)[np.newaxis, :] / width
@@ -43,11 +37,6 @@ def part_masks(
         mask = np.zeros((height, width), dtype=bool)
         for left, top, right, bottom in boxes:
             mask |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
-        if not mask.any():
-            raise BadConfig(
-                f"explain.parts.{name}: {[list(box) for box in boxes]} holds no pixel of an image "
-                f"of {height} x {width}; draw it larger"
-            )
         masks[name] = mask
     return masks
 
@@ -58,7 +47,7 @@ def part_metrics(
     *,
     draws: int,
     confidence: float,
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, float], dict[str, str], list[str]]:
     """Tell for each part how much of what speaks for the predicted classes lies in it.
 
     Parameters
@@ -75,14 +64,25 @@ def part_metrics(
     Returns
     -------
     metrics : dict of str to float
-        ``mass_inside_part.<part>``, the mean share of the positive explanation mass, and
+        ``images_with_mass``, the number of images in which anything speaks for the class, which are
+        those that count; of each part ``mass_inside_part.<part>``, the mean share of the positive explanation mass, and
         ``part_focus.<part>``, that share over the part's share of the image: 1 when the model looks
-        everywhere alike. Images in which nothing speaks for the class do not count; where there is
-        no other, there is no metric. Intervals as ``NAME.low`` and ``NAME.high``.
+        everywhere alike. Without any such image there is no metric of a part. Intervals as ``NAME.low`` and ``NAME.high``.
     notes : dict of str to str
+    warnings : list of str
+        Images do not count, because nothing speaks for the class predicted.
     """
-    metrics: dict[str, float] = {}
+    if not masks:
+        return {}, {}, []
+    counted = sum(bool((item.explanation.heat > 0).any()) for item in explained)
+    metrics: dict[str, float] = {"images_with_mass": counted}
     notes: dict[str, str] = {}
+    warnings = []
+    if counted < len(explained):
+        warnings.append(
+            f"explain: in {len(explained) - counted} of {len(explained)} images nothing speaks for "
+            "the predicted class; what is told of parts is of the others"
+        )
     for part, mask in masks.items():
         shares = part_shares(explained, mask)
         if not len(shares):
@@ -97,9 +97,9 @@ def part_metrics(
                 )
             notes[name] = (
                 f"{inside:.0%} of what speaks for the predicted class lies in {part}, which is "
-                f"{area:.0%} of the image ({len(shares)} images)"
+                f"{area:.0%} of the image (images: {len(shares)})"
             )
-    return metrics, notes
+    return metrics, notes, warnings
 
 
 def part_shares(explained: Sequence[Explained], mask: Region) -> NDArray[np.float64]:

@@ -43,9 +43,10 @@ def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "
         name: {part: _focus(items, mask) for part, mask in masks.items()}
         for name, items in shown.items()
     }
-    most = max([1.2, *(value for parts in focus.values() for value in parts.values())])
+    values = [value for parts in focus.values() for value in parts.values() if value is not None]
+    most = max([1.2, *values])
     for row, (name, items) in zip(axes, sorted(shown.items()), strict=True):
-        mean = np.mean([rgb(item.image) for item in items], axis=0)
+        mean = sum(rgb(item.image) for item in items) / len(items)
         row[0].imshow(mean, interpolation="nearest")
         row[1].imshow(_coloured(mean, _mean_heat(items)), interpolation="nearest")
         count = f"{len(items)} image{'s' if len(items) > 1 else ''}"
@@ -73,9 +74,9 @@ def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "
     return figure
 
 
-def _focus(items: Sequence[Explained], mask: Region) -> float:
+def _focus(items: Sequence[Explained], mask: Region) -> float | None:
     shares = part_shares(items, mask)
-    return float(shares.mean() / mask.mean()) if len(shares) else 0.0
+    return float(shares.mean() / mask.mean()) if len(shares) else None
 
 
 def _mean_heat(items: Sequence[Explained]) -> Heat:
@@ -91,7 +92,7 @@ def _coloured(mean: Any, heat: Heat) -> Any:
     """Blend the heat over a grey and paler image."""
     from matplotlib.colors import to_rgb
 
-    strength = heat / (np.percentile(np.abs(heat), _STRONG) or 1.0)
+    strength = heat / (np.percentile(np.abs(heat), _STRONG) or np.abs(heat).max() or 1.0)
     alpha = 0.8 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
     base = 0.3 + 0.6 * mean.mean(axis=-1, keepdims=True)
     colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
@@ -106,9 +107,10 @@ def _outline(axis: Any, masks: Mapping[str, Region]) -> None:
         axis.contour(columns, rows, padded, levels=[0.5], colors=[GREEN], linewidths=1.0)
 
 
-def _bars(axis: Any, focus: Mapping[str, float], most: float) -> None:
-    names = list(focus)
-    axis.barh(names, list(focus.values()), color=BLUE, height=0.6)
+def _bars(axis: Any, focus: Mapping[str, float | None], most: float) -> None:
+    places = range(len(focus))
+    axis.barh(places, [value or 0.0 for value in focus.values()], color=BLUE, height=0.6)
+    axis.set_yticks(places, [short(name) for name in focus])
     axis.invert_yaxis()
     axis.axvline(1.0, color="black", linewidth=1.0)
     axis.set_xlim(0, 1.2 * most)
@@ -116,4 +118,5 @@ def _bars(axis: Any, focus: Mapping[str, float], most: float) -> None:
     axis.tick_params(labelsize=8)
     axis.set_title("focus", fontsize=8.5, fontweight="normal", loc="left", pad=4)
     for place, value in enumerate(focus.values()):
-        axis.text(1.19 * most, place, f"{value:.2f}", va="center", ha="right", fontsize=8)
+        text = "none" if value is None else f"{value:.2f}"
+        axis.text(1.19 * most, place, text, va="center", ha="right", fontsize=8)

@@ -112,7 +112,7 @@ def test_every_method_of_explanation_has_its_figures_and_its_picture(run: RunDir
 
 def test_parts_of_aligned_images_have_a_table_and_a_picture(run: RunDirectory) -> None:
     metrics = {"images": 3, "focus_for.a": 1.1}
-    for part, focus in (("eyes", 2.0), ("hair", 0.5)):
+    for part, focus in (("low", 2.0), ("rows", 0.5)):
         metrics |= {f"mass_inside_part.{part}": focus / 10, f"part_focus.{part}": focus}
         metrics |= {f"part_focus.{part}.low": focus - 0.1, f"part_focus.{part}.high": focus + 0.1}
     pictures = {"explanations.png": picture(), "explanations_parts.png": picture()}
@@ -120,8 +120,8 @@ def test_parts_of_aligned_images_have_a_table_and_a_picture(run: RunDirectory) -
     section = explanations_section(RunFacts(run))
     table = tables(section)["Explanations, part by part"]
     assert [row[:3] for row in texts(table)] == [
-        ["eyes", "0.200", "2.000"],
-        ["hair", "0.050", "0.500"],
+        ["low", "0.200", "2.000"],
+        ["rows", "0.050", "0.500"],
     ]
     assert "1.900 to 2.100" in table.rows[0][2].hint
     (rest,) = texts(tables(section)["All other figures"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tasks.contract import BadConfig
 from tasks.spec import Train
 from tasks.training import trainers
 from tasks.training.architectures import build_classifier
@@ -61,6 +62,18 @@ def test_the_head_s_kernels_are_penalised_and_nothing_else() -> None:
     expected = 0.01 * sum(float((kernel.numpy() ** 2).sum()) for kernel in kernels)
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
     assert not build(**settings)[0].losses
+    # and the loss that is trained is the sum
+    model, train = build(**settings, head=head)
+    images, labels = np.zeros((3, 32, 32, 3), np.float32), np.array([0, 1, 2])
+    found = trainers.compiled(model, train).evaluate(images, labels, verbose=0, return_dict=True)
+    answers = model.predict(images, verbose=0)[np.arange(3), labels]
+    assert found["loss"] == pytest.approx(expected - np.log(answers).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "dense"])
+def test_a_penalty_that_would_do_nothing_is_refused(architecture: str) -> None:
+    with pytest.raises(BadConfig, match=r"train\.head\.l2: .* has no head"):
+        build(architecture=architecture, image_size=[32, 32], head={"l2": 0.01})
 
 
 def test_without_dense_layers_the_pooled_features_are_dropped() -> None:
@@ -91,5 +104,5 @@ def test_private_training_refuses_another_loss_than_it_clips(
     settings: dict[str, Any], field: str
 ) -> None:
     assert Train.model_validate(settings).privacy is None
-    with pytest.raises(ValidationError, match=f"{field} does not go with privacy"):
+    with pytest.raises(ValidationError, match=f"{field} is not supported with privacy"):
         Train.model_validate({"privacy": PRIVACY, **settings})
