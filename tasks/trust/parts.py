@@ -64,10 +64,11 @@ def part_metrics(
     Returns
     -------
     metrics : dict of str to float
-        ``images_with_mass``, the number of images in which anything speaks for the class, which are
-        those that count; of each part ``mass_inside_part.<part>``, the mean share of the positive explanation mass, and
-        ``part_focus.<part>``, that share over the part's share of the image: 1 when the model looks
-        everywhere alike. Without any such image there is no metric of a part. Intervals as ``NAME.low`` and ``NAME.high``.
+        ``images_with_mass``, the number of images in which anything speaks for the class predicted:
+        those that count; and of each part ``mass_inside_part.<part>``, the mean share of the
+        positive explanation mass, and ``part_focus.<part>``, that share over the part's share of
+        the image: 1 when the model looks everywhere alike. Without any such image there is no
+        metric of a part. Intervals as ``NAME.low`` and ``NAME.high``.
     notes : dict of str to str
     warnings : list of str
         Images do not count, because nothing speaks for the class predicted.
