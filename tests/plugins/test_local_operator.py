@@ -165,6 +165,22 @@ def test_a_killed_stage_is_recorded_and_retried(
     assert failure is not None and failure.exit_code == 137 and "signal 9" in failure.reason
 
 
+def test_a_stage_that_cannot_even_start_is_quoted_without_its_credentials(
+    make: Make, context: dict[str, Any], tmp_path: Path
+) -> None:
+    stage = make(
+        """
+        print("at work")
+        raise ModuleNotFoundError("No module named 'films'; password='hunter22'")
+        """
+    )
+    with pytest.raises(AirflowException, match=r"last line: ModuleNotFoundError.*'films'") as told:
+        stage.execute(context)
+    failure = run_directory(tmp_path).read_failure("train")
+    assert failure is not None and "No module named 'films'" in failure.reason
+    assert "hunter22" not in failure.reason + str(told.value)
+
+
 def test_an_old_failure_is_not_taken_for_the_new_one(
     make: Make, context: dict[str, Any], tmp_path: Path
 ) -> None:

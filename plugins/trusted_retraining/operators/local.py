@@ -15,6 +15,7 @@ from airflow.sdk import BaseOperator
 
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
+from trusted_retraining.scrubbing import scrub
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import storage_variables
 
@@ -57,6 +58,7 @@ class LocalStageOperator(StageMixin, BaseOperator):
         self.command = tuple(command or (settings.stage_python, "-m", "tasks"))
         self.grace_seconds = grace_seconds
         self._process: subprocess.Popen[str] | None = None
+        self._last_line = ""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stage and return its manifest."""
@@ -72,7 +74,10 @@ class LocalStageOperator(StageMixin, BaseOperator):
             raise
         if exit_code:
             seconds = time.monotonic() - started
-            failure = self.fail(context, exit_code=exit_code, before=before, seconds=seconds)
+            reason = self._last_words(exit_code)
+            failure = self.fail(
+                context, exit_code=exit_code, before=before, seconds=seconds, reason=reason
+            )
             self.log.info("the same by hand: %s", self.by_hand(context))
             raise failure
         return self.result(context)
@@ -107,8 +112,15 @@ class LocalStageOperator(StageMixin, BaseOperator):
         threading.Thread(target=_sweep, args=[self._process], daemon=True).start()
         for line in self._process.stdout or ():
             self.log.info("%s", line.rstrip())
+            self._last_line = line.strip() or self._last_line
         exit_code = self._process.wait()
         return exit_code if exit_code >= 0 else 128 - exit_code
+
+    def _last_words(self, exit_code: int) -> str | None:
+        """Return what the process printed last, unless a signal cut it off in the middle."""
+        if exit_code > 128 or not self._last_line:
+            return None
+        return f"ended without a reason of its own; last line: {scrub(self._last_line)[:500]}"
 
     def _stop(self) -> None:
         """Have the reaper end the stage, and wait until it has."""
