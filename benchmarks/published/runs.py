@@ -77,10 +77,13 @@ def run(experiment: Experiment, seed: int, *, data: Path, state: Path) -> Run:
 
 
 def _revision() -> str:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    return answer.stdout.strip() or "unknown"
+    """Return the commit; marked when anything but what the runs themselves write was changed."""
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        return answer.stdout.strip()
+
+    own = [f":!{name}" for name in ("benchmarks/published/runs.json", "docs/results.md")]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *own)
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
