@@ -10,8 +10,9 @@ HEAD = """# Results
 
 Written by `make results` from the runs in `benchmarks/published/runs.json`; edits are lost. Every
 figure is of the test set. Intervals are 95 % (Student's t over the seeds of training); a value
-without an interval is of one run. Seeds run one after another, as nights do: each is compared with the
-champion that those before it have left, and is refused when it is worse.
+without an interval is of one run. Seeds run one after another, as nights do: each is compared with
+the champion that those before it have left, and refused when it is worse by more than its pipeline
+allows.
 
 """
 
