@@ -101,7 +101,7 @@ class Explain(Section):
             name
             for name, boxes in self.parts.items()
             if not any(
-                _holds_a_centre(left, right, width) and _holds_a_centre(top, bottom, height)
+                pixels_between(left, right, width) and pixels_between(top, bottom, height)
                 for left, top, right, bottom in boxes
             )
         ]
@@ -114,8 +114,17 @@ class Explain(Section):
         return methods
 
 
-def _holds_a_centre(start: float, end: float, pixels: int) -> bool:
-    return any(start <= (number + 0.5) / pixels < end for number in range(pixels))
+def pixels_between(start: float, end: float, pixels: int) -> list[int]:
+    """Return the pixels along a side whose centres lie from ``start`` to before ``end``.
+
+    Parameters
+    ----------
+    start, end : float
+        Fractions of the side.
+    pixels : int
+        Pixels of the side.
+    """
+    return [number for number in range(pixels) if start <= (number + 0.5) / pixels < end]
 
 
 class Robustness(Section):

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
-from tasks.trust.explain_figure import Explained, rgb, short
-from tasks.trust.explanations import Heat
+from tasks.figures import GREY, RED, new_figure
+from tasks.trust.explain_figure import Explained, blend, outline, rgb, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,23 +79,13 @@ def _draw(axes: Sequence[Any], item: Explained, classes: Sequence[str]) -> None:
     heats = explanation.by_class
     strongest = np.percentile(np.abs(list(heats.values())), _STRONG) or 1.0
     for axis, (number, heat) in zip(axes[1:], heats.items(), strict=False):
-        axis.imshow(_coloured(item, heat / strongest), interpolation="nearest")
+        axis.imshow(blend(rgb(item.image), heat / strongest), interpolation="nearest")
         predicted = number == explanation.class_index
         axis.set_title(
             f"{short(classes[number])}\n{explanation.probabilities[number]:.2f}",
             fontweight="bold" if predicted else "normal",
             **style,
         )
-    if item.region is not None and item.region.any() and not item.region.all():
+    if item.region is not None:
         for axis in axes[: 1 + len(heats)]:
-            axis.contour(item.region, levels=[0.5], colors=[GREEN], linewidths=1.0)
-
-
-def _coloured(item: Explained, strength: Heat) -> Any:
-    """Blend strengths, -1 to 1, over a grey and paler image."""
-    from matplotlib.colors import to_rgb
-
-    alpha = 0.85 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
-    base = 0.4 + 0.5 * rgb(item.image).mean(axis=-1, keepdims=True)
-    colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
-    return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
+            outline(axis, item.region)

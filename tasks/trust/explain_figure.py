@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
-from tasks.trust.explanations import Explanation, Pixels, Region
+from tasks.trust.explanations import Explanation, Heat, Pixels, Region
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,9 +71,9 @@ def draw_explanations(explained: Sequence[Explained]) -> "Figure":
         original, overlay = axes[row][2 * column], axes[row][2 * column + 1]
         original.imshow(rgb(item.image), interpolation="nearest")
         overlay.imshow(_overlaid(item), interpolation="nearest")
-        if item.region is not None and item.region.any() and not item.region.all():
+        if item.region is not None:
             for axis in (original, overlay):
-                axis.contour(item.region, levels=[0.5], colors=[GREEN], linewidths=1.2)
+                outline(axis, item.region)
         _caption(original, overlay, item)
     more = f" (first {len(shown)} of {len(explained)})" if len(explained) > len(shown) else ""
     figure.suptitle(
@@ -107,18 +107,40 @@ def rgb(image: Pixels) -> Any:
 
 
 def _overlaid(item: Explained) -> Any:
-    """Blend the segments' weights, scaled to the strongest, over a grey and paler image."""
-    from matplotlib.colors import to_rgb
-
+    """Blend the segments' weights, scaled to the strongest, over the image."""
     weights, segments = item.explanation.weights, item.explanation.segments
     if weights is None or segments is None:
         raise ValueError(f"{item.image_id}: the explanation is not by superpixels")
     weights = weights[segments]
-    strongest = np.abs(weights).max() or 1.0
-    alpha = 0.75 * (np.abs(weights) / strongest)[..., np.newaxis]
-    base = 0.25 + 0.6 * rgb(item.image).mean(axis=-1, keepdims=True)
-    colour = np.where((weights > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
+    return blend(rgb(item.image), weights / (np.abs(weights).max() or 1.0))
+
+
+def blend(image: Any, strength: Heat) -> Any:
+    """Blend what speaks for a class (orange-red) and against it (blue) over a grey, paler image.
+
+    Parameters
+    ----------
+    image : (height, width, 3) array
+        Red, green and blue in [0, 1].
+    strength : (height, width) array
+        From -1, against, to 1, for; what is beyond gets the full colour too.
+    """
+    from matplotlib.colors import to_rgb
+
+    alpha = 0.8 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
+    base = 0.3 + 0.6 * image.mean(axis=-1, keepdims=True)
+    colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
     return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
+
+
+def outline(axis: Any, mask: Region) -> None:
+    """Draw the border of a region, unless it is empty or the whole image."""
+    if mask.all() or not mask.any():
+        return
+    # a border of nothing around it, that the outline closes at the image's edge
+    padded = np.pad(mask, 1).astype(float)
+    rows, columns = (np.arange(side) - 1 for side in padded.shape)
+    axis.contour(columns, rows, padded, levels=[0.5], colors=[GREEN], linewidths=1.0)
 
 
 def short(name: str) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.spec.trust import Box, pixels_between
 from tasks.trust.explain_figure import Explained
 from tasks.trust.explanations import Region, mass_inside
 from tasks.trust.intervals import bootstrap_mean
-
-Box = tuple[float, float, float, float]
 
 
 def part_masks(
@@ -30,13 +29,12 @@ def part_masks(
         A pixel belongs to a part when its centre lies in one of the boxes.
     """
     height, width = image_size
-    x = (np.arange(width) + 0.5)[np.newaxis, :] / width
-    y = (np.arange(height) + 0.5)[:, np.newaxis] / height
     masks: dict[str, Region] = {}
     for name, boxes in parts.items():
         mask = np.zeros((height, width), dtype=bool)
         for left, top, right, bottom in boxes:
-            mask |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
+            rows, columns = pixels_between(top, bottom, height), pixels_between(left, right, width)
+            mask[np.ix_(rows, columns)] = True
         masks[name] = mask
     return masks
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
-from tasks.trust.explain_figure import Explained, rgb, short
+from tasks.figures import BLUE, GREY, new_figure
+from tasks.trust.explain_figure import Explained, blend, outline, rgb, short
 from tasks.trust.explanations import MOST_CLASSES, Heat, Region
 from tasks.trust.parts import part_shares
 
@@ -48,14 +48,17 @@ def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "
     for row, (name, items) in zip(axes, sorted(shown.items()), strict=True):
         mean = sum(rgb(item.image) for item in items) / len(items)
         row[0].imshow(mean, interpolation="nearest")
-        row[1].imshow(_coloured(mean, _mean_heat(items)), interpolation="nearest")
+        heat = _mean_heat(items)
+        strongest = np.percentile(np.abs(heat), _STRONG) or np.abs(heat).max() or 1.0
+        row[1].imshow(blend(mean, heat / strongest), interpolation="nearest")
         count = f"{len(items)} image{'s' if len(items) > 1 else ''}"
         style = {"fontsize": 8.5, "loc": "left", "pad": 4}
         row[0].set_title(f"{short(name)}: mean of {count}", **style)
         row[1].set_title("what speaks for it", fontweight="normal", **style)
         for axis in row[:2]:
             axis.set_axis_off()
-            _outline(axis, masks)
+            for mask in masks.values():
+                outline(axis, mask)
         _bars(row[2], focus[name], most)
     figure.suptitle(
         "What the predicted class rests on, part by part",
@@ -86,25 +89,6 @@ def _mean_heat(items: Sequence[Explained]) -> Heat:
         heat = item.explanation.heat
         total += heat / (np.abs(heat).sum() or 1.0)
     return total / len(items)
-
-
-def _coloured(mean: Any, heat: Heat) -> Any:
-    """Blend the heat over a grey and paler image."""
-    from matplotlib.colors import to_rgb
-
-    strength = heat / (np.percentile(np.abs(heat), _STRONG) or np.abs(heat).max() or 1.0)
-    alpha = 0.8 * np.clip(np.abs(strength), 0, 1)[..., np.newaxis]
-    base = 0.3 + 0.6 * mean.mean(axis=-1, keepdims=True)
-    colour = np.where((strength > 0)[..., np.newaxis], to_rgb(RED), to_rgb(BLUE))
-    return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
-
-
-def _outline(axis: Any, masks: Mapping[str, Region]) -> None:
-    for mask in masks.values():
-        # a border of nothing around it, that the outline closes at the image's edge
-        padded = np.pad(mask, 1).astype(float)
-        rows, columns = (np.arange(side) - 1 for side in padded.shape)
-        axis.contour(columns, rows, padded, levels=[0.5], colors=[GREEN], linewidths=1.0)
 
 
 def _bars(axis: Any, focus: Mapping[str, float | None], most: float) -> None:
