@@ -45,7 +45,7 @@ lint: setup
 
 e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
 	@$(BIN)/python -m tests.cluster
-	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/cluster --numprocesses 2 $(PYTEST_ARGS)
 
 bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -13,11 +13,9 @@ Needs a cluster in KUBECONFIG whose nodes have the image (TEST_TASKS_IMAGE) and 
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +27,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.nights import REPOSITORY  # noqa: E402
 from benchmarks.rows import Row, arguments, finish, row  # noqa: E402
+from tests.cluster.images import TASKS  # noqa: E402
+from tests.cluster.kubectl import kubectl, own_namespace  # noqa: E402
+from tests.cluster.readiness import problem  # noqa: E402
+from tests.cluster.services import BUCKET, CREDENTIALS, serve  # noqa: E402
 
 ROUNDS = 4
 CHANGES = {
@@ -48,16 +50,6 @@ def main() -> int:
         print(f"skipped: {missing}")
     rows = [] if missing else measure()
     return finish(rows, options.out)
-
-
-def problem() -> str | None:
-    """Return why it cannot be measured here; None when it can."""
-    if not os.environ.get("KUBECONFIG"):
-        return "KUBECONFIG is not set: it names the cluster on which pods are timed"
-    answer = subprocess.run(
-        ["kubectl", "get", "nodes", "--request-timeout=20s"], capture_output=True, text=True
-    )
-    return f"the cluster does not answer: {answer.stderr.strip()}" if answer.returncode else None
 
 
 def measure() -> list[Row]:
@@ -98,11 +90,7 @@ def measure() -> list[Row]:
 @contextmanager
 def site(folder: Path) -> Iterator[str]:
     """Serve S3 and MLflow to pods, point the settings to them, and yield a namespace of our own."""
-    from tests.cluster.images import TASKS
-    from tests.cluster.services import BUCKET, CREDENTIALS, serve
-
-    namespace = f"bench-{uuid.uuid4().hex[:6]}"
-    with serve(folder) as services:
+    with own_namespace("bench") as namespace, serve(folder) as services:
         settings = {
             "RUNTIME": "kubernetes",
             "NAMESPACE": namespace,
@@ -131,15 +119,11 @@ def site(folder: Path) -> Iterator[str]:
 
         home.enter(folder)
         secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
-        kubectl("create", "namespace", namespace)
-        try:
-            kubectl(
-                *("-n", namespace, "create", "secret", "generic", "storage"),
-                *(f"--from-literal={name}={value}" for name, value in secret.items()),
-            )
-            yield namespace
-        finally:
-            kubectl("delete", "namespace", namespace, "--wait=false")
+        kubectl(
+            *("-n", namespace, "create", "secret", "generic", "storage"),
+            *(f"--from-literal={name}={value}" for name, value in secret.items()),
+        )
+        yield namespace
 
 
 def run_operator(run_id: str) -> float:
@@ -202,11 +186,6 @@ def operator_of(run_id: str) -> tuple[Any, dict[str, Any]]:
     dag = SimpleNamespace(dag_id="demo")
     context = {"ti": ti, "run_id": run_id, "params": {"force": True}, "dag": dag}
     return operator, context | {"task_state_store": None}
-
-
-def kubectl(*words: str) -> str:
-    """Run kubectl and return what it says."""
-    return subprocess.run(["kubectl", *words], capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

@@ -18,18 +18,29 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
+ON_THE_NODE = (
+    "tests/cluster/pod_operator/test_placement.py",
+    "tests/cluster/test_cluster_files.py",
+    "tests/cluster/test_night.py",
+)
+"""Tests that use up, or change, what a node of the cluster has: one after the other."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a folder's tests in one process, when there are several: they share their fixtures.
 
-    Those on a cluster stay together over all their folders: there is one cluster, and some of them
-    change its nodes and its kinds.
+    Those on a cluster take turns over all their folders, since some change its kinds, but for those
+    that change its nodes: these take turns among themselves.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class LoadFolderScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = nodeid.split("::", 1)[0].rpartition("/")[0]
-            return "tests/cluster" if folder.startswith("tests/cluster/") else folder
+            file = nodeid.split("::", 1)[0]
+            if file in ON_THE_NODE:
+                return "node"
+            folder = file.rpartition("/")[0]
+            return "tests/cluster" if folder.startswith("tests/cluster") else folder
 
     return LoadFolderScheduling(config, log)

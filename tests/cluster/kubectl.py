@@ -2,7 +2,12 @@
 
 import json
 import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from tests.waiting import wait_for
 
 
 def kubectl(*words: str, given: dict[str, Any] | None = None) -> str:
@@ -28,3 +33,17 @@ def kubectl(*words: str, given: dict[str, Any] | None = None) -> str:
         error.add_note(answer.stderr)
         raise
     return answer.stdout
+
+
+@contextmanager
+def own_namespace(prefix: str) -> Iterator[str]:
+    """Make a namespace that nobody else has, in which pods can start; remove it in the end."""
+    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
+    kubectl("create", "namespace", name)
+    try:
+        # without it a pod is refused
+        accounts = ("-n", name, "get", "serviceaccounts", "-o", "name")
+        assert wait_for(lambda: "serviceaccount/default" in kubectl(*accounts))
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")

@@ -4,11 +4,8 @@ Operator, pod and cluster are real; what runs in the containers are scripts of t
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +13,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import Manifest, RunDirectory, run_uri
 from tasks.spec import Pipeline
+from tests.cluster.airflow_side import RUN_ID, run_pods_in, task_context
 from tests.cluster.images import BASE
-from tests.cluster.kubectl import kubectl
+from tests.cluster.kubectl import kubectl, own_namespace
 from trusted_retraining.operators import extra_pod as operators
 from trusted_retraining.operators.extra_pod import ExtraPodOperator
 from trusted_retraining.settings import Settings
@@ -28,7 +26,6 @@ pytestmark = [
     pytest.mark.usefixtures("cluster"),
 ]
 
-RUN_ID = "manual__2026-07-04T02:00:00+00:00"
 SMALL = {
     "gpu": 0,
     "cpu": "50m",
@@ -61,33 +58,8 @@ COMMIT = 'print("committed:", open("/exchange/outputs/told.txt").read(), flush=T
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    name = f"extra-{uuid.uuid4().hex[:6]}"
-    kubectl("create", "namespace", name)
-    try:
+    with own_namespace("extra") as name:
         yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
-
-
-class TaskInstance(SimpleNamespace):
-    """What the provider asks of Airflow's task instance."""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-def context() -> dict[str, Any]:
-    ti = TaskInstance(
-        dag_id="films",
-        task_id="judge",
-        run_id=RUN_ID,
-        map_index=-1,
-        try_number=1,
-        start_date=datetime.now(UTC),
-        pushed={},
-    )
-    dag = SimpleNamespace(dag_id="films")
-    return {"ti": ti, "run_id": RUN_ID, "params": {}, "dag": dag, "task_state_store": None}
 
 
 Make = Callable[..., ExtraPodOperator]
@@ -96,19 +68,7 @@ Make = Callable[..., ExtraPodOperator]
 @pytest.fixture
 def make(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Return a maker of operators; no pod may be left after them."""
-    for name, value in {
-        "RUNTIME": "kubernetes",
-        "NAMESPACE": namespace,
-        "STORAGE_ROOT": str(tmp_path / "runs"),
-        "MLFLOW_URI": "http://mlflow:5000",
-        "TASKS_IMAGE": BASE,
-        "IMAGE_PULL_POLICY": "IfNotPresent",
-        "NODE_SELECTOR": "{}",
-        "TERMINATION_GRACE_SECONDS": "5",
-        "POLL_SECONDS": "1",
-    }.items():
-        monkeypatch.setenv(f"AIRFLOW__TRUSTED_RETRAINING__{name}", value)
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", '{"conn_type": "kubernetes"}')
+    run_pods_in(namespace, tmp_path, monkeypatch)
     built = operators.extra_pod
 
     def with_scripts(**arguments: Any) -> dict[str, Any]:
@@ -160,7 +120,7 @@ def test_three_steps_in_a_row_come_to_a_result(
     run.write_manifest(
         Manifest(stage="judge", fingerprint="f", digest="d", location=run.stage_uri("judge"))
     )
-    night = context()
+    night = task_context("films", "judge")
     make(WORK).execute(night)
     log = capsys.readouterr().out
     lines = [
@@ -192,7 +152,7 @@ def test_an_end_of_the_foreign_container_is_told_and_nothing_is_committed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(AirflowException, match=words) as caught:
-        make(script, **more).execute(context())
+        make(script, **more).execute(task_context("films", "judge"))
     assert isinstance(caught.value, AirflowFailException) is (kind is AirflowFailException)
     assert "committed: " not in capsys.readouterr().out
     failure = run_of(tmp_path).read_failure("judge")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ import httpx
 import pytest
 
 from tests.cluster.images import SERVING, TASKS
-from tests.cluster.kubectl import kubectl
+from tests.cluster.kubectl import kubectl, own_namespace
 from tests.cluster.services import BUCKET, CREDENTIALS, Services, objects, serve
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.cluster,
@@ -123,23 +123,18 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A fresh namespace, with an S3 API and MLflow that its pods reach."""
-    namespace = f"night-{uuid.uuid4().hex[:6]}"
     folder = tmp_path_factory.mktemp("site")
-    kubectl("create", "namespace", namespace)
-    try:
-        with serve(folder) as services:
-            secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
-            kubectl(
-                *("-n", namespace, "create", "secret", "generic", "storage"),
-                *(f"--from-literal={name}={value}" for name, value in secret.items()),
-            )
-            pipelines = folder / "pipelines"
-            pipelines.mkdir()
-            demo = (REPOSITORY / "dags/pipelines/demo.yaml").read_text()
-            (pipelines / "demo.yaml").write_text(demo + SMALL)
-            yield Site(namespace, services, folder)
-    finally:
-        kubectl("delete", "namespace", namespace, "--wait=false")
+    with own_namespace("night") as namespace, serve(folder) as services:
+        secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
+        kubectl(
+            *("-n", namespace, "create", "secret", "generic", "storage"),
+            *(f"--from-literal={name}={value}" for name, value in secret.items()),
+        )
+        pipelines = folder / "pipelines"
+        pipelines.mkdir()
+        demo = (REPOSITORY / "dags/pipelines/demo.yaml").read_text()
+        (pipelines / "demo.yaml").write_text(demo + SMALL)
+        yield Site(namespace, services, folder)
 
 
 @pytest.fixture(scope="module")
@@ -259,17 +254,14 @@ def test_stages_were_pods_placed_on_the_card_s_node(night: dict[str, Any], gpu_n
 
 
 def test_no_pod_of_a_stage_is_left(night: dict[str, Any], site: Site) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        left = [
+    def left() -> list[str]:
+        return [
             pod["metadata"]["name"]
             for pod in site.get("pods")
             if "trusted-retraining/stage" in pod["metadata"]["labels"]
         ]
-        if not left:
-            return
-        time.sleep(1)
-    raise AssertionError(f"left: {left}")
+
+    assert wait_for(lambda: not left(), pause=1), left()
 
 
 def test_runs_are_few_objects_and_the_report_is_one_of_them(

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import Failure, Manifest, RunDirectory, now
 from tasks.spec import load_pipeline
+from tests.waiting import wait_for
 from trusted_retraining.operators.local import REAPER, LocalStageOperator
 from trusted_retraining.settings import Settings
 
@@ -51,15 +51,6 @@ def make(tmp_path: Path, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def run_directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(f"{tmp_path}/runs/demo/runs/manual__1")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def is_running(pid: int) -> bool:

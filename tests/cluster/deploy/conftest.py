@@ -1,13 +1,12 @@
 """A namespace with the rights that Airflow's accounts have there, and nothing served in it yet."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.deploy.sites import Site, login_as
-from tests.cluster.kubectl import kubectl
+from tests.cluster.kubectl import kubectl, own_namespace
 from tests.kubernetes.kustomization import ROOT, documents
 from tests.plugins.deploy.cluster import Cluster
 from tests.plugins.deploy.controllers import DeploymentController, KServeController
@@ -16,9 +15,7 @@ from tests.plugins.deploy.controllers import DeploymentController, KServeControl
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
     """A namespace in which Airflow's accounts have the rights that they have among models."""
-    name = f"deploy-{uuid.uuid4().hex[:6]}"
-    kubectl("create", "namespace", name)
-    try:
+    with own_namespace("deploy") as name:
         for account in ("airflow-worker", "airflow-triggerer"):
             kubectl("-n", name, "create", "serviceaccount", account)
         for each in documents(ROOT / "base/rbac-serving.yaml"):
@@ -27,8 +24,6 @@ def namespace() -> Iterator[str]:
                 subject["namespace"] = name
             kubectl("apply", "-f", "-", given=each)
         yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

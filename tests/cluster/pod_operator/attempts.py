@@ -1,17 +1,16 @@
 """Attempts of one task, and what is found of them: pods on the cluster, files in the storage."""
 
 import json
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tasks.contract import Failure, Manifest, RunDirectory, run_uri
+from tests.cluster.airflow_side import RUN_ID, task_context
 from tests.cluster.kubectl import kubectl
+from tests.waiting import wait_for
 from trusted_retraining.operators.pod import StagePodOperator
 
 ON_CLUSTER = [
@@ -27,7 +26,6 @@ SMALL = {
                         "shared_memory": "8Mi"},
 }  # fmt: skip
 """What the pod asks for."""
-RUN_ID = "manual__2026-07-04T02:00:00+00:00"
 # the first process of a container ignores a signal that it has no handler for
 SLEEP = """
 import signal, sys, time
@@ -40,13 +38,6 @@ time.sleep(120)
 Make = Callable[..., StagePodOperator]
 
 
-class TaskInstance(SimpleNamespace):
-    """What the provider asks of Airflow's task instance."""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
 class StateStore(dict[str, Any]):
     """What is kept for the attempts of a task."""
 
@@ -55,22 +46,7 @@ class StateStore(dict[str, Any]):
 
 
 def context(attempt: int = 1, store: StateStore | None = None) -> dict[str, Any]:
-    ti = TaskInstance(
-        dag_id="demo",
-        task_id="train",
-        run_id=RUN_ID,
-        map_index=-1,
-        try_number=attempt,
-        start_date=datetime.now(UTC),
-        pushed={},
-    )
-    return {
-        "ti": ti,
-        "run_id": ti.run_id,
-        "params": {},
-        "dag": SimpleNamespace(dag_id="demo"),
-        "task_state_store": store,
-    }
+    return task_context("demo", "train", attempt=attempt, store=store)
 
 
 def pods(namespace: str) -> list[str]:
@@ -92,15 +68,6 @@ def running(namespace: str) -> list[str]:
 def delete_when_running(namespace: str) -> None:
     wait_for(lambda: running(namespace))
     kubectl("-n", namespace, "delete", *running(namespace), "--grace-period=1")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.3)
-    return False
 
 
 def run_directory(tmp_path: Path) -> RunDirectory:

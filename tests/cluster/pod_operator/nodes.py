@@ -12,7 +12,8 @@ from kubernetes.config import new_client_from_config
 from tasks.spec import Toleration
 from tests.cluster.images import BASE
 from tests.cluster.kubectl import kubectl
-from tests.cluster.pod_operator.attempts import pods, wait_for
+from tests.cluster.pod_operator.attempts import pods
+from tests.waiting import wait_for
 from trusted_retraining.pods import _DEAD_NODE
 
 GONE = "gone.invalid"

@@ -24,7 +24,6 @@ from tests.cluster.pod_operator.attempts import (
     failure,
     pods,
     running,
-    wait_for,
 )
 from tests.cluster.pod_operator.nodes import (
     GONE,
@@ -33,6 +32,7 @@ from tests.cluster.pod_operator.nodes import (
     patch_status,
     run_on_record_only,
 )
+from tests.waiting import wait_for
 
 pytestmark = ON_CLUSTER
 

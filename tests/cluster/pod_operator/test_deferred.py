@@ -17,9 +17,9 @@ from tests.cluster.pod_operator.attempts import (
     failure,
     pods,
     running,
-    wait_for,
 )
 from tests.cluster.pod_operator.triggerer import defer, first_event, in_triggerer
+from tests.waiting import wait_for
 
 pytestmark = ON_CLUSTER
 

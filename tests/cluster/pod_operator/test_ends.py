@@ -21,8 +21,8 @@ from tests.cluster.pod_operator.attempts import (
     failure,
     run_directory,
     running,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 pytestmark = ON_CLUSTER
 
