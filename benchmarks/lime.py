@@ -27,7 +27,7 @@ import tensorflow as tf  # noqa: E402
 from lime.lime_image import LimeImageExplainer  # noqa: E402
 
 from benchmarks.models import mobilenet_v2, small_cnn, smooth_images  # noqa: E402
-from benchmarks.rows import Row, arguments, clocked, finish, row  # noqa: E402
+from benchmarks.rows import Row, arguments, clocked, compare, finish, row  # noqa: E402
 from tasks.training.export import export_model  # noqa: E402
 from tasks.trust.lime_images import LimeExplainer, segment  # noqa: E402
 from tasks.trust.masked_copies import load_tensors_signature  # noqa: E402
@@ -69,18 +69,18 @@ def measure(name: str, model: Any, side: int, options: argparse.Namespace) -> li
     stock_seconds, stock_weights = clocked(lambda: stock(model, images, parts, options.samples))
     bare = bare_inference(classify, side, options.samples, batch=ours.batch)
     bare()
-    # short turns, and the best of each: a busy machine then slows both alike
-    ours_seconds, bare_seconds, explanations = 0.0, 0.0, []
-    for image in images:
-        explain = partial(ours.explain, image)
-        turns = [(clocked(explain), clocked(bare)) for _ in range(5)]
-        ours_seconds += min(mine[0] for mine, _ in turns)
-        bare_seconds += min(least[0] for _, least in turns)
-        explanations.append(turns[0][0][1])
-    weights = [explanation.weights for explanation in explanations]
+    ours_seconds, bare_seconds = 0.0, 0.0
+    weights: dict[int, Any] = {}
+
+    def explain(number: int) -> None:
+        weights[number] = ours.explain(images[number]).weights
+
+    for number in range(len(images)):
+        (mine, least), _ = compare(partial(explain, number), bare, turns=5)
+        ours_seconds, bare_seconds = ours_seconds + mine, bare_seconds + least
     difference = max(
         float(np.abs(mine - theirs).max() / np.abs(theirs).max())
-        for mine, theirs in zip(weights, stock_weights, strict=True)
+        for mine, theirs in zip(weights.values(), stock_weights, strict=True)
     )
     same = difference < 1e-3
     total = options.samples * len(images)

@@ -67,12 +67,25 @@ def wall_and_cpu(function: Callable[[], Any]) -> Seconds:
 
 
 def compare(
-    ours: Callable[[], Any], plain: Callable[[], Any], *, turns: int
+    ours: Callable[[], Any],
+    plain: Callable[[], Any],
+    *,
+    turns: int,
+    before: Callable[[], Any] = lambda: None,
 ) -> tuple[Seconds, dict[str, Any]]:
     """Time both in turn, after one of each to warm up.
 
     Neither always follows the other, and the best turn of each counts: a busy machine then slows
     both alike.
+
+    Parameters
+    ----------
+    ours, plain : callable
+        What is timed.
+    turns : int
+        How often.
+    before : callable, optional
+        Called before each turn of ours, and not timed: clears away what the last one has left.
 
     Returns
     -------
@@ -82,9 +95,10 @@ def compare(
         All turns, and how far a busy machine can be trusted: the ratios of the medians, wall and
         CPU, agree with that of the best on a quiet one.
     """
-    ours(), plain()
+    before(), ours(), plain()
     pairs = []
     for turn in range(turns):
+        before()
         if turn % 2:
             theirs = wall_and_cpu(plain)
             pairs.append((wall_and_cpu(ours), theirs))

@@ -105,12 +105,12 @@ def source_row(
     name: str, spec: Any, files: list[Path], work: Path, turns: int, *, arranged: bool = False
 ) -> Row:
     """Return the row of one kind of source."""
-
-    def ours() -> None:
-        shutil.rmtree(work, ignore_errors=True)
-        take_in(spec, work, len(files), arranged=arranged)
-
-    (mine, theirs), detail = compare(ours, lambda: decode_all(files), turns=turns)
+    (mine, theirs), detail = compare(
+        lambda: take_in(spec, work, len(files), arranged=arranged),
+        lambda: decode_all(files),
+        turns=turns,
+        before=lambda: shutil.rmtree(work, ignore_errors=True),
+    )
     return row(
         name,
         len(files) / mine,
