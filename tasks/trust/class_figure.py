@@ -74,6 +74,8 @@ def _draw(axes: Sequence[Any], item: Explained, classes: Sequence[str]) -> None:
     inside = ""
     if item.inside is not None and item.area is not None:
         inside = f"\n{item.inside:.0%} in {item.area:.0%}"
+        if np.isnan(item.inside):
+            inside = "\nnothing for it"
     colour = "black" if item.correct else RED
     axes[0].set_title(truth + (inside or "\n"), color=colour, fontweight="normal", **style)
     heats = explanation.by_class

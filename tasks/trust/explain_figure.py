@@ -32,7 +32,8 @@ class Explained:
     region : (height, width) bool array or None
         Relevant region.
     inside, area : float or None
-        Share of the positive explanation mass inside the region, and its share of the image.
+        Share of the positive explanation mass inside the region, NaN where nothing speaks for the
+        class, and the region's share of the image.
     """
 
     image_id: str
@@ -95,6 +96,8 @@ def _caption(original: Any, overlay: Any, item: Explained) -> None:
     original.set_title(f"{answer}\n{truth}", color=colour, **style)
     if item.inside is not None and item.area is not None:
         text = f"{item.inside:.0%} inside the\n{item.area:.0%} that matter"
+        if np.isnan(item.inside):
+            text = "nothing in it\nspeaks for it"
     else:
         text = f"fidelity {item.explanation.fidelity:.2f}"
     overlay.set_title(text, **style)

@@ -1,0 +1,60 @@
+"""What the pictures of explanations say beside an image."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.trust.class_figure import draw_by_class
+from tasks.trust.explain_figure import Explained, draw_explanations
+from tasks.trust.explanations import Explanation, mass_inside
+
+REGION = np.array([[True, True], [False, False]])
+SEGMENTS = np.array([[0, 0], [1, 1]])
+
+
+def by_class(explained: list[Explained]) -> Any:
+    return draw_by_class(explained, classes=["a", "b"], title="SHAP")
+
+
+def explained(weights: list[float]) -> Explained:
+    values = np.array(weights)
+    heat = values[SEGMENTS]
+    explanation = Explanation(
+        heat=heat,
+        class_index=0,
+        probabilities=np.array([0.9, 0.1]),
+        fidelity=1.0,
+        segments=SEGMENTS,
+        weights=values,
+        by_class={0: heat, 1: -heat},
+    )
+    return Explained(
+        image_id="film",
+        image=np.full((2, 2, 1), 99, np.float32),
+        explanation=explanation,
+        true_class="a",
+        predicted_class="a",
+        region=REGION,
+        inside=mass_inside(heat, REGION),
+        area=float(REGION.mean()),
+    )
+
+
+def captions(figure: Any) -> str:
+    return " ".join(axis.get_title(loc="left") for axis in figure.axes)
+
+
+@pytest.mark.parametrize("draw", [draw_explanations, by_class])
+def test_the_share_inside_the_region_is_told(draw: Callable[..., Any]) -> None:
+    assert "75%" in captions(draw([explained([0.3, 0.1])]))
+
+
+@pytest.mark.parametrize("draw", [draw_explanations, by_class])
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [-0.2, -0.1]])
+def test_an_image_in_which_nothing_speaks_for_the_class_is_called_so(
+    draw: Callable[..., Any], weights: list[float]
+) -> None:
+    told = captions(draw([explained(weights)]))
+    assert "nothing" in told and "nan" not in told
