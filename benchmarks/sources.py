@@ -11,12 +11,9 @@ them, against 10,000.
 """
 
 import argparse
-import csv
 import io
 import os
-import pickle
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -28,25 +25,45 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from benchmarks.rows import Row, arguments, compare, finish, row  # noqa: E402
+from benchmarks.source_files import (  # noqa: E402
+    jpeg,
+    write_cifar10,
+    write_database,
+    write_folders,
+    write_idx,
+    write_labels,
+    write_parquet,
+    write_records,
+    write_rows,
+    write_small,
+    write_table,
+)
 from tasks.data.arrange import arrange  # noqa: E402
 from tasks.data.ingest import ingest  # noqa: E402
 from tasks.data.sources import open_source  # noqa: E402
-from tasks.data.sources.png import encode_png  # noqa: E402
-from tasks.data.sources.record_file import masked_crc32c  # noqa: E402
-from tasks.spec import CsvImages, Idx, Label, Split  # noqa: E402
-from tasks.spec.sources import Cifar10, ClassFolders, FairFace, Parquet, TFRecord  # noqa: E402
+from tasks.spec import (  # noqa: E402
+    Cifar10,
+    ClassFolders,
+    CloudAnnotations,
+    Coco,
+    CsvImages,
+    FairFace,
+    Idx,
+    Label,
+    Parquet,
+    Split,
+    Sql,
+    TFRecord,
+)
 
 TARGET = 0.8
 FLAT = 1.5
 """Most that ten times the rows may take of memory, as a multiple."""
-IMAGES, SMALL_IMAGES, SIDE = 600, 3_000, 400
+IMAGES, SMALL_IMAGES = 600, 3_000
 ROWS, FEWER_ROWS = 100_000, 10_000
-CLASSES = ("cat", "dog")
 
 
 def main() -> int:
@@ -73,6 +90,8 @@ def throughput(folder: Path, turns: int) -> list[Row]:
     small = np.random.default_rng(0).integers(0, 256, (SMALL_IMAGES, 3072), np.uint8)
     small_files = write_small(folder / "small", small)
     write_table(folder / "table", files)
+    write_labels(folder / "table", files)
+    write_database(folder / "films.db", files)
     write_parquet(folder / "parquet", pictures)
     write_records(folder / "records", pictures)
     write_cifar10(folder / "cifar10", small)
@@ -88,6 +107,13 @@ def throughput(folder: Path, turns: int) -> list[Row]:
         table,
         ClassFolders(uri=str(folder / "folders")),
         FairFace(uri=str(folder / "table")),
+        CloudAnnotations(uri=str(folder / "table"), images="images"),
+        Coco(uri=str(folder / "table"), annotations="boxes.json"),
+        Sql(
+            address=f"sqlite:///{folder}/films.db",
+            query="SELECT image, label FROM films ORDER BY image",
+            images=str(folder / "table/images"),
+        ),
         Parquet(uri=str(folder / "parquet")),
         TFRecord(uri=str(folder / "records")),
     ):
@@ -186,111 +212,6 @@ def peak_megabytes(stage: str, source: Path) -> float:
     # of this program alone: ru_maxrss begins with what the process that started it had
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def jpeg(seed: int) -> bytes:
-    """Return a colour picture of smooth noise, of about 30 kB."""
-    noise = np.random.default_rng(seed).integers(0, 256, (25, 25, 3), np.uint8)
-    picture = Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def write_folders(root: Path, pictures: list[bytes]) -> list[Path]:
-    """Write pictures into a folder a class; return the files."""
-    files = []
-    for number, picture in enumerate(pictures):
-        path = root / CLASSES[number % 2] / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture)
-        files.append(path)
-    return files
-
-
-def write_small(root: Path, pixels: Any) -> list[Path]:
-    """Write 32 x 32 colour pictures as PNG; return the files."""
-    root.mkdir()
-    files = [root / f"{number}.png" for number in range(len(pixels))]
-    for path, values in zip(files, pixels, strict=True):
-        path.write_bytes(encode_png(values.tobytes(), width=32, height=32, channels=3))
-    return files
-
-
-def write_table(root: Path, files: list[Path]) -> None:
-    """Write the tables of ``csv_images`` and ``fairface`` beside links to the files."""
-    (root / "images").mkdir(parents=True)
-    for path in files:
-        os.link(path, root / "images" / path.name)
-    for name, column, prefix in (
-        ("metadata.csv", "filename", ""),
-        ("fairface_label_val.csv", "file", "images/"),
-    ):
-        with (root / name).open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([column, "label"])
-            writer.writerows([prefix + path.name, path.parent.name] for path in files)
-
-
-def write_parquet(root: Path, pictures: list[bytes]) -> None:
-    """Write a table with the pictures inside."""
-    root.mkdir()
-    labels = [CLASSES[number % 2] for number in range(len(pictures))]
-    pq.write_table(pa.table({"image": pictures, "label": labels}), root / "metadata.parquet")
-
-
-def write_records(root: Path, pictures: list[bytes]) -> None:
-    """Write the pictures as ``tf.train.Example``, without importing TensorFlow."""
-
-    def field(content: bytes) -> bytes:
-        size, length = len(content), b""
-        while size > 127:
-            length, size = length + bytes([size & 127 | 128]), size >> 7
-        return length + bytes([size]) + content
-
-    root.mkdir()
-    with (root / "pictures-train.tfrecord").open("wb") as stream:
-        for picture in pictures:
-            feature = b"\x0a" + field(b"\x0a" + field(picture))
-            entry = b"\x0a" + field(b"image") + b"\x12" + field(feature)
-            record = b"\x0a" + field(b"\x0a" + field(entry))
-            length = struct.pack("<Q", len(record))
-            stream.write(length + struct.pack("<I", masked_crc32c(length)))
-            stream.write(record + struct.pack("<I", masked_crc32c(record)))
-
-
-def write_cifar10(root: Path, pixels: Any) -> None:
-    """Write two batches."""
-    root.mkdir()
-    half = len(pixels) // 2
-    for name, part in (("data_batch_1", pixels[:half]), ("test_batch", pixels[half:])):
-        labels = [number % 10 for number in range(len(part))]
-        (root / name).write_bytes(pickle.dumps({"data": part, "labels": labels}, protocol=4))
-
-
-def write_idx(root: Path, pixels: Any) -> None:
-    """Write the four files, with pictures of as many pixels as the others have values."""
-    root.mkdir()
-    half = len(pixels) // 2
-    for name, part in (("train", pixels[:half]), ("t10k", pixels[half:])):
-        images = struct.pack(">4I", 2051, len(part), 48, 64) + part.tobytes()
-        labels = struct.pack(">2I", 2049, len(part)) + bytes(n % 10 for n in range(len(part)))
-        (root / f"{name}-images-idx3-ubyte.gz").write_bytes(images)
-        (root / f"{name}-labels-idx1-ubyte.gz").write_bytes(labels)
-
-
-def write_rows(root: Path, count: int) -> None:
-    """Write a ``csv_images`` source of tiny pictures, all different."""
-    (root / "images").mkdir(parents=True)
-    with (root / "metadata.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["filename", "label", "patientid", "age"])
-        for number in range(count):
-            pixels = number.to_bytes(4, "little") * 16
-            content = encode_png(pixels, width=8, height=8)
-            (root / "images" / f"{number:06d}.png").write_bytes(content)
-            patient = f"patient {number // 3}"
-            writer.writerow([f"{number:06d}.png", CLASSES[number % 2], patient, number % 90])
 
 
 if __name__ == "__main__":
