@@ -18,29 +18,37 @@ def shared_data() -> Path:
     return folder.resolve()
 
 
-ON_THE_NODE = (
-    "tests/cluster/pod_operator/test_placement.py",
-    "tests/cluster/test_cluster_files.py",
-    "tests/cluster/test_night.py",
-)
-"""Tests that use up, or change, what a node of the cluster has: one after the other."""
+ON_THE_NODE = [
+    REPOSITORY / "tests/cluster" / name
+    for name in (
+        "pod_operator/test_gpu_pool.py",
+        "deploy/test_servers_on_cluster.py",
+        "test_cluster_files.py",
+        "test_night.py",
+    )
+]
+"""Tests on a cluster that change what its node has, or are disturbed when others do."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep a folder's tests in one process, when there are several: they share their fixtures.
 
-    Those on a cluster take turns over all their folders, since some change its kinds, but for those
-    that change its nodes: these take turns among themselves.
+    Of the tests on a cluster two groups run side by side: those of :data:`ON_THE_NODE`, and the
+    rest, whose pods tolerate a taint and want no card.
     """
     from xdist.scheduler import LoadScopeScheduling
+
+    absent = [str(path) for path in ON_THE_NODE if not path.is_file()]
+    if absent:
+        raise pytest.UsageError(f"tests/conftest.py: ON_THE_NODE: no file {', '.join(absent)}")
 
     class LoadFolderScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            if file in ON_THE_NODE:
-                return "node"
+            if REPOSITORY / file in ON_THE_NODE:
+                return "the node of the cluster"
             folder = file.rpartition("/")[0]
-            return "tests/cluster" if folder.startswith("tests/cluster") else folder
+            return "tests/cluster" if f"{folder}/".startswith("tests/cluster/") else folder
 
     return LoadFolderScheduling(config, log)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.1) -> bool:
+def wait_for(condition: Callable[[], Any], seconds: float = 60, pause: float = 0.3) -> bool:
     """Return whether a condition has come true, asked again and again until it has.
 
     Parameters

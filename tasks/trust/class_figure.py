@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.figures import GREY, RED, new_figure
-from tasks.trust.explain_figure import Explained, blend, outline, rgb, short
+from tasks.trust.explain_figure import Explained, blend, outline, rgb, short, strongest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,10 +16,6 @@ MOST_IMAGES = 16
 
 _FEW = 6
 """Columns that a picture of few classes may have."""
-
-_STRONG = 99.0
-"""Percentile of the strengths of an image's pixels that gets the full colour: single pixels are
-much stronger than all others, and would leave the rest pale."""
 
 
 def draw_by_class(
@@ -79,9 +75,9 @@ def _draw(axes: Sequence[Any], item: Explained, classes: Sequence[str]) -> None:
     colour = "black" if item.correct else RED
     axes[0].set_title(truth + (inside or "\n"), color=colour, fontweight="normal", **style)
     heats = explanation.by_class
-    strongest = np.percentile(np.abs(list(heats.values())), _STRONG) or 1.0
+    full = strongest(heats.values())
     for axis, (number, heat) in zip(axes[1:], heats.items(), strict=False):
-        axis.imshow(blend(rgb(item.image), heat / strongest), interpolation="nearest")
+        axis.imshow(blend(rgb(item.image), heat / full), interpolation="nearest")
         predicted = number == explanation.class_index
         axis.set_title(
             f"{short(classes[number])}\n{explanation.probabilities[number]:.2f}",

@@ -1,6 +1,6 @@
 """Picture of explanations: each image beside what speaks for and against its predicted class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,13 @@ def blend(image: Any, strength: Heat) -> Any:
     return np.clip((1 - alpha) * base + alpha * colour, 0, 1)
 
 
+def strongest(heats: Iterable[Heat]) -> float:
+    """Return the strength that gets the full colour: the 99th percentile of all pixels' strengths,
+    since single ones are much stronger than all others and would leave the rest pale."""
+    strengths = np.abs(list(heats))
+    return float(np.percentile(strengths, 99) or strengths.max() or 1.0)
+
+
 def outline(axis: Any, mask: Region) -> None:
     """Draw the border of a region, unless it is empty or the whole image."""
     if mask.all() or not mask.any():
@@ -143,6 +150,8 @@ def outline(axis: Any, mask: Region) -> None:
     # a border of nothing around it, that the outline closes at the image's edge
     padded = np.pad(mask, 1).astype(float)
     rows, columns = (np.arange(side) - 1 for side in padded.shape)
+    # that border is not to be seen
+    axis.autoscale(False)
     axis.contour(columns, rows, padded, levels=[0.5], colors=[GREEN], linewidths=1.0)
 
 

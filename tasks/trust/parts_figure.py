@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.figures import BLUE, GREY, new_figure
-from tasks.trust.explain_figure import Explained, blend, outline, rgb, short
+from tasks.trust.explain_figure import Explained, blend, outline, rgb, short, strongest
 from tasks.trust.explanations import MOST_CLASSES, Heat, Region
 from tasks.trust.parts import part_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_STRONG = 99.0
-"""Percentile of the mean heat's strengths that gets the full colour."""
 
 
 def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "Figure":
@@ -49,8 +46,7 @@ def draw_parts(explained: Sequence[Explained], masks: Mapping[str, Region]) -> "
         mean = sum(rgb(item.image) for item in items) / len(items)
         row[0].imshow(mean, interpolation="nearest")
         heat = _mean_heat(items)
-        strongest = np.percentile(np.abs(heat), _STRONG) or np.abs(heat).max() or 1.0
-        row[1].imshow(blend(mean, heat / strongest), interpolation="nearest")
+        row[1].imshow(blend(mean, heat / strongest([heat])), interpolation="nearest")
         count = f"{len(items)} image{'s' if len(items) > 1 else ''}"
         style = {"fontsize": 8.5, "loc": "left", "pad": 4}
         row[0].set_title(f"{short(name)}: mean of {count}", **style)

@@ -35,6 +35,12 @@ def kubectl(*words: str, given: dict[str, Any] | None = None) -> str:
     return answer.stdout
 
 
+def images_on_nodes() -> set[str]:
+    """Return the images that the nodes say they have; a new one is told after a while."""
+    path = "jsonpath={.items[*].status.images[*].names[*]}"
+    return set(kubectl("get", "nodes", "-o", path).split())
+
+
 @contextmanager
 def own_namespace(prefix: str) -> Iterator[str]:
     """Make a namespace that nobody else has, in which pods can start; remove it in the end."""

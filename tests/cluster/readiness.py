@@ -4,15 +4,16 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 
 from tests.cluster.images import BASE, SERVING, TASKS
-from tests.cluster.kubectl import kubectl
+from tests.cluster.kubectl import images_on_nodes
 from tests.cluster.services import HOST
 from tests.waiting import wait_for
 
 
-def problem() -> str | None:
-    """Return what is missing; None when nothing is."""
+def problem(images: Sequence[str] = (BASE, TASKS, SERVING)) -> str | None:
+    """Return in one line what is missing, of these images too; None when nothing is."""
     config = os.environ.get("KUBECONFIG")
     if not config:
         return "KUBECONFIG is not set: name the file of a cluster that tests may write to"
@@ -32,17 +33,18 @@ def problem() -> str | None:
             f"pods cannot reach this machine at {HOST}: {error}; name its address in "
             "TEST_CLUSTER_HOST (that of a bridge of pods is there once a first pod has run)"
         )
-    # a node tells only now and then what it has
-    if not wait_for(lambda: not missing_images(), 60, pause=5):
-        return (
-            f"no node has {', '.join(missing_images())}: load what docker/build made, or name "
-            "others in TEST_BASE_IMAGE, TEST_TASKS_IMAGE, TEST_SERVING_IMAGE"
-        )
-    return None
+    missing = list(images)
 
+    def all_there() -> bool:
+        missing[:] = sorted(set(images) - images_on_nodes())
+        return not missing
 
-def missing_images() -> list[str]:
-    """Return the images that no node has."""
-    path = "jsonpath={.items[*].status.images[*].names[*]}"
-    there = kubectl("get", "nodes", "-o", path).split()
-    return [image for image in (BASE, TASKS, SERVING) if image not in there]
+    try:
+        if wait_for(all_there, 60, pause=5):
+            return None
+    except subprocess.CalledProcessError as error:
+        return f"the cluster of KUBECONFIG={config} does not answer: {error.stderr.strip()}"
+    return (
+        f"no node has {', '.join(missing)}: load what docker/build made, or name others in "
+        "TEST_BASE_IMAGE, TEST_TASKS_IMAGE, TEST_SERVING_IMAGE"
+    )

@@ -19,6 +19,7 @@ import pytest
 
 from tests.cluster.images import SERVING, TASKS
 from tests.cluster.kubectl import kubectl, own_namespace
+from tests.cluster.pod_operator.nodes import GPU, PRESENT, advertise
 from tests.cluster.services import BUCKET, CREDENTIALS, Services, objects, serve
 from tests.waiting import wait_for
 
@@ -29,7 +30,6 @@ pytestmark = [
 ]
 
 REPOSITORY = Path(__file__).parents[2]
-GPU_LABEL = "nvidia.com/gpu.present"
 SMALL = """
 resources:
   model: {gpu: 1, cpu: 100m, memory: 3Gi, ephemeral_storage: 2Gi, shared_memory: 256Mi}
@@ -143,37 +143,19 @@ def gpu_node() -> Iterator[str]:
     nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
     node = next(node for node in nodes if _is_ready(node))
     name = node["metadata"]["name"]
-    had = node["status"]["capacity"].get("nvidia.com/gpu")
+    had = node["status"]["capacity"].get(GPU)
     if had is None:
-        _advertise(name, "1")
-    kubectl("label", "node", name, f"{GPU_LABEL}=true", "--overwrite")
+        advertise(name, "1")
+    kubectl("label", "node", name, f"{PRESENT}=true", "--overwrite")
     yield name
     if had is None:
-        kubectl("label", "node", name, f"{GPU_LABEL}-")
-        _advertise(name, None)
+        kubectl("label", "node", name, f"{PRESENT}-")
+        advertise(name, None)
 
 
 def _is_ready(node: Mapping[str, Any]) -> bool:
     conditions = {each["type"]: each["status"] for each in node["status"]["conditions"]}
     return conditions.get("Ready") == "True" and not node["spec"].get("taints")
-
-
-def _advertise(node: str, cards: str | None) -> None:
-    with subprocess.Popen(
-        ["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True
-    ) as proxy:
-        assert proxy.stdout is not None
-        port = proxy.stdout.readline().rsplit(":", 1)[1].strip()
-        path = "/status/capacity/nvidia.com~1gpu"
-        change = {"op": "add", "value": cards} if cards else {"op": "remove"}
-        httpx.patch(
-            f"http://127.0.0.1:{port}/api/v1/nodes/{node}/status",
-            content=json.dumps([change | {"path": path}]),
-            headers={"Content-Type": "application/json-patch+json"},
-            timeout=20,
-            trust_env=False,
-        ).raise_for_status()
-        proxy.terminate()
 
 
 class Watcher(threading.Thread):

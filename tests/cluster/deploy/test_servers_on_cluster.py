@@ -18,7 +18,7 @@ from PIL import Image
 from tasks.contract import PublishedAnswer
 from tests.cluster.deploy.sites import NAME, ON_CLUSTER, Site
 from tests.cluster.images import SERVING, TASKS
-from tests.cluster.kubectl import kubectl
+from tests.cluster.kubectl import images_on_nodes, kubectl
 from tests.cluster.services import CREDENTIALS, HOST
 from tests.kubernetes.kustomization import Object
 from tests.tasks.serving.conftest import MAKE_MODELS, offline
@@ -76,7 +76,7 @@ def _png(colour: tuple[int, int, int]) -> bytes:
 
 def use_image(monkeypatch: pytest.MonkeyPatch, *images: str) -> None:
     """Serve from the first of these images that a node has."""
-    there = kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.images[*].names[*]}").split()
+    there = images_on_nodes()
     for each in images:
         if each in there:
             monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SERVING_IMAGE", each)

@@ -65,6 +65,11 @@ def run_on_record_only(namespace: str) -> None:
     patch_status(f"nodes/{GONE}", condition("Unknown"))
 
 
+def advertise(node: str, cards: str | None) -> None:
+    """Have the node say how many cards it has, as a device plugin would; None: nothing of cards."""
+    patch_status(f"nodes/{node}", {"capacity": {GPU: cards}, "allocatable": {GPU: cards}})
+
+
 @contextmanager
 def tainted_card(node: str) -> Iterator[None]:
     """Have the node say that it has a card, keep off all that do not mind it, and undo it all."""
@@ -74,7 +79,7 @@ def tainted_card(node: str) -> Iterator[None]:
     tainted = any(taint["key"] == GPU for taint in had["spec"].get("taints", ()))
     try:
         if cards is None:
-            patch_status(f"nodes/{node}", {"capacity": {GPU: "1"}, "allocatable": {GPU: "1"}})
+            advertise(node, "1")
         if not tainted:
             kubectl("taint", "node", node, f"{GPU}=present:NoSchedule")
         yield
@@ -83,4 +88,4 @@ def tainted_card(node: str) -> Iterator[None]:
             kubectl("taint", "node", node, f"{GPU}-")
         kubectl("label", "node", node, f"{PRESENT}={label}" if label else f"{PRESENT}-", OVERWRITE)
         if cards is None:
-            patch_status(f"nodes/{node}", {"capacity": {GPU: None}, "allocatable": {GPU: None}})
+            advertise(node, None)

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.eks import EksHook
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from tests.cluster.kubectl import kubectl
 from tests.cluster.pod_operator.attempts import ON_CLUSTER, Make, commit, context, failure
-from tests.cluster.pod_operator.nodes import PRESENT, tainted_card
 from tests.cluster.pod_operator.triggerer import defer
 from trusted_retraining.operators.pod import StageEksPodOperator
 
@@ -101,28 +100,4 @@ def test_on_eks_the_pod_and_its_ends_are_the_same(
     night = context()
     event = defer(make("print('done')", kind=StageEksPodOperator), night)
     make("", kind=StageEksPodOperator).trigger_reentry(night, event)
-    assert night["ti"].pushed["return_value"]["digest"] == "d"
-
-
-def test_a_stage_is_on_the_gpu_pool_thanks_to_toleration_and_selector(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AIRFLOW__TRUSTED_RETRAINING__NODE_SELECTOR")
-    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__SCHEDULE_TIMEOUT_SECONDS", "2")
-    (node, *others) = kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
-    if others:
-        pytest.skip("there are more nodes, one of which might take the pods")
-    model = {"resources.stages": {"train": {"gpu": 1}}}
-    # for seconds only: nobody else's pods are placed meanwhile
-    with tainted_card(node):
-        kubectl("label", "node", node, f"{PRESENT}-")
-        with pytest.raises(AirflowException, match=r"unschedulable: .*node (selector|affinity)"):
-            make("", model).execute(context())
-        kubectl("label", "node", node, f"{PRESENT}=true")
-        intolerant = model | {"resources.tolerations": []}
-        with pytest.raises(AirflowException, match=r"unschedulable: .*taint"):
-            make("", intolerant).execute(context())
-        commit(tmp_path)
-        night = context()
-        make("print('on the card')", model).execute(night)
     assert night["ti"].pushed["return_value"]["digest"] == "d"

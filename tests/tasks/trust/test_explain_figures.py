@@ -42,6 +42,15 @@ def explained(weights: list[float]) -> Explained:
     )
 
 
+def test_the_outline_of_a_region_reaches_the_edge_and_leaves_the_picture_its_size() -> None:
+    (picture, _) = (draw_explanations([explained([0.3, 0.1])])).axes
+    assert picture.get_xlim() == (-0.5, 1.5) and picture.get_ylim() == (1.5, -0.5)
+    (line,) = (each for each in picture.collections if len(each.get_paths()))
+    around = line.get_paths()[0].get_extents()
+    # the upper half of two by two pixels
+    assert (around.x0, around.x1, around.y0, around.y1) == (-0.5, 1.5, -0.5, 0.5)
+
+
 def captions(figure: Any) -> str:
     return " ".join(axis.get_title(loc="left") for axis in figure.axes)
 
