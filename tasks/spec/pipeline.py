@@ -13,7 +13,6 @@ from tasks.spec.extra import ExtraStage, after_verdict, in_order
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.publishing import Publish
 from tasks.spec.resources import Resources
-from tasks.spec.rules import why_never_measured
 from tasks.spec.sources import Source
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trigger import Trigger
@@ -156,23 +155,6 @@ class Pipeline(Section):
                 raise ValueError(
                     f"blessing.rules: {rule.metric!r} comes from extra stage {stage!r}, which runs "
                     "after the verdict; take bless, deploy and reject out of its after"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _rules_can_be_met(self) -> "Pipeline":
-        for rule in self.blessing.rules:
-            reason = why_never_measured(
-                rule.metric,
-                extra_stages=[extra.name for extra in self.extra_stages],
-                fairness=self.fairness,
-                explain=self.explain,
-                robustness=self.robustness,
-            )
-            if reason is not None:
-                raise ValueError(
-                    f"blessing.rules: {rule.metric!r} is never measured here, so that no model "
-                    f"could be blessed: {reason}"
                 )
         return self
 
