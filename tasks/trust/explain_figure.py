@@ -137,10 +137,15 @@ def blend(image: Any, strength: Heat) -> Any:
 
 
 def strongest(heats: Iterable[Heat]) -> float:
-    """Return the strength that gets the full colour: the 99th percentile of all pixels' strengths,
-    since single ones are much stronger than all others and would leave the rest pale."""
-    strengths = np.abs(list(heats))
-    return float(np.percentile(strengths, 99) or strengths.max() or 1.0)
+    """Return the strength that gets the full colour.
+
+    Single pixels are much stronger than all others and would leave the rest pale: the 99th
+    percentile of the heat map in which it is largest; but at least a tenth of the strongest pixel,
+    so that a small mark stands out of noise.
+    """
+    strengths = [np.abs(heat) for heat in heats]
+    percentile = max(np.percentile(each, 99) for each in strengths)
+    return float(max(percentile, 0.1 * max(each.max() for each in strengths)) or 1.0)
 
 
 def outline(axis: Any, mask: Region) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.trust.class_figure import draw_by_class
-from tasks.trust.explain_figure import Explained, draw_explanations
+from tasks.trust.explain_figure import Explained, draw_explanations, strongest
 from tasks.trust.explanations import Explanation, mass_inside
 
 REGION = np.array([[True, True], [False, False]])
@@ -49,6 +49,17 @@ def test_the_outline_of_a_region_reaches_the_edge_and_leaves_the_picture_its_siz
     around = line.get_paths()[0].get_extents()
     # the upper half of two by two pixels
     assert (around.x0, around.x1, around.y0, around.y1) == (-0.5, 1.5, -0.5, 0.5)
+
+
+def test_a_small_mark_stands_out_of_noise_and_a_single_pixel_leaves_the_rest_its_colour() -> None:
+    noise = np.full((96, 96), 1e-9)
+    mark = noise.copy()
+    mark[:5, :5] = 0.3
+    assert strongest([mark, noise]) == pytest.approx(0.03)
+    broad = np.full((96, 96), 0.2)
+    broad[0, 0] = 1.0
+    assert strongest([broad]) == pytest.approx(0.2)
+    assert strongest([np.zeros((96, 96))]) == 1.0
 
 
 def captions(figure: Any) -> str:
