@@ -10,7 +10,6 @@ Needs a cluster in KUBECONFIG whose nodes have the image (TEST_TASKS_IMAGE) and 
     python benchmarks/pod_overhead.py --out pod_overhead.json
 """
 
-import json
 import os
 import statistics
 import sys
@@ -18,19 +17,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.nights import REPOSITORY  # noqa: E402
 from benchmarks.rows import Row, arguments, finish, row  # noqa: E402
+from tests.cluster.airflow_side import task_context  # noqa: E402
 from tests.cluster.images import TASKS  # noqa: E402
-from tests.cluster.kubectl import kubectl, own_namespace  # noqa: E402
+from tests.cluster.kubectl import own_namespace  # noqa: E402
 from tests.cluster.readiness import problem  # noqa: E402
-from tests.cluster.services import BUCKET, CREDENTIALS, serve  # noqa: E402
+from tests.cluster.services import BUCKET, serve  # noqa: E402
 
 ROUNDS = 4
 CHANGES = {
@@ -100,29 +98,12 @@ def site(folder: Path) -> Iterator[str]:
             "TASKS_IMAGE": TASKS,
             "NODE_SELECTOR": "{}",
         }
-        account = {
-            "conn_type": "aws",
-            "login": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            "password": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            "extra": {
-                "endpoint_url": services.s3,
-                "region_name": CREDENTIALS["AWS_DEFAULT_REGION"],
-            },
-        }
         os.environ |= {f"AIRFLOW__TRUSTED_RETRAINING__{name}": v for name, v in settings.items()}
-        os.environ |= {
-            "TRUSTED_RETRAINING_STATE": str(folder),
-            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(account),
-            "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes"}',
-        }
+        os.environ |= services.connections() | {"TRUSTED_RETRAINING_STATE": str(folder)}
         from trusted_retraining.local import home
 
         home.enter(folder)
-        secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
-        kubectl(
-            *("-n", namespace, "create", "secret", "generic", "storage"),
-            *(f"--from-literal={name}={value}" for name, value in secret.items()),
-        )
+        services.make_secret(namespace, "storage")
         yield namespace
 
 
@@ -174,18 +155,8 @@ def operator_of(run_id: str) -> tuple[Any, dict[str, Any]]:
         pipeline=apply_overrides(pipeline, CHANGES),
         settings=Settings.read(),
     )
-    ti = SimpleNamespace(
-        dag_id="demo",
-        task_id="ingest",
-        run_id=run_id,
-        map_index=-1,
-        try_number=1,
-        start_date=datetime.now(UTC),
-        xcom_push=lambda key, value: None,
-    )
-    dag = SimpleNamespace(dag_id="demo")
-    context = {"ti": ti, "run_id": run_id, "params": {"force": True}, "dag": dag}
-    return operator, context | {"task_state_store": None}
+    context = task_context("demo", "ingest", run_id=run_id)
+    return operator, context | {"params": {"force": True}}
 
 
 if __name__ == "__main__":

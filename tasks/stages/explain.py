@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +151,7 @@ def _explain(
 ) -> "dict[str, list[Explained]]":
     """Explain the chosen images by every method."""
     from tasks.trust.explain_figure import Explained
-    from tasks.trust.explanations import mass_inside, resize_region
+    from tasks.trust.explanations import resize_region
     from tasks.trust.sampling import decode_images
 
     model = _model(context)
@@ -175,8 +174,6 @@ def _explain(
                     true_class=arranged.classes[row["class_index"]],
                     predicted_class=arranged.classes[explanation.class_index],
                     region=region,
-                    inside=None if region is None else mass_inside(explanation.heat, region),
-                    area=None if region is None else float(region.mean()),
                 )
             )
             progress.one_more()
@@ -253,8 +250,7 @@ def _describe(item: "Explained", classes: list[str]) -> dict[str, Any]:
         "predicted_class": item.predicted_class,
         "correct": item.correct,
         "probability": round(explanation.probability, 6),
-        # not a number, which JSON does not know, where nothing speaks for the class
-        "mass_inside_region": item.inside if math.isfinite(item.inside or 0.0) else None,
+        "mass_inside_region": item.inside,
         "region_area": item.area,
     }
     if explanation.fidelity is not None:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tasks.figures import GREY, RED, new_figure
 from tasks.trust.explain_figure import Explained, blend, outline, rgb, short, strongest
 
@@ -68,12 +66,11 @@ def _draw(axes: Sequence[Any], item: Explained, classes: Sequence[str]) -> None:
     axes[0].imshow(rgb(item.image), interpolation="nearest")
     truth = "right" if item.correct else f"truth: {short(item.true_class)}"
     inside = ""
-    if item.inside is not None and item.area is not None:
-        inside = f"\n{item.inside:.0%} in {item.area:.0%}"
-        if np.isnan(item.inside):
-            inside = "\nnothing for it"
+    if item.region is not None:
+        nothing = item.inside is None
+        inside = "nothing for it" if nothing else f"{item.inside:.0%} in {item.area:.0%}"
     colour = "black" if item.correct else RED
-    axes[0].set_title(truth + (inside or "\n"), color=colour, fontweight="normal", **style)
+    axes[0].set_title(f"{truth}\n{inside}", color=colour, fontweight="normal", **style)
     heats = explanation.by_class
     full = strongest(heats.values())
     for axis, (number, heat) in zip(axes[1:], heats.items(), strict=False):

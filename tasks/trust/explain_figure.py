@@ -1,5 +1,6 @@
 """Picture of explanations: each image beside what speaks for and against its predicted class."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.figures import BLUE, GREEN, GREY, RED, new_figure
-from tasks.trust.explanations import Explanation, Heat, Pixels, Region
+from tasks.trust.explanations import Explanation, Heat, Pixels, Region, mass_inside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +32,6 @@ class Explained:
     true_class, predicted_class : str
     region : (height, width) bool array or None
         Relevant region.
-    inside, area : float or None
-        Share of the positive explanation mass inside the region, NaN where nothing speaks for the
-        class, and the region's share of the image.
     """
 
     image_id: str
@@ -42,13 +40,25 @@ class Explained:
     true_class: str
     predicted_class: str
     region: Region | None = None
-    inside: float | None = None
-    area: float | None = None
 
     @property
     def correct(self) -> bool:
         """Whether the predicted class is the true one."""
         return self.true_class == self.predicted_class
+
+    @property
+    def inside(self) -> float | None:
+        """Share of the positive explanation mass inside the region; None where there is no region,
+        or nothing speaks for the class."""
+        if self.region is None:
+            return None
+        share = mass_inside(self.explanation.heat, self.region)
+        return share if math.isfinite(share) else None
+
+    @property
+    def area(self) -> float | None:
+        """The region's share of the image."""
+        return None if self.region is None else float(self.region.mean())
 
 
 def draw_explanations(explained: Sequence[Explained]) -> "Figure":
@@ -94,12 +104,12 @@ def _caption(original: Any, overlay: Any, item: Explained) -> None:
     truth = "right" if item.correct else f"truth: {short(item.true_class)}"
     colour = "black" if item.correct else RED
     original.set_title(f"{answer}\n{truth}", color=colour, **style)
-    if item.inside is not None and item.area is not None:
-        text = f"{item.inside:.0%} inside the\n{item.area:.0%} that matter"
-        if np.isnan(item.inside):
-            text = "nothing in it\nspeaks for it"
-    else:
+    if item.region is None:
         text = f"fidelity {item.explanation.fidelity:.2f}"
+    elif item.inside is None:
+        text = "nothing in it\nspeaks for it"
+    else:
+        text = f"{item.inside:.0%} inside the\n{item.area:.0%} that matter"
     overlay.set_title(text, **style)
 
 

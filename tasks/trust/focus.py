@@ -1,6 +1,5 @@
 """Summary of a set of explanations: how well they fit, and how much is where it should be."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,7 +52,7 @@ def focus_metrics(
     metrics |= found
     notes |= words
     warnings += warning
-    known = [item for item in explained if item.inside is not None and math.isfinite(item.inside)]
+    known = [item for item in explained if item.inside is not None]
     if not known:
         return metrics, notes, warnings
     metrics["images_with_region"] = len(known)

@@ -20,20 +20,25 @@ class TaskInstance(SimpleNamespace):
 
 
 def task_context(
-    dag_id: str, task_id: str, *, attempt: int = 1, store: dict[str, Any] | None = None
+    dag_id: str,
+    task_id: str,
+    *,
+    run_id: str = RUN_ID,
+    attempt: int = 1,
+    store: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the context of an attempt of a task; ``store`` is kept over its attempts."""
     ti = TaskInstance(
         dag_id=dag_id,
         task_id=task_id,
-        run_id=RUN_ID,
+        run_id=run_id,
         map_index=-1,
         try_number=attempt,
         start_date=datetime.now(UTC),
         pushed={},
     )
     dag = SimpleNamespace(dag_id=dag_id)
-    return {"ti": ti, "run_id": RUN_ID, "params": {}, "dag": dag, "task_state_store": store}
+    return {"ti": ti, "run_id": run_id, "params": {}, "dag": dag, "task_state_store": store}
 
 
 def run_pods_in(namespace: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def kubectl(*words: str, given: dict[str, Any] | None = None) -> str:
 def images_on_nodes() -> set[str]:
     """Return the images that the nodes say they have; a new one is told after a while."""
     path = "jsonpath={.items[*].status.images[*].names[*]}"
-    return set(kubectl("get", "nodes", "-o", path).split())
+    return set(kubectl("get", "nodes", "-o", path, "--request-timeout=20s").split())
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a night on a cluster finds outside of it: an S3 API, MLflow, and a way to its Services."""
 
+import json
 import logging
 import os
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import httpx
 from moto.server import ThreadedMotoServer
+
+from tests.cluster.kubectl import kubectl
 
 HOST = os.environ.get("TEST_CLUSTER_HOST", "10.244.0.1")
 """Address of this machine that pods reach."""
@@ -41,6 +44,28 @@ class Services:
     s3: str
     mlflow: str
     kubernetes: str
+
+    def connections(self) -> dict[str, str]:
+        """Return the variables of Airflow's connections to the S3 API and to the cluster."""
+        account = {
+            "conn_type": "aws",
+            "login": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            "password": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            "extra": {
+                "endpoint_url": self.s3,
+                "region_name": CREDENTIALS["AWS_DEFAULT_REGION"],
+            },
+        }
+        return {
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(account),
+            "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes"}',
+        }
+
+    def make_secret(self, namespace: str, name: str) -> None:
+        """Make the secret from which pods have their way to the S3 API."""
+        values = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": self.s3}
+        literals = [f"--from-literal={key}={value}" for key, value in values.items()]
+        kubectl("-n", namespace, "create", "secret", "generic", name, *literals)
 
 
 @contextmanager

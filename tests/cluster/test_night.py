@@ -102,21 +102,8 @@ class Site:
         return (
             clean
             | {f"AIRFLOW__TRUSTED_RETRAINING__{name}": value for name, value in options.items()}
-            | {
-                "TRUSTED_RETRAINING_STATE": str(self.state),
-                "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes"}',
-                "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(
-                    {
-                        "conn_type": "aws",
-                        "login": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-                        "password": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-                        "extra": {
-                            "endpoint_url": self.services.s3,
-                            "region_name": CREDENTIALS["AWS_DEFAULT_REGION"],
-                        },
-                    }
-                ),
-            }
+            | {"TRUSTED_RETRAINING_STATE": str(self.state)}
+            | self.services.connections()
         )
 
 
@@ -125,11 +112,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A fresh namespace, with an S3 API and MLflow that its pods reach."""
     folder = tmp_path_factory.mktemp("site")
     with own_namespace("night") as namespace, serve(folder) as services:
-        secret = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": services.s3}
-        kubectl(
-            *("-n", namespace, "create", "secret", "generic", "storage"),
-            *(f"--from-literal={name}={value}" for name, value in secret.items()),
-        )
+        services.make_secret(namespace, "storage")
         pipelines = folder / "pipelines"
         pipelines.mkdir()
         demo = (REPOSITORY / "dags/pipelines/demo.yaml").read_text()

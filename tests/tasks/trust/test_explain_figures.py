@@ -8,7 +8,7 @@ import pytest
 
 from tasks.trust.class_figure import draw_by_class
 from tasks.trust.explain_figure import Explained, draw_explanations, strongest
-from tasks.trust.explanations import Explanation, mass_inside
+from tasks.trust.explanations import Explanation
 
 REGION = np.array([[True, True], [False, False]])
 SEGMENTS = np.array([[0, 0], [1, 1]])
@@ -37,13 +37,15 @@ def explained(weights: list[float]) -> Explained:
         true_class="a",
         predicted_class="a",
         region=REGION,
-        inside=mass_inside(heat, REGION),
-        area=float(REGION.mean()),
     )
 
 
+def captions(figure: Any) -> str:
+    return " ".join(axis.get_title(loc="left") for axis in figure.axes)
+
+
 def test_the_outline_of_a_region_reaches_the_edge_and_leaves_the_picture_its_size() -> None:
-    (picture, _) = (draw_explanations([explained([0.3, 0.1])])).axes
+    (picture, _) = draw_explanations([explained([0.3, 0.1])]).axes
     assert picture.get_xlim() == (-0.5, 1.5) and picture.get_ylim() == (1.5, -0.5)
     (line,) = (each for each in picture.collections if len(each.get_paths()))
     around = line.get_paths()[0].get_extents()
@@ -60,10 +62,6 @@ def test_a_small_mark_stands_out_of_noise_and_a_single_pixel_leaves_the_rest_its
     broad[0, 0] = 1.0
     assert strongest([broad]) == pytest.approx(0.2)
     assert strongest([np.zeros((96, 96))]) == 1.0
-
-
-def captions(figure: Any) -> str:
-    return " ".join(axis.get_title(loc="left") for axis in figure.axes)
 
 
 @pytest.mark.parametrize("draw", [draw_explanations, by_class])
