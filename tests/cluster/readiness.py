@@ -23,7 +23,8 @@ def problem(images: Sequence[str] = (BASE, TASKS, SERVING)) -> str | None:
         try:
             missing = sorted(set(images) - images_on_nodes())
         except subprocess.CalledProcessError as error:
-            return f"the cluster of KUBECONFIG={config} does not answer: {error.stderr.strip()}"
+            why = error.stderr.strip().rpartition("\n")[2]
+            return f"the cluster of KUBECONFIG={config} does not answer: {why}"
         if not missing:
             break
         # a node tells only now and then what it has
