@@ -53,8 +53,8 @@ def draw_by_class(
     legend = "orange-red speaks for the class above, blue against it; bold: the class predicted"
     if any(item.region is not None for item in shown):
         legend += (
-            "\ngreen outlines the relevant region; over the image: how much of what speaks for the "
-            "class predicted lies in it, and its share of the image"
+            "\ngreen outlines the relevant region; over the image: how much of what speaks for"
+            "\nthe class predicted lies in it, and its share of the image"
         )
     figure.supxlabel(legend, fontsize=8.5, color=GREY)
     return figure
