@@ -5,9 +5,9 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import StageError
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.stages.champion_answers import champion_answers, own_digest, who_serves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,10 +49,10 @@ class EvaluateStage(Stage):
 
     def state(self, context: StageContext) -> str:
         """Return the champion's digest: another champion, another comparison."""
-        champion = _champion(context)
+        champion = who_serves(context)
         if champion is None:
             return ""
-        return _SELF if champion[1] == _digest(context) else champion[1]
+        return _SELF if champion[1] == own_digest(context) else champion[1]
 
     def equivalent_states(self, context: StageContext) -> list[str]:
         """Let a night without new data, after a promotion, take over this result."""
@@ -97,8 +97,8 @@ class EvaluateStage(Stage):
             measured.notes["least_recall"],
         )
         _warn_of_gap(context, measured)
-        champion = _champion(context)
-        theirs = _champion_answers(context, champion, probabilities, arranged, table, measured)
+        champion = who_serves(context)
+        theirs = champion_answers(context, champion, probabilities, arranged, table, measured)
         if theirs is not None:
             other = measure(truth, theirs, classes=classes, positive_index=positive).metrics
             for name in ("accuracy", "balanced_accuracy"):
@@ -133,57 +133,6 @@ class EvaluateStage(Stage):
             rows_in=len(table),
             rows_out=len(table),
         )
-
-
-def _champion(context: StageContext) -> tuple[str, str] | None:
-    """Return the champion's version and digest."""
-    if not context.environment.mlflow_uri:
-        return None
-    from tasks.registry import champion_identity
-
-    return champion_identity(context.environment, context.pipeline.model_name)
-
-
-def _digest(context: StageContext) -> str:
-    return context.input("train").manifest.output("model/").sha256
-
-
-def _champion_answers(
-    context: StageContext,
-    champion: tuple[str, str] | None,
-    own: "NDArray[np.float32]",
-    arranged: "Arranged",
-    table: "pd.DataFrame",
-    measured: "Measured",
-) -> "NDArray[np.float32] | None":
-    """Return the champion's probabilities, None (with a warning) where it cannot answer."""
-    if champion is None:
-        return None
-    from tasks.registry import champion as fetch
-    from tasks.training.prediction import SavedClassifier
-
-    version, digest = champion
-    name = f"the champion, version {version} of {context.pipeline.model_name},"
-    if digest == _digest(context):
-        log.info("%s is this very model", name)
-        return own
-    try:
-        registered = fetch(context.environment, context.pipeline.model_name)
-        if registered is None or registered.digest != digest:
-            raise StageError("another version has become champion meanwhile")
-        model = SavedClassifier(registered.model_dir)
-        if model.classes != arranged.classes:
-            raise StageError(f"it knows the classes {model.classes}, not {arranged.classes}")
-        log.info("%s answers the same images", name)
-        return model.predict(
-            arranged.read_bytes(table),
-            batch_size=context.pipeline.evaluate.batch_size,
-            total=len(table),
-        )
-    except Exception as error:  # whatever is wrong with it, the challenger's figures stand
-        reason = " ".join(str(error).split())[:300]
-        measured.warnings.append(f"{name} cannot be compared with: {reason}")
-        return None
 
 
 def _warn_of_gap(context: StageContext, measured: "Measured") -> None:
