@@ -18,6 +18,15 @@ class Box(NamedTuple):
     bottom: float
 
 
+class PixelBox(NamedTuple):
+    """A rectangle in pixels of an image whose size is not known yet."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
 def clipped(left: float, top: float, right: float, bottom: float) -> Box | None:
     """Return a box with its corners in order and inside the image, or None if nothing is left.
 
@@ -31,6 +40,25 @@ def clipped(left: float, top: float, right: float, bottom: float) -> Box | None:
     x1, x2 = sorted(min(max(value, 0.0), 1.0) for value in (left, right))
     y1, y2 = sorted(min(max(value, 0.0), 1.0) for value in (top, bottom))
     return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def within(boxes: Iterable[Box | PixelBox], *, width: int, height: int) -> list[Box]:
+    """Return boxes as fractions, now that the image's size is known; those outside are left out.
+
+    Parameters
+    ----------
+    boxes : iterable of Box or PixelBox
+        Of one image.
+    width, height : int
+        Size of the image, in pixels.
+    """
+    fractions = (
+        box
+        if isinstance(box, Box)
+        else clipped(box.left / width, box.top / height, box.right / width, box.bottom / height)
+        for box in boxes
+    )
+    return [box for box in fractions if box is not None]
 
 
 def boxes_mask(boxes: Iterable[Box], *, width: int, height: int) -> bytes:

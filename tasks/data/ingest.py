@@ -10,16 +10,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
-from tasks.data.boxes import boxes_mask
-from tasks.data.images import ImageFacts, place, verifiers, verify_all
+from tasks.data.boxes import boxes_mask, within
+from tasks.data.images import ImageFacts, Status, place, verifiers, verify_all
 from tasks.data.ingest_summary import Summary, check_thresholds
-from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path
+from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceReader, SourceRow
+from tasks.data.spelled_names import SpelledNames
 
 log = logging.getLogger("tasks")
 
@@ -79,6 +81,7 @@ class _Intake:
         self.columns = self._own_columns(contents.columns)
         self._images = Path(os.path.realpath(contents.images))
         self._regions = Path(os.path.realpath(contents.regions)) if contents.regions else None
+        self._names = SpelledNames(self._images) if contents.complete else None
         self._ids: set[str] = set()
         self._folder: str | None = None
         self._first_with: dict[bytes, str] = {}
@@ -107,6 +110,7 @@ class _Intake:
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
         self.summary.warnings.extend(self.contents.warnings)
+        self.summary.warnings.extend(self._names.told() if self._names else ())
 
     def _own_columns(self, columns: list[str]) -> list[str]:
         """Keep the source's columns apart from those that the stages add."""
@@ -137,11 +141,10 @@ class _Intake:
         with verifiers() as pool:
             try:
                 while part := list(islice(rows, SLICE)):
-                    refused = [self._refusal(row) for row in part]
-                    names = [
-                        None if refusal else row.image
-                        for row, refusal in zip(part, refused, strict=True)
-                    ]
+                    located = [self._located(row) for row in part]
+                    part = [row for row, _ in located]
+                    refused = [refusal for _, refusal in located]
+                    names = [None if refusal else row.image for row, refusal in located]
                     found = pool.submit(verify_all, names, self._images, self.out / "images")
                     under_way.append((part, refused, found))
                     if len(under_way) > AHEAD:
@@ -151,20 +154,48 @@ class _Intake:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _refusal(self, row: SourceRow) -> ImageFacts | None:
-        """Say why a row's image is not even opened."""
+    def _located(self, row: SourceRow) -> tuple[SourceRow, ImageFacts | None]:
+        """Return a row with its image under the file's own name, and why it is not even opened."""
         if row.image is None:
-            return ImageFacts("missing", "the row names no file")
+            return row, ImageFacts("missing", "the row names no file")
         path, problem = self._confined(row.image)
-        if path is None:
-            return ImageFacts("outside", problem)
         # os.path: a name that is too long for the file system is simply not there
-        if not os.path.isfile(path):
-            return ImageFacts("missing", "no such file")
+        if path is not None and os.path.isfile(path):
+            if self._names is not None:
+                self._names.exact += 1
+        else:
+            found, refusal = self._spelled(row.image, path is not None, problem)
+            if found is None:
+                return row, refusal
+            row = replace(row, image=found)
+        assert row.image is not None  # noqa: S101 - it was found
         if row.image in self._ids:
-            return ImageFacts("repeated", "an earlier row names the same file")
+            return row, ImageFacts("repeated", "an earlier row names the same file")
         self._ids.add(row.image)
-        return None
+        return row, None
+
+    def _spelled(
+        self, name: str, plain: bool, problem: str
+    ) -> tuple[str | None, ImageFacts | None]:
+        """Look for the file under another spelling of its name."""
+        hint = ""
+        # a plain path that must not be followed is a link: no spelling of it will do
+        if self._names is not None and (plain or not is_plain_path(name)):
+            match = self._names.find(name)
+            path, problem_there = confined(self._images, match.name) if match.name else (None, "")
+            if match.name and path is not None and os.path.isfile(path):
+                return match.name, None
+            hint = match.hint or problem_there or self._elsewhere(name)
+        status: Status = "missing" if plain or leads_down(name) else "outside"
+        reason = "no such file" if status == "missing" else problem
+        return None, ImageFacts(status, f"{reason}; {hint}" if hint else reason)
+
+    def _elsewhere(self, name: str) -> str:
+        """Name the setting with which a file would be found that lies beside the images' folder."""
+        root = self.contents.root
+        if root is None or not is_plain_path(name) or not os.path.isfile(root / name):
+            return ""
+        return "it lies in the source itself: set source.images to '.'"
 
     def _confined(self, name: str) -> tuple[Path | str | None, str]:
         """Check a name as :func:`confined` does, most of it once for the files of a folder."""
@@ -194,6 +225,7 @@ class _Intake:
             summary.regions += region is not None
             summary.modes[str(facts.mode)] += 1
         else:
+            duplicate_of = row.image if facts.status == "repeated" else None
             unusable.writerow([summary.rows, row.image or "", facts.status, facts.reason])
             examples = summary.examples.setdefault(facts.status, [])
             if len(examples) < 5:
@@ -214,12 +246,15 @@ class _Intake:
         return [*row.values, *found]
 
     def _take_region(self, row: SourceRow) -> str | None:
-        if self._regions is None or row.region is None:
+        region = row.region
+        if region is None and self.contents.region_of is not None and row.image is not None:
+            region = self.contents.region_of(row.image)
+        if self._regions is None or region is None:
             return None
-        path, _ = confined(self._regions, row.region)
+        path, _ = confined(self._regions, region)
         if path is None or not os.path.isfile(path):
             return None
-        name = f"masks/{row.region}"
+        name = f"masks/{region}"
         target = self.out / "regions" / name
         if not target.exists():
             place(path, target)
@@ -229,11 +264,14 @@ class _Intake:
         """Make a mask of the row's boxes; it goes where masks go, in a folder of its own."""
         if not row.boxes or not facts.width or not facts.height:
             return None
+        boxes = within(row.boxes, width=facts.width, height=facts.height)
+        if not boxes:
+            return None
         # not by the image's own name, which may be as long as a file system bears
         name = f"boxes/{hashlib.sha256(str(row.image).encode()).hexdigest()[:32]}.png"
         target = self.out / "regions" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(boxes_mask(row.boxes, width=facts.width, height=facts.height))
+        target.write_bytes(boxes_mask(boxes, width=facts.width, height=facts.height))
         return name
 
 

@@ -36,6 +36,21 @@ def is_plain_path(name: str) -> bool:
     return not ("\0" in name or any(part in ("..", ".", "") for part in parts))
 
 
+def leads_down(name: str) -> bool:
+    """Return whether a name, however oddly written, says nothing that would leave its folder."""
+    parts = name.replace("\\", "/").split("/")
+    return bool(parts[0]) and "\0" not in name and ".." not in parts
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8: Python shows other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def confined(root: Path, name: str) -> tuple[Path | None, str]:
     """Return the path of a file named by the source, or None and why it may not be followed.
 

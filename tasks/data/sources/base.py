@@ -1,12 +1,12 @@
 """The one interface behind which every kind of source stands."""
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tasks.data.boxes import Box
+from tasks.data.boxes import Box, PixelBox
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class SourceRow:
         before it is followed. None where the row names none.
     region : str or None
         Path of the mask of the relevant region relative to the regions folder, if one may exist.
-    boxes : tuple of Box
+    boxes : tuple of Box or PixelBox
         Boxes that mark the relevant region, taken where there is no mask.
     """
 
     values: list[str | None]
     image: str | None
     region: str | None = None
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[Box | PixelBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Contents:
         Folder of the region masks.
     warnings : sequence of str
         What a person should know about the source; may grow while the rows are read.
+    region_of : callable or None
+        Returns ``region`` for the file of an image, where the rows do not give it: a row may name
+        its file in another spelling.
+    root : Path or None
+        Folder of the whole source, in which a message may find what the images' folder lacks.
+    complete : bool
+        Whether the images' folder holds all images, not only those that rows name: then a name may
+        be looked for in other spellings.
     """
 
     columns: list[str]
@@ -55,6 +63,9 @@ class Contents:
     images: Path
     regions: Path | None = None
     warnings: Sequence[str] = ()
+    region_of: Callable[[str], str | None] | None = None
+    root: Path | None = None
+    complete: bool = True
 
 
 class SourceReader(abc.ABC):

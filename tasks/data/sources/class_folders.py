@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.contract import BadInput
 from tasks.data.archives import MAX_DEPTH
 from tasks.data.fetch import fetch, source_state
+from tasks.data.names import is_text
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.spec.sources import ClassFolders
 
@@ -62,7 +63,7 @@ def _files(root: Path, left_out: list[str]) -> Iterator[str]:
         inner = []
         for entry in found:
             name = f"{folder}{entry.name}"
-            if not _is_text(name):
+            if not is_text(name):
                 raise BadInput(
                     f"{os.fsencode(name)[:200]!r}: the name of the file is not UTF-8; rename it"
                 )
@@ -75,11 +76,3 @@ def _files(root: Path, left_out: list[str]) -> Iterator[str]:
             else:
                 yield name
         pending.extend(reversed(inner))
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.contract import BadConfig, BadInput, sha256_text
@@ -38,13 +39,7 @@ class CustomReader(SourceReader):
                 f"source.reader: {self.spec.reader}.open returned a {type(contents).__name__}, not "
                 "tasks.data.sources.Contents"
             )
-        return Contents(
-            columns=contents.columns,
-            rows=self._checked(contents),
-            images=contents.images,
-            regions=contents.regions,
-            warnings=contents.warnings,
-        )
+        return replace(contents, rows=self._checked(contents))
 
     def _checked(self, contents: Contents) -> Iterator[SourceRow]:
         for number, row in enumerate(contents.rows, 1):

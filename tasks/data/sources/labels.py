@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tasks.contract import BadConfig, BadInput
-from tasks.data.boxes import Box
+from tasks.data.boxes import Box, PixelBox
 from tasks.spec.annotations import AnnotatedImages
 
 EXAMPLES = 5
 
-LabelledBox = tuple[str, Box]
+LabelledBox = tuple[str, Box | PixelBox]
 
 
 class LabelRule:
@@ -81,7 +81,7 @@ class LabelRule:
 
 def relevant(
     boxes: Iterable[LabelledBox], label: str | None, wanted: Sequence[str] | None
-) -> tuple[Box, ...]:
+) -> tuple[Box | PixelBox, ...]:
     """Return the boxes that mark the relevant region of an image.
 
     Parameters
