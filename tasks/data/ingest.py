@@ -110,7 +110,9 @@ class _Intake:
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
         self.summary.warnings.extend(self.contents.warnings)
-        self.summary.warnings.extend(self._names.told() if self._names else ())
+        for told in self._names.told() if self._names else ():
+            log.warning("ingest: %s", told)
+            self.summary.warnings.append(told)
 
     def _own_columns(self, columns: list[str]) -> list[str]:
         """Keep the source's columns apart from those that the stages add."""
@@ -186,7 +188,8 @@ class _Intake:
             if match.name and path is not None and os.path.isfile(path):
                 return match.name, None
             hint = match.hint or problem_there or self._elsewhere(name)
-        status: Status = "missing" if plain or leads_down(name) else "outside"
+        inside = plain or (leads_down(name) and not is_plain_path(name))
+        status: Status = "missing" if inside else "outside"
         reason = "no such file" if status == "missing" else problem
         return None, ImageFacts(status, f"{reason}; {hint}" if hint else reason)
 

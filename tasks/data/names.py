@@ -39,7 +39,7 @@ def is_plain_path(name: str) -> bool:
 def leads_down(name: str) -> bool:
     """Return whether a name, however oddly written, says nothing that would leave its folder."""
     parts = name.replace("\\", "/").split("/")
-    return bool(parts[0]) and "\0" not in name and ".." not in parts
+    return parts[0][-1:] not in ("", ":") and "\0" not in name and ".." not in parts
 
 
 def is_text(name: str) -> bool:

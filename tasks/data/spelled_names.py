@@ -61,7 +61,7 @@ class SpelledNames:
         self.folder = folder
         self.exact = 0
         """Names that needed no search so far; the caller counts them."""
-        self._own = _spelling(str(folder))[-_OWN_DEPTH:]
+        self._own = spelling(str(folder))[-_OWN_DEPTH:]
         self._files: dict[str, list[str]] | None = None
         self._like_others: set[str] = set()
         self._prefix: Parts | None = None
@@ -73,10 +73,10 @@ class SpelledNames:
         if "\0" in name:
             return Match(None)
         for spelled in dict.fromkeys((name, unquote(name))):
-            match = self._search(name, _spelling(spelled))
+            match = self._search(name, spelling(spelled))
             if match is not None:
                 return match
-        return Match(None, self._close_to(_spelling(name)))
+        return Match(None, self._close_to(spelling(name)))
 
     def told(self) -> list[str]:
         """Return what is to be said about the names that were found so."""
@@ -107,27 +107,29 @@ class SpelledNames:
         """Yield the files that fit, by the first rule to the last."""
 
         def wanted(file: _File) -> Parts:
-            return (*file.parts[:-1], _stem(file.parts[-1])) if without_ending else file.parts
+            return (*file.parts[:-1], stem(file.parts[-1])) if without_ending else file.parts
 
         def repeated(length: int) -> bool:
-            return any(
-                self._own[n : n + length] == parts[:length] for n in range(len(self._own))
-            )
+            return any(self._own[n : n + length] == parts[:length] for n in range(len(self._own)))
 
-        yield "by case, separators, blanks or encoding", [
-            file.name for file in candidates if wanted(file) == parts
-        ]
+        yield (
+            "by case, separators, blanks or encoding",
+            [file.name for file in candidates if wanted(file) == parts],
+        )
         for length in range(1, len(parts)):
             if repeated(length):
                 here = [file.name for file in candidates if wanted(file) == parts[length:]]
                 yield "with the folder's own name before them", here
         # a folder whose names recur in another (masks beside images) may hold another thing
-        yield "without their folders", [
-            file.name
-            for file in candidates
-            if wanted(file)[-len(parts) :] == parts
-            and os.path.dirname(file.name) not in self._like_others
-        ]
+        yield (
+            "without their folders",
+            [
+                file.name
+                for file in candidates
+                if wanted(file)[-len(parts) :] == parts
+                and os.path.dirname(file.name) not in self._like_others
+            ],
+        )
         # of a whole table written elsewhere, but never of a stray row
         for length in range(1, len(parts)):
             prefix = parts[:length]
@@ -138,18 +140,18 @@ class SpelledNames:
                 yield "with the folders of another place before them", here
 
     def _candidates(self, last: str, *, without_ending: bool) -> list[_File]:
-        found = [_File(name, _spelling(name)) for name in self._index().get(_stem(last), ())]
+        found = [_File(name, spelling(name)) for name in self._index().get(stem(last), ())]
         if not without_ending:
             return [file for file in found if file.parts[-1] == last]
-        found += [_File(name, _spelling(name)) for name in self._index().get(last, ())]
-        found = [file for file in dict.fromkeys(found) if _stem(file.parts[-1]) == last]
+        found += [_File(name, spelling(name)) for name in self._index().get(last, ())]
+        found = [file for file in dict.fromkeys(found) if stem(file.parts[-1]) == last]
         pictures = [file for file in found if _ending(file.parts[-1]) in _PICTURES]
         return pictures or found
 
     def _close_to(self, parts: Parts) -> str:
         if not parts:
             return ""
-        files = self._index().get(_stem(parts[-1]), [])
+        files = self._index().get(stem(parts[-1]), [])
         if not files:
             return ""
         what = "there is" if len(files) == 1 else "there are"
@@ -182,10 +184,10 @@ class SpelledNames:
 
     def _add(self, name: str) -> None:
         assert self._files is not None  # noqa: S101 - called while it is made
-        last = _spelling(name)[-1:]
+        last = spelling(name)[-1:]
         if not last:
             return
-        others = self._files.setdefault(_stem(last[0]), [])
+        others = self._files.setdefault(stem(last[0]), [])
         if _ending(last[0]) in _PICTURES:
             folder = os.path.dirname(name)
             elsewhere = {os.path.dirname(other) for other in others} - {folder}
@@ -193,20 +195,22 @@ class SpelledNames:
         others.append(name)
 
 
-def _spelling(name: str) -> Parts:
+def spelling(name: str) -> Parts:
     """Return the parts of a path in the one spelling in which paths are compared."""
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    parts = (part.strip() for part in text.replace("\\", "/").split("/"))
-    return tuple(part for part in parts if part not in ("", "."))
+    parts = [part.strip() for part in text.replace("\\", "/").split("/")]
+    root = ("/",) if len(parts) > 1 and not parts[0] else ()
+    return (*root, *(part for part in parts if part not in ("", ".")))
 
 
-def _stem(last: str) -> str:
-    stem, dot, ending = last.rpartition(".")
-    return stem if dot and stem and " " not in ending else last
+def stem(last: str) -> str:
+    """Return the last part of a path without its ending."""
+    start, dot, ending = last.rpartition(".")
+    return start if dot and start and " " not in ending else last
 
 
 def _ending(last: str) -> str:
-    return last[len(_stem(last)) :]
+    return last[len(stem(last)) :]
 
 
 def _listed(names: list[str]) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tasks.contract import BadInput
-from tasks.data.boxes import Box
+from tasks.data.boxes import Box, PixelBox
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.coco_file import read_coco
-from tasks.data.sources.csv_table import listing, read_header, read_rows
+from tasks.data.sources.csv_table import CsvTable, listing
 from tasks.data.sources.labels import check_region_labels, relevant
 from tasks.spec.sources import CsvImages
 
@@ -35,15 +35,17 @@ class CsvImagesReader(SourceReader):
                 f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images); "
                 f"it holds {listing(root)}"
             )
-        columns = _header(table, self.spec)
+        metadata = _table(table, self.spec)
         regions = root / _fixed_folder(self.spec.regions) if self.spec.regions else None
         boxes, warnings = self._boxes(root)
         return Contents(
-            columns=columns,
-            rows=self._rows(table, columns, boxes),
+            columns=metadata.columns,
+            rows=self._rows(metadata, boxes),
             images=images,
             regions=regions,
-            warnings=warnings,
+            warnings=[*metadata.warnings, *warnings],
+            region_of=self._region,
+            root=root,
         )
 
     def _parts(self) -> list[str]:
@@ -54,7 +56,7 @@ class CsvImagesReader(SourceReader):
             parts.append(self.spec.region_boxes)
         return parts
 
-    def _boxes(self, root: Path) -> tuple[dict[str, tuple[Box, ...]], list[str]]:
+    def _boxes(self, root: Path) -> tuple[dict[str, tuple[Box | PixelBox, ...]], list[str]]:
         """Return the boxes of the relevant region by image name, and what is to be said of them."""
         if self.spec.region_boxes is None:
             return {}, []
@@ -71,20 +73,15 @@ class CsvImagesReader(SourceReader):
         return {image.name: relevant(image.boxes, None, wanted) for image in images}, warnings
 
     def _rows(
-        self, table: Path, columns: list[str], boxes: dict[str, tuple[Box, ...]]
+        self, table: CsvTable, boxes: dict[str, tuple[Box | PixelBox, ...]]
     ) -> Iterator[SourceRow]:
-        position = columns.index(self.spec.filename_column)
-        for values in read_rows(table, len(columns)):
+        position = table.columns.index(self.spec.filename_column)
+        for values in table.rows():
             name = values[position]
-            yield SourceRow(
-                values=values,
-                image=name,
-                region=self._region(name),
-                boxes=boxes.get(name or "", ()),
-            )
+            yield SourceRow(values=values, image=name, boxes=boxes.get(name or "", ()))
 
-    def _region(self, name: str | None) -> str | None:
-        if name is None or self.spec.regions is None:
+    def _region(self, name: str) -> str | None:
+        if self.spec.regions is None:
             return None
         pattern = self.spec.regions[len(_fixed_folder(self.spec.regions)) :].lstrip("/")
         stem = PurePosixPath(name).with_suffix("").as_posix() if PurePosixPath(name).name else name
@@ -101,10 +98,10 @@ def _fixed_folder(pattern: str) -> str:
     return "/".join(fixed)
 
 
-def _header(table: Path, spec: CsvImages) -> list[str]:
+def _table(table: Path, spec: CsvImages) -> CsvTable:
     if not table.is_file():
         raise BadInput(
             f"{spec.uri}: holds no table {spec.metadata!r} (source.metadata); "
             f"it holds {listing(table.parent)}"
         )
-    return read_header(table, required=spec.filename_column, asked_by="source.filename_column")
+    return CsvTable(table, required=spec.filename_column, asked_by="source.filename_column")

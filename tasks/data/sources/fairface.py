@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks.contract import BadInput
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
-from tasks.data.sources.csv_table import listing, read_header, read_rows
+from tasks.data.sources.csv_table import CsvTable, listing
 from tasks.spec.sources import FairFace
 
 _FILE = "file"
@@ -37,10 +37,11 @@ class FairFaceReader(SourceReader):
                 f"{self.spec.uri}: holds neither {self.spec.train_labels!r} (source.train_labels) "
                 f"nor {self.spec.val_labels!r} (source.val_labels); it holds {listing(root)}"
             )
-        headers = {
-            table.name: read_header(table, required=_FILE, asked_by="the images' paths")
-            for table in found.values()
+        read = {
+            side: CsvTable(table, required=_FILE, asked_by="the images' paths")
+            for side, table in found.items()
         }
+        headers = {found[side].name: table.columns for side, table in read.items()}
         columns, *others = headers.values()
         if any(other != columns for other in others):
             described = "; ".join(f"{name}: {', '.join(names)}" for name, names in headers.items())
@@ -50,9 +51,12 @@ class FairFaceReader(SourceReader):
         absent = [name for side, name in self._tables.items() if side not in found]
         return Contents(
             columns=[*columns, "split"],
-            rows=self._rows(found, columns),
+            rows=self._rows(read),
             images=root,
-            warnings=[f"the source holds no {name}; the other table is read" for name in absent],
+            warnings=[
+                *(f"the source holds no {name}; the other table is read" for name in absent),
+                *(warning for table in read.values() for warning in table.warnings),
+            ],
         )
 
     def _parts(self) -> list[str]:
@@ -65,8 +69,8 @@ class FairFaceReader(SourceReader):
         held = any((root / name).is_file() for name in self._tables.values())
         return inside[0] if len(inside) == 1 and not held else root
 
-    def _rows(self, tables: dict[str, Path], columns: list[str]) -> Iterator[SourceRow]:
-        position = columns.index(_FILE)
+    def _rows(self, tables: dict[str, CsvTable]) -> Iterator[SourceRow]:
         for side, table in tables.items():
-            for values in read_rows(table, len(columns)):
+            position = table.columns.index(_FILE)
+            for values in table.rows():
                 yield SourceRow(values=[*values, side], image=values[position])

@@ -90,8 +90,12 @@ def test_every_row_is_kept_with_what_became_of_its_image(
         "../../../../etc/passwd",
         "/etc/passwd",
         "sub/../../secret.png",
-        "./a.png",
-        "sub//a.png",
+        "../a.png",
+        "sub/../a.png",
+        "..\\..\\a.png",
+        "/images/a.png",
+        "LINK.png",
+        "Door/secret.png",
         "..",
         "door/secret.png",
         "link.png",
@@ -176,13 +180,6 @@ def test_a_table_that_is_wrong_is_named(
     source = make_source([{"filename": "a.png"}], {})
     (source / "metadata.csv").write_text(table)
     with pytest.raises(BadInput, match=message):
-        _ingest(tmp_path, source)
-
-
-def test_a_table_that_is_not_utf8_is_named(tmp_path: Path, make_source: Make) -> None:
-    source = make_source([{"filename": "a.png"}], {})
-    (source / "metadata.csv").write_bytes("filename,note\na.png,für\n".encode("latin-1"))
-    with pytest.raises(BadInput, match="is not UTF-8"):
         _ingest(tmp_path, source)
 
 
