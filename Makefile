@@ -23,7 +23,7 @@ NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "
 .PHONY: help setup demo retrain up test lint e2e bench results lock images clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## one night of the pipeline demo (PIPELINE=demo_biased: of another; FORCE=1: reuse nothing)
 	@$(NIGHT)
@@ -37,7 +37,7 @@ up: setup ## Airflow, MLflow and the model server on this machine; Ctrl-C ends a
 test: setup lint ## lint, types, import contracts, all tests
 	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: setup
+lint: setup ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -64,7 +64,7 @@ clean: ## remove everything that make has made: .venv, .local with runs and mode
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # both environments are made at the same time
-setup: $(BIN)/uv
+setup: $(BIN)/uv ## what every other target needs: both environments, the Airflow home
 	@$(MAKE) --silent --jobs 2 $(VENV_DONE) $(SERVING_DONE)
 	@$(BIN)/python -m trusted_retraining.local.home
 

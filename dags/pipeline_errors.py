@@ -5,9 +5,9 @@ here, and the DAGs of the pipelines that are right stay in service in retraining
 """
 
 from tasks.spec import SpecError
-from trusted_retraining.pipelines import usable_pipelines
+from trusted_retraining.dag_builder import build_dags
 from trusted_retraining.settings import Settings
 
-errors = usable_pipelines(Settings.read())[1]
+errors = build_dags(Settings.read())[1]
 if errors:
     raise SpecError("\n".join(errors))

@@ -18,14 +18,15 @@ from tasks.stages.base import Stage
 INTRODUCTION = """\
 # Components
 
-A night is made of these. Each is one stage: `python -m tasks STAGE --run-uri URI --spec FILE`
-alone, a process or a pod in a DAG. What a stage reads and writes is a folder of the run; a
+A night is made of these. Each is one stage:
+`.venv/bin/python -m tasks STAGE --run-uri URI --spec FILE` alone,
+a process or a pod in a DAG. What a stage reads and writes is a folder of the run; a
 manifest, written last, names the files with their digests. Settings are fields of the
 [pipeline file](pipeline-file.md). Those named here determine a stage's result: a change of one of
 them computes it anew, and a night in which no setting, no input and no line of its code has changed
 takes over the earlier result.
 
-This page is made by `python -m tasks components`; a test keeps it current.
+This page is made by `.venv/bin/python -m tasks components`; a test keeps it current.
 """
 
 _SAMPLE = {"name": "sample", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}

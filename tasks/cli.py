@@ -10,7 +10,15 @@ import sys
 import traceback
 from pathlib import Path
 
-from tasks.contract import EX_CONFIG, EX_USAGE, STAGES, BadConfig, RunDirectory, StageError
+from tasks.contract import (
+    EX_CONFIG,
+    EX_USAGE,
+    STAGE_TEXTS,
+    STAGES,
+    BadConfig,
+    RunDirectory,
+    StageError,
+)
 from tasks.credentials import MaskingFormatter
 from tasks.environment import Environment
 from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
@@ -84,6 +92,13 @@ def _run_extra(options: argparse.Namespace) -> int:
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
     log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
+    return 0
+
+
+def _close(options: argparse.Namespace) -> int:
+    from tasks.tracking import close_run
+
+    close_run(RunDirectory(options.run_uri), Environment.read())
     return 0
 
 
@@ -173,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
     for name in STAGES:
         # the stage's module is imported only when it is the one asked for
-        command = commands.add_parser(name, add_help=False)
+        command = commands.add_parser(name, add_help=False, help=STAGE_TEXTS[name])
         command.add_argument("--help", "-h", action=_StageHelp)
         _add_run_arguments(command)
         command.set_defaults(action=_run_stage)
@@ -192,6 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="write and print what became of a run")
     summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     summary.set_defaults(action=_summarize)
+    end = commands.add_parser("close", help="end a run's MLflow run that was left running")
+    end.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    end.set_defaults(action=_close)
     page = commands.add_parser("reference", help="print the reference of the pipeline file")
     page.set_defaults(action=_print_reference)
     components = commands.add_parser("components", help="print the catalogue of components")

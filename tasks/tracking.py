@@ -75,10 +75,34 @@ def log_stage(
             _log_contents(client, mlflow_run, manifest, pipeline, run, outputs)
             # last, so that a killed attempt is logged again as a whole
             patiently(lambda: client.set_tag(run_id, f"logged.{manifest.stage}", mark))
+        # A run that has ended stays so: of a stage that is cleared and run once more nobody would
+        # close it again, and one that is being ended may still come to this line.
         if manifest.stage == "report":
             _close(client, mlflow_run, run)
-        elif mlflow_run.info.status != "RUNNING":
-            patiently(lambda: client.update_run(run_id, status="RUNNING"))
+
+
+def close_run(run: RunDirectory, environment: Environment) -> None:
+    """Close a night's MLflow run if it is open: its DAG run has ended.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        The night's run directory; one that was never logged has nothing to close.
+    environment : Environment
+        Its ``mlflow_uri`` is where it was logged.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached or refuses.
+    """
+    note = run.read_json("mlflow.json")
+    if not environment.mlflow_uri or not isinstance(note, dict):
+        return
+    with mlflow_client(environment) as client:
+        mlflow_run = patiently(lambda: client.get_run(str(note.get("run_id"))))
+        if mlflow_run.info.status == "RUNNING":
+            _close(client, mlflow_run, run)
 
 
 def find_or_create_run(*, pipeline: Pipeline, run: RunDirectory, environment: Environment) -> str:

@@ -6,15 +6,16 @@ from itertools import pairwise
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
+from airflow.serialization.serialized_objects import DagSerialization
 
-from tasks.contract import CHECKS
+from tasks.contract import CHECKS, STAGE_TEXTS
 from tasks.spec import MODEL_STAGES, Pipeline, after_verdict, in_order
 from trusted_retraining.links import PublishedLink
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.outcome import OutcomeOperator
 from trusted_retraining.params import trigger_form
-from trusted_retraining.pipelines import serves_on_cluster
+from trusted_retraining.pipelines import one_line, serves_on_cluster, usable_pipelines
 from trusted_retraining.settings import Runtime, Settings
 from trusted_retraining.timetable import schedule_of
 
@@ -26,26 +27,44 @@ PREPARATION = ("ingest", "transform", "filter", "arrange", "validate", "train", 
 
 LONGEST_RETRY_DELAY = timedelta(hours=1)
 
-STAGE_TEXTS = {
-    "ingest": "fetch metadata and images, verify every image, set aside what is broken",
-    "transform": "column functions on the metadata",
-    "filter": "keep the rows for which every predicate holds",
-    "arrange": "folders per class, split by hash of the group",
-    "validate": "schema, counts, duplicates, leakage across the split",
-    "train": "fit the model",
-    "evaluate": "challenger and champion on the same test rows",
-    "fairness": "group metrics per protected attribute",
-    "explain": "where the model looks",
-    "robustness": "accuracy under attack",
-    "bless": "the rules; also runs after a crash, and then refuses",
+TASK_TEXTS = {
+    **STAGE_TEXTS,
     "blessing_gate": "follows the verdict; anything missing is a refusal",
-    "publish": "the judged model to where the cluster's model servers read it",
-    "deploy": "known answers first, then the alias champion",
-    "reject": "the champion stays, and why",
-    "publish_data": "the arranged data set, with its card and fingerprint",
-    "report": "one page for people",
     "outcome": "fails the run if any stage failed",
 }
+
+
+def build_dags(settings: Settings) -> tuple[dict[str, DAG], list[str]]:
+    """Build the DAG of every pipeline, each under guard.
+
+    Airflow takes every DAG of a file that raises out of service, so nothing that one pipeline file
+    holds may make the building of the others end.
+
+    Parameters
+    ----------
+    settings : Settings
+        The installation's settings.
+
+    Returns
+    -------
+    dags : dict of str to DAG
+        By name of the pipeline; each has been validated and can be serialized.
+    errors : list of str
+        What is wrong with the other files.
+    """
+    pipelines, errors = usable_pipelines(settings)
+    dags = {}
+    for path, pipeline in pipelines.items():
+        try:
+            dag = build_dag(pipeline, settings)
+            dag.validate()  # type: ignore[no-untyped-call]
+            dag.check_cycle()
+            DagSerialization.to_dict(dag)
+        except Exception as error:
+            errors.append(f"{path}: Airflow makes no DAG of it: {one_line(error)}")
+        else:
+            dags[pipeline.name] = dag
+    return dags, errors
 
 
 def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
@@ -73,6 +92,9 @@ def build_dag(pipeline: Pipeline, settings: Settings) -> DAG:
         max_active_runs=1,
         tags=sorted({"trusted-retraining", *pipeline.tags}),
         default_args=_default_arguments(pipeline, settings),
+        is_paused_upon_creation=pipeline.is_paused_upon_creation,
+        # a DAG is in service where its file says so, not wherever one was built
+        auto_register=False,
     ) as dag:
         _build_tasks(pipeline, settings)
     dag.doc_md = _doc(pipeline, dag)
@@ -94,7 +116,7 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
             stage=name,
             pipeline=pipeline,
             settings=settings,
-            doc_md=STAGE_TEXTS[name],
+            doc_md=TASK_TEXTS[name],
             pool=GPU_POOL if name in MODEL_STAGES else None,
             **more,
         )
@@ -111,7 +133,7 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
         settings=settings,
         blessed="publish" if published else "deploy",
         trigger_rule="all_done",
-        doc_md=STAGE_TEXTS["blessing_gate"],
+        doc_md=TASK_TEXTS["blessing_gate"],
     )
     blessed = [stage("publish"), _deploy(pipeline, settings)] if published else [stage("deploy")]
     reject = stage("reject")
@@ -122,7 +144,7 @@ def _build_tasks(pipeline: Pipeline, settings: Settings) -> None:
         settings=settings,
         trigger_rule="all_done",
         retries=0,
-        doc_md=STAGE_TEXTS["outcome"],
+        doc_md=TASK_TEXTS["outcome"],
     )
     row[-1] >> checks >> bless >> gate >> [blessed[0], reject]
     for earlier, later in pairwise(blessed):
@@ -187,7 +209,7 @@ def _deploy(pipeline: Pipeline, settings: Settings) -> BaseOperator:
     from trusted_retraining.operators.deploy import DeployOperator
 
     return DeployOperator(
-        task_id="deploy", pipeline=pipeline, settings=settings, doc_md=STAGE_TEXTS["deploy"]
+        task_id="deploy", pipeline=pipeline, settings=settings, doc_md=TASK_TEXTS["deploy"]
     )
 
 
@@ -229,7 +251,7 @@ def _first_line(text: str) -> str | None:
 
 def _doc(pipeline: Pipeline, dag: DAG) -> str:
     own = {extra.name: _extra_text(extra.description) for extra in pipeline.extra_stages}
-    texts = {**STAGE_TEXTS, **{name: text.replace("|", "\\|") for name, text in own.items()}}
+    texts = {**TASK_TEXTS, **{name: text.replace("|", "\\|") for name, text in own.items()}}
     stages = "\n".join(f"| `{n}` | {text} |" for n, text in texts.items() if n in dag.task_dict)
     return (
         f"### {pipeline.name}\n\n{pipeline.description.strip()}\n\n"

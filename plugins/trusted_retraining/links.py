@@ -1,11 +1,16 @@
 """Buttons on a task's page that lead to the night's MLflow run and to its trust report."""
 
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
 
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory
+
+PREFIX = "/trusted_retraining"
+"""Where Airflow's API server mounts :class:`trusted_retraining.redirects.Redirects`."""
 
 
 class MlflowRunLink(BaseOperatorLink):
@@ -14,8 +19,8 @@ class MlflowRunLink(BaseOperatorLink):
     name = "MLflow run"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address; empty as long as no stage has been logged."""
-        return mlflow_run_address(ti_key.dag_id, ti_key.run_id)
+        """Return the address at which the API server leads on; empty without MLflow."""
+        return _redirect(ti_key, "mlflow")
 
 
 class TrustReportLink(BaseOperatorLink):
@@ -24,13 +29,8 @@ class TrustReportLink(BaseOperatorLink):
     name = "Trust report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return where the report will be; empty as long as no stage has been logged.
-
-        Airflow asks once, when the task ends. The tasks before ``report`` would never get their
-        button if the report had to be there.
-        """
-        address = mlflow_run_address(ti_key.dag_id, ti_key.run_id)
-        return f"{address}/artifacts/report/report.html" if address else ""
+        """Return the address at which the API server leads on; empty without MLflow."""
+        return _redirect(ti_key, "report")
 
 
 class PublishedLink(BaseOperatorLink):
@@ -45,6 +45,15 @@ class PublishedLink(BaseOperatorLink):
         manifest = run.read_manifest(ti_key.task_id)
         addresses = manifest.addresses if manifest else {}
         return addresses.get("report_page") or next(iter(addresses.values()), "")
+
+
+def _redirect(ti_key: Any, target: str) -> str:
+    settings = Settings.read()
+    if not settings.mlflow_uri or not settings.mlflow_ui:
+        return ""
+    # the path alone: the page that shows the button knows the machine and port
+    base = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+    return f"{base}{PREFIX}/{ti_key.dag_id}/{quote(ti_key.run_id)}/{target}"
 
 
 def mlflow_run_address(pipeline: str, run_id: str) -> str:
@@ -63,3 +72,16 @@ def mlflow_run_address(pipeline: str, run_id: str) -> str:
         return ""
     experiment, run = note.get("experiment_id"), note.get("run_id")
     return f"{settings.mlflow_ui}/#/experiments/{experiment}/runs/{run}" if run else ""
+
+
+def report_address(pipeline: str, run_id: str) -> str:
+    """Return where the MLflow UI shows a night's report; empty when there is none.
+
+    Parameters
+    ----------
+    pipeline, run_id : str
+        As for :func:`mlflow_run_address`.
+    """
+    address = mlflow_run_address(pipeline, run_id)
+    manifest = run_directory(Settings.read(), pipeline, run_id).read_manifest("report")
+    return f"{address}/artifacts/report/report.html" if address and manifest else ""

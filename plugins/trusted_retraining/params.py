@@ -25,6 +25,7 @@ OF_THE_DAG = (
     *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages", "parameters"),
     *("publish.dataset", "publish.report", "deploy.model_name"),
     *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
+    "is_paused_upon_creation",
 )
 """Fields of the pipeline that no run's configuration can change."""
 

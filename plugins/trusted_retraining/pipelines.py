@@ -1,12 +1,16 @@
 """Finding and reading the pipeline files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from tasks.contract import BadConfig
 from tasks.spec import Pipeline, SpecError, load_pipeline
+from trusted_retraining.serving.plan import check_name, object_name
 from trusted_retraining.settings import SettingError, Settings
+from trusted_retraining.timetable import schedule_of
 
 
-def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[str]]:
+def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
     """Read every ``*.yaml`` of a folder.
 
     Parameters
@@ -16,32 +20,60 @@ def read_pipelines(folder: Path) -> tuple[list[Pipeline], list[str]]:
 
     Returns
     -------
-    pipelines : list of Pipeline
+    pipelines : dict of Path to Pipeline
         Those that are right, by file name.
     errors : list of str
         What is wrong with the others: file, field, value and what is allowed.
     """
-    pipelines: dict[str, Pipeline] = {}
-    origin: dict[str, Path] = {}
+    found: dict[Path, Pipeline] = {}
     errors = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            pipeline = load_pipeline(path)
+            found[path] = load_pipeline(path)
         except SpecError as error:
             errors.append(str(error))
-            continue
-        if pipeline.name in pipelines:
+        except Exception as error:
+            # whatever is in one file, the others keep their DAGs
+            errors.append(f"{path}: cannot be read: {one_line(error)}")
+    pipelines: dict[Path, Pipeline] = {}
+    names: dict[str, Path] = {}
+    models = _owners(found)
+    for path, pipeline in found.items():
+        first, owner = names.setdefault(pipeline.name, path), models[_served_name(pipeline)]
+        if first != path:
             errors.append(
-                f"{path}: name: {pipeline.name!r} is taken by {origin[pipeline.name]}; "
-                "each pipeline needs a name of its own"
+                f"{path}: name: {pipeline.name!r} is taken by {first}; each pipeline needs a name "
+                "of its own"
             )
-            continue
-        pipelines[pipeline.name] = pipeline
-        origin[pipeline.name] = path
-    return list(pipelines.values()), errors
+        elif owner != path:
+            errors.append(
+                f"{path}: deploy.model_name: {pipeline.model_name!r} belongs to pipeline "
+                f"{found[owner].name!r} ({owner}), whose model it would replace; each pipeline "
+                "serves a model of its own"
+            )
+        else:
+            pipelines[path] = pipeline
+    return pipelines, errors
 
 
-def usable_pipelines(settings: Settings) -> tuple[list[Pipeline], list[str]]:
+def _owners(pipelines: Mapping[Path, Pipeline]) -> dict[str, Path]:
+    """Return which file a served model's name belongs to: the pipeline of that name, or else the
+    first that asks for it. So no new file can take a name from the pipeline that bears it."""
+    owners: dict[str, Path] = {}
+    for path, pipeline in pipelines.items():
+        if pipeline.model_name == pipeline.name:
+            owners.setdefault(_served_name(pipeline), path)
+    for path, pipeline in pipelines.items():
+        owners.setdefault(_served_name(pipeline), path)
+    return owners
+
+
+def _served_name(pipeline: Pipeline) -> str:
+    # two names that a cluster cannot tell apart are one
+    return object_name(pipeline.model_name)
+
+
+def usable_pipelines(settings: Settings) -> tuple[dict[Path, Pipeline], list[str]]:
     """Read the pipelines of an installation, and tell those that it cannot run from the others.
 
     Parameters
@@ -51,22 +83,26 @@ def usable_pipelines(settings: Settings) -> tuple[list[Pipeline], list[str]]:
 
     Returns
     -------
-    pipelines : list of Pipeline
+    pipelines : dict of Path to Pipeline
         Those that can run, by file name.
     errors : list of str
-        What is wrong with the others.
+        What is wrong with the others: file, field, value and what is allowed.
     """
     pipelines, errors = read_pipelines(settings.pipelines)
-    usable = []
-    for pipeline in pipelines:
+    usable = {}
+    for path, pipeline in pipelines.items():
         try:
-            serves_on_cluster(pipeline, settings)
             check_runtime(pipeline, settings)
+            check_serving(pipeline, settings)
             check_trigger(pipeline, settings)
-        except (SettingError, SpecError) as error:
-            errors.append(f"{pipeline.name}: {error}")
+            # says itself which field Airflow refuses
+            schedule_of(pipeline, settings)
+        except (SettingError, SpecError, BadConfig) as error:
+            errors.append(f"{path}: {error}")
+        except Exception as error:
+            errors.append(f"{path}: cannot be checked: {one_line(error)}")
         else:
-            usable.append(pipeline)
+            usable[path] = pipeline
     return usable, errors
 
 
@@ -85,8 +121,8 @@ def check_runtime(pipeline: Pipeline, settings: Settings) -> None:
     SettingError
         Stages are pods, and something is set so that pods cannot work with it.
     SpecError
-        An extra stage lacks its image or its command, or something is to be published into the
-        file system of a pod.
+        An extra stage lacks its image or its command, the weights are not on this machine, or
+        something is to be published into the file system of a pod.
     """
     runtime = settings.runtime_of(pipeline)
     for extra in pipeline.extra_stages:
@@ -99,6 +135,13 @@ def check_runtime(pipeline: Pipeline, settings: Settings) -> None:
             raise SpecError(
                 f"extra_stages: {extra.name}: with runtime {runtime} it needs an image; a command "
                 "alone is for one machine"
+            )
+    weights = pipeline.train.weights
+    if runtime == "local" and weights not in ("imagenet", "none") and "://" not in weights:
+        if not Path(weights).is_file():
+            raise SpecError(
+                f"train.weights: {weights!r}: no such file (looked for "
+                f"{Path(weights).absolute()}); give the path or address of one, imagenet or none"
             )
     for name in ("dataset", "report"):
         section = getattr(pipeline.publish, name)
@@ -133,6 +176,27 @@ def serves_on_cluster(pipeline: Pipeline, settings: Settings) -> bool:
             f"{runtime} is a pod that ends; use kserve or deployment"
         )
     return runtime != "local" if target is None else target != "local"
+
+
+def check_serving(pipeline: Pipeline, settings: Settings) -> None:
+    """Refuse a model that could not be served once it was trained and blessed.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        As in its file.
+    settings : Settings
+        The installation's settings.
+
+    Raises
+    ------
+    SettingError, SpecError
+        As :func:`serves_on_cluster`.
+    BadConfig
+        The name is too long for the cluster.
+    """
+    if serves_on_cluster(pipeline, settings):
+        check_name(pipeline.model_name)
 
 
 def check_trigger(pipeline: Pipeline, settings: Settings) -> None:
@@ -172,3 +236,9 @@ def _address(uri: str) -> str:
     """Return a path or an address in one spelling, without a slash at its end."""
     found = uri if "://" in uri else Path(uri).absolute().as_uri()
     return found.replace("s3a://", "s3://", 1).rstrip("/")
+
+
+def one_line(error: Exception) -> str:
+    """Return an error of somebody else's code as a line of a message."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
 
-from tasks.spec import Pipeline, Trigger
+from tasks.spec import Pipeline, SpecError, Trigger
 from trusted_retraining.settings import Settings
 
 
@@ -24,15 +24,27 @@ def schedule_of(pipeline: Pipeline, settings: Settings) -> Any:
     -------
     CronTriggerTimetable, AssetOrTimeSchedule, list of Asset, or None
         None for a pipeline that only people start.
+
+    Raises
+    ------
+    SpecError
+        Airflow takes the cron expression, or the address that is watched, for none.
     """
     nightly = None
     if pipeline.schedule is not None:
         # A new pipeline waits for its hour. With a start date in the past, or without
         # run_immediately, Airflow would start the night that has just gone by as soon as it sees
         # the DAG.
-        nightly = CronTriggerTimetable(
-            pipeline.schedule, timezone="UTC", run_immediately=timedelta(0)
-        )
+        try:
+            nightly = CronTriggerTimetable(
+                pipeline.schedule, timezone="UTC", run_immediately=timedelta(0)
+            )
+            nightly.validate()
+        except Exception as error:
+            raise SpecError(
+                f"schedule: {pipeline.schedule!r} is no cron expression ({error}); give one such "
+                "as '0 2 * * *' (UTC), or null for no hour of its own"
+            ) from error
     if pipeline.trigger is None:
         return nightly
     asset = new_data_asset(pipeline, pipeline.trigger, settings)
@@ -69,4 +81,11 @@ def new_data_asset(pipeline: Pipeline, trigger: Trigger, settings: Settings) -> 
             uri=watched, conn_id=settings.storage_conn_id, poll_seconds=trigger.poll_seconds
         )
         watchers.append(AssetWatcher(name=f"{pipeline.name}-listing", trigger=looker))
-    return Asset(name=uri, uri=uri, watchers=watchers)
+    try:
+        return Asset(name=uri, uri=uri, watchers=watchers)
+    except Exception as error:
+        field = "trigger.uri" if trigger.uri else "source.uri"
+        raise SpecError(
+            f"{field}: {uri!r} cannot be watched as an asset of Airflow ({error}); give a path or "
+            "an s3:// URI in trigger.uri"
+        ) from error

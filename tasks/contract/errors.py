@@ -22,6 +22,26 @@ STAGES = (
 there only where a cluster serves the models, and ``publish_data`` only where the pipeline file asks
 for it. A night may hold more: see :func:`tasks.contract.stages_of`."""
 
+STAGE_TEXTS = {
+    "ingest": "fetch metadata and images, verify every image, set aside what is broken",
+    "transform": "column functions on the metadata",
+    "filter": "keep the rows for which every predicate holds",
+    "arrange": "folders per class, split by hash of the group",
+    "validate": "schema, counts, duplicates, leakage across the split",
+    "train": "fit the model",
+    "evaluate": "challenger and champion on the same test rows",
+    "fairness": "group metrics per protected attribute",
+    "explain": "where the model looks",
+    "robustness": "accuracy under attack",
+    "bless": "the rules; also runs after a crash, and then refuses",
+    "publish": "the judged model to where the cluster's model servers read it",
+    "deploy": "known answers first, then the alias champion",
+    "reject": "the champion stays, and why",
+    "publish_data": "the arranged data set, with its card and fingerprint",
+    "report": "one page for people",
+}
+"""What each of them does, in a line."""
+
 CHECKS = ("fairness", "explain", "robustness")
 """Stages that examine the evaluated model, side by side."""
 

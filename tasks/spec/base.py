@@ -76,4 +76,5 @@ Uri = Annotated[str, AfterValidator(_holds_no_password)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+NAME = r"^[a-z][a-z0-9_]{0,59}$"
+Name = Annotated[str, Field(pattern=NAME)]

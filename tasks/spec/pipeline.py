@@ -25,16 +25,26 @@ MAX_DEPTH = 40
 _SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+
+
 class _Loader(_SAFE_LOADER):  # type: ignore[misc]
     """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen.
 
-    A key such as ``on`` is a word, as in YAML 1.2; to YAML 1.1 it is the value true.
+    ``on``, ``off``, ``yes`` and ``no`` are words, as in YAML 1.2; to YAML 1.1 they are true and
+    false, which a class of that name, or ``mixed_precision: on``, is not. A field that is true or
+    false understands the words all the same.
     """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL or first in "tTfF"]
+        for first, resolvers in _SAFE_LOADER.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:bool":
+            if key.tag == _BOOL:
                 key.tag = "tag:yaml.org,2002:str"
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
@@ -52,12 +62,15 @@ class Pipeline(Section):
     """Name of the DAG, the MLflow experiment and, unless told otherwise, the served model."""
     description: str = ""
     """What the model is for; shown in the Airflow UI and in the report (Markdown)."""
-    tags: list[str] = []
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] = []
     """Tags in the Airflow UI."""
-    owner: str = "ml"
+    owner: Annotated[str, Field(min_length=1, max_length=500)] = "ml"
     """Owner in the Airflow UI."""
     schedule: str | None = "0 2 * * *"
     """Cron expression in UTC; null: no hour of its own."""
+    is_paused_upon_creation: bool | None = None
+    """Whether the DAG waits for somebody to switch it on when Airflow sees it for the first time;
+    null: Airflow's own setting ``dags_are_paused_at_creation``."""
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     """Retries of a stage that failed for another reason than bad input."""
     retry_delay_seconds: PositiveInt = 60

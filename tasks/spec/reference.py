@@ -21,11 +21,11 @@ allowed, is one line that names file, field and value: on the command line with 
 Airflow UI as an import error.
 
 Any field can be changed for one night: `make retrain PIPELINE=NAME SET="train.epochs=15"`,
-`python -m tasks STAGE --set train.epochs=15`, or the trigger form in the Airflow UI, which is made
-from the same models. A scheduled night is the form left alone. The report lists every field as it
-was run, and those that differ from the file.
+`.venv/bin/python -m tasks STAGE --set train.epochs=15`, or the trigger form in the Airflow
+UI, which is made from the same models. A scheduled night is the form left alone. The report
+lists every field as it was run, and those that differ from the file.
 
-This page is made by `python -m tasks reference`; a test keeps it current.
+This page is made by `.venv/bin/python -m tasks reference`; a test keeps it current.
 """
 
 _VARIANTS = "One of {names}, told apart by `{key}`."

@@ -1,10 +1,36 @@
 """Sections that say how the model is trained and evaluated."""
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+
+OWN_ARCHITECTURES = ("cnn", "dense")
+"""Architectures that this package defines."""
+
+APPLICATIONS = (
+    *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge"),
+    *("DenseNet121", "DenseNet169", "DenseNet201"),
+    *(f"EfficientNetB{number}" for number in range(8)),
+    *(f"EfficientNetV2{kind}" for kind in ("B0", "B1", "B2", "B3", "L", "M", "S")),
+    *("InceptionResNetV2", "InceptionV3"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
+    *("NASNetLarge", "NASNetMobile"),
+    *("ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
+    *("VGG16", "VGG19", "Xception"),
+)
+"""Functions of ``keras.applications``, so that a name is checked where Keras is not imported."""
+
+
+def application(architecture: str) -> str | None:
+    """Return the function of ``keras.applications`` of that name; None when there is none.
+
+    ``mobilenet_v2`` and ``MobileNetV2`` are the same name.
+    """
+    wanted = architecture.replace("_", "").lower()
+    return next((name for name in APPLICATIONS if name.lower() == wanted), None)
 
 
 class Head(Section):
@@ -121,6 +147,14 @@ class Train(Section):
         if not all(part.isidentifier() for part in names):
             raise ValueError(
                 f"{text!r} is neither a name of keras.applications nor package.module:function"
+            )
+        if ":" not in text and text not in OWN_ARCHITECTURES and application(text) is None:
+            names = [*OWN_ARCHITECTURES, *APPLICATIONS]
+            near = get_close_matches(text.replace("_", ""), names, n=2, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(
+                f"{text!r} is no architecture{hint} There is {', '.join(names)} and "
+                "package.module:function"
             )
         return text
 

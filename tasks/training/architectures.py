@@ -11,6 +11,7 @@ import numpy as np
 
 from tasks.contract import BadConfig, NoInput
 from tasks.spec import Head, Train
+from tasks.spec.training import OWN_ARCHITECTURES, application
 
 _CNN_LEAST = 18
 """Least side, in pixels, of which three convolutions and two poolings leave anything."""
@@ -47,7 +48,7 @@ def build_classifier(
     """
     if ":" in train.architecture:
         return _user_model(train, classes)
-    if train.architecture in ("cnn", "dense"):
+    if train.architecture in OWN_ARCHITECTURES:
         _refuse_weights(train)
         if train.head.l2:
             raise BadConfig(
@@ -204,25 +205,12 @@ def _let_batch_norm_keep_up(backbone: Any, steps_per_epoch: int) -> None:
 
 
 def _application(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the model function of ``keras.applications`` and its family's ``preprocess_input``.
-
-    ``mobilenet_v2`` and ``MobileNetV2`` are the same name.
-    """
-    wanted = name.replace("_", "").lower()
-    models = {
-        candidate: function
-        for candidate, function in vars(keras.applications).items()
-        if candidate[0].isupper() and callable(function)
-    }
-    for candidate, function in models.items():
-        if candidate.lower() == wanted:
-            family = function.__module__.rsplit(".", 1)[-1]
-            module = importlib.import_module(f"keras.applications.{family}")
-            return function, module.preprocess_input
-    raise BadConfig(
-        f"train.architecture: {name!r} is not known; there is cnn, dense, mobilenet_v2, "
-        f"package.module:function and {', '.join(sorted(models))}"
-    )
+    """Return the model function of ``keras.applications`` and its family's ``preprocess_input``."""
+    function = getattr(keras.applications, application(name) or "", None)
+    if function is None:
+        raise BadConfig(f"train.architecture: {name!r} is not in keras {keras.__version__}")
+    family = function.__module__.rsplit(".", 1)[-1]
+    return function, importlib.import_module(f"keras.applications.{family}").preprocess_input
 
 
 def _scaled(image: Any, preprocess: Callable[..., Any], train: Train) -> Any:

@@ -71,7 +71,7 @@ def wait_for_run(api: httpx.Client, run_id: str, seconds: float = 600) -> str:
 def test_no_night_starts_by_itself_when_airflow_comes_up(api: httpx.Client) -> None:
     dags = {dag["dag_id"]: dag for dag in api.get("/api/v2/dags").json()["dags"]}
     assert {"demo", "demo_biased", "covid_xray", "fashion_mnist"} <= set(dags)
-    assert not any(dag["is_paused"] for dag in dags.values())
+    assert {name for name, dag in dags.items() if not dag["is_paused"]} == {"demo"}
     runs = api.get("/api/v2/dags/~/dagRuns").json()["dag_runs"]
     assert not [run for run in runs if run["run_type"] == "scheduled"]
 
@@ -90,9 +90,13 @@ def test_a_night_triggered_over_the_rest_api_runs(
     states = {ti["task_id"]: ti["state"] for ti in api.get(base).json()["task_instances"]}
     assert states.pop("reject") == "skipped" and set(states.values()) == {"success"}
     links = api.get(f"{base}/train/links").json()["extra_links"]
-    assert links["MLflow run"].startswith(f"{stack['mlflow']}/#/experiments/")
-    assert links["Trust report"] == links["MLflow run"] + "/artifacts/report/report.html"
-    artifact = {"run_uuid": links["MLflow run"].rsplit("/")[-1], "path": "report/report.html"}
+    target = api.get(links["MLflow run"]).headers["location"]
+    assert target.startswith(f"{stack['mlflow']}/#/experiments/")
+    report = api.get(links["Trust report"]).headers["location"]
+    assert report == f"{target}/artifacts/report/report.html"
+    stranger = httpx.get(f"{stack['airflow']}{links['MLflow run']}", trust_env=False)
+    assert stranger.status_code == 401
+    artifact = {"run_uuid": target.rsplit("/")[-1], "path": "report/report.html"}
     page = httpx.get(f"{stack['mlflow']}/get-artifact", params=artifact, trust_env=False)
     assert page.status_code == 200 and "Retraining report" in page.text
     manifest = api.get(f"{base}/robustness/xcomEntries/return_value").json()["value"]
@@ -100,6 +104,31 @@ def test_a_night_triggered_over_the_rest_api_runs(
     log = api.get(f"{base}/robustness/logs/1", headers={"Accept": "application/json"}).text
     assert "robustness: fgsm at" in log
     assert machine.last_run()["run_id"].startswith("manual__")
+
+
+def test_a_night_that_a_person_ends_does_not_go_on_running_in_mlflow(
+    api: httpx.Client, stack: dict[str, Any], machine: Any
+) -> None:
+    body = {"logical_date": None, "conf": {"train.epochs": 500}}
+    run_id = api.post("/api/v2/dags/demo/dagRuns", json=body).json()["dag_run_id"]
+    run = f"/api/v2/dags/demo/dagRuns/{run_id}"
+    training = f"{run}/taskInstances/train"
+    deadline = time.monotonic() + 300
+    while api.get(training).json()["state"] != "running" and time.monotonic() < deadline:
+        time.sleep(1)
+    [note] = (machine.state / "runs/demo/runs").glob(f"{run_id[:20]}*/mlflow.json")
+    tracked = {"run_id": json.loads(note.read_text())["run_id"]}
+    ask = f"{stack['mlflow']}/api/2.0/mlflow/runs/get"
+
+    def status() -> str:
+        answer = httpx.get(ask, params=tracked, trust_env=False)
+        return str(answer.json()["run"]["info"]["status"])
+
+    assert status() == "RUNNING"
+    assert api.patch(run, json={"state": "failed"}).status_code == 200
+    while status() == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(1)
+    assert status() == "FAILED"
 
 
 def test_a_wrong_value_is_refused_by_the_form(api: httpx.Client) -> None:

@@ -6,13 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tasks.contract import RunDirectory
 from tasks.spec import SpecError, parse_overrides
-from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.local import home, night, stack_file, up
 
 
@@ -141,20 +138,3 @@ def test_a_wrong_port_is_refused_by_name(port: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_PORT", port)
     with pytest.raises(RuntimeError, match=f"MLFLOW_PORT='{port}' is not a port"):
         up._port("MLFLOW_PORT", 5000)
-
-
-def test_both_buttons_are_there_as_soon_as_a_stage_was_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_UI", "http://mlflow:5000/")
-    key = SimpleNamespace(dag_id="demo", run_id="manual__1")
-    links = (MlflowRunLink(), TrustReportLink())
-    assert [link.get_link(None, ti_key=key) for link in links] == ["", ""]
-    run = RunDirectory(f"{tmp_path}/demo/runs/manual__1")
-    run.write_json("mlflow.json", {"experiment_id": "1", "run_id": "abc"})
-    address = "http://mlflow:5000/#/experiments/1/runs/abc"
-    assert [link.get_link(None, ti_key=key) for link in links] == [
-        address,
-        f"{address}/artifacts/report/report.html",
-    ]

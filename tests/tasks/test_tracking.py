@@ -172,14 +172,34 @@ def test_a_night_whose_stage_failed_is_failed_with_the_reason(
     assert found.data.tags["failed.train"] == "exit 137: killed"
 
 
-def test_a_stage_that_succeeds_later_reopens_the_run_and_loses_its_failure(
+def test_a_stage_that_succeeds_later_loses_its_failure_and_leaves_the_run_ended(
     store: Environment, run: RunDirectory
 ) -> None:
     run.write_failure(Failure(stage="train", exit_code=1, reason="full disk", at=now()))
     logged(store, run, commit(run, "report", {"report.html": "<html>"}))
     found = logged(store, run, commit(run, "train", {"training.json": "{}"}))
-    assert found.info.status == "RUNNING"
+    # cleared and run alone, with no report after it: nobody would close the run again
+    assert found.info.status == "FAILED"
     assert "failed.train" not in found.data.tags
+
+
+def test_a_run_that_was_left_running_is_closed_once(store: Environment, run: RunDirectory) -> None:
+    logged(store, run, commit(run, "ingest", {"summary.json": "{}"}))
+    run.write_failure(Failure(stage="train", exit_code=143, reason="ended on request", at=now()))
+    tracking.close_run(run, store)
+    with tracking.mlflow_client(store) as client:
+        found = client.get_run(run.read_json("mlflow.json")["run_id"])
+        ended = found.info.end_time
+        assert found.info.status == "FAILED" and ended
+        assert found.data.tags["failed.train"] == "exit 143: ended on request"
+        tracking.close_run(run, store)
+        assert client.get_run(found.info.run_id).info.end_time == ended
+
+
+def test_a_run_that_was_never_logged_has_nothing_to_close(
+    store: Environment, run: RunDirectory
+) -> None:
+    tracking.close_run(run, store)
 
 
 def _find(store: Environment, uri: str, results: Any) -> None:

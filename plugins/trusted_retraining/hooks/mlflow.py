@@ -116,6 +116,26 @@ class MlflowHook(BaseHook):
         if self._ask("POST", "runs/log-batch", {"run_id": run_id, "metrics": rows}) is None:
             raise StageError(f"MLflow at {self._shown} knows no run {run_id}")
 
+    def end_run(self, run_id: str, status: str) -> None:
+        """Give a run that is still running its last status; one that has ended keeps its own.
+
+        Parameters
+        ----------
+        run_id : str
+            The run; one that MLflow does not know is left alone.
+        status : {"FINISHED", "FAILED", "KILLED"}
+            How it ended.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or refuses.
+        """
+        found = self._ask("GET", "runs/get", {"run_id": run_id})
+        if found is not None and found["run"]["info"]["status"] == "RUNNING":
+            at = int(time.time() * 1000)
+            self._ask("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": at})
+
     @property
     def _shown(self) -> str:
         return without_password(self.address)

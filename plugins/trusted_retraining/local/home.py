@@ -38,6 +38,7 @@ from airflow.utils.state import DagRunState, State, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import select
 
+given_up = []
 with create_session() as session:
     left = select(DagRun).where(
         DagRun.triggered_by == DagRunTriggeredByType.TEST,
@@ -48,6 +49,12 @@ with create_session() as session:
             if task.state is not None and task.state in State.unfinished:
                 task.state = TaskInstanceState.FAILED
         run.set_state(DagRunState.FAILED)
+        given_up.append((run.dag_id, run.run_id))
+
+# no listener hears of a state that is set in the database
+from trusted_retraining.run_end import main
+for dag_id, run_id in given_up:
+    main([dag_id, run_id, "failed"])
 """
 
 

@@ -157,10 +157,10 @@ def _find(name: str, folder: Path) -> Pipeline:
     from trusted_retraining.pipelines import read_pipelines
 
     pipelines, errors = read_pipelines(folder)
-    for pipeline in pipelines:
+    for pipeline in pipelines.values():
         if pipeline.name == name:
             return pipeline
-    known = ", ".join(pipeline.name for pipeline in pipelines)
+    known = ", ".join(pipeline.name for pipeline in pipelines.values())
     raise SpecError("\n".join([*errors, f"{name}: no such pipeline in {folder}; there is {known}"]))
 
 

@@ -228,7 +228,8 @@ def _announce(addresses: dict[str, str]) -> None:
         f"\n  Airflow       {addresses['airflow']}   user {home.USER}   password {password}\n"
         f"  MLflow        {addresses['mlflow']}\n"
         f"  Model server  {addresses['serving']}   (models: /v1/models)\n"
-        f"  Logs          {home.state_folder() / 'logs'}\n\nCtrl-C ends all"
+        f"  Logs          {home.state_folder() / 'logs'}\n\n"
+        "demo runs every night; switch on any other pipeline in Airflow. Ctrl-C ends all"
     )
 
 

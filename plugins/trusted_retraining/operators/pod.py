@@ -6,7 +6,10 @@ from typing import Any, NoReturn
 
 import yaml
 from airflow.providers.amazon.aws.operators.eks import EksPodOperator
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.operators.pod import (
+    FoundMoreThanOnePodFailure,
+    KubernetesPodOperator,
+)
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import (
@@ -18,6 +21,7 @@ from airflow.sdk.exceptions import (
 from kubernetes.client import V1Pod
 from kubernetes.client.exceptions import ApiException
 
+from tasks.contract import BadConfig
 from tasks.spec import Pipeline
 from trusted_retraining.operators.diagnosis import Diagnosis, diagnose, refused, terminated
 from trusted_retraining.operators.pod_manager import StagePodManager
@@ -120,12 +124,21 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
         otherwise take up the very pod that clearing it ends.
         """
         selector = self._build_find_pod_label_selector(context)
-        for pod in self.client.list_namespaced_pod(
-            pod_request_obj.metadata.namespace, label_selector=selector
-        ).items:
+        namespace = pod_request_obj.metadata.namespace
+        pods = self.client.list_namespaced_pod(namespace, label_selector=selector).items
+        for pod in pods:
             if pod.metadata.deletion_timestamp is not None:
                 self.patch_already_checked(pod, reraise=False)
-        return super().get_or_create_pod(pod_request_obj, context)
+        try:
+            return super().get_or_create_pod(pod_request_obj, context)
+        except FoundMoreThanOnePodFailure as error:
+            names = sorted(p.metadata.name for p in pods if p.metadata.deletion_timestamp is None)
+            # nothing removes either by itself, so another attempt would end the same
+            raise BadConfig(
+                f"{len(names)} pods stand for this very task, {', '.join(names)}, and which of "
+                "them is the stage cannot be known: delete all but one, or all of them, with "
+                f"kubectl delete pod --namespace {namespace}, and clear the task"
+            ) from error
 
     def _get_pod_from_task_state_store(self, context: Any) -> V1Pod | None:
         pod = super()._get_pod_from_task_state_store(context)

@@ -19,6 +19,26 @@ LONGEST_NAME = 40
 behind it, and a host name's part has 63."""
 
 
+def object_name(model: str) -> str:
+    """Return the name of a served model's objects in a cluster, which knows no underscores."""
+    return model.replace("_", "-").rstrip("-")
+
+
+def check_name(model: str) -> None:
+    """Refuse a model whose name no cluster serves.
+
+    Raises
+    ------
+    BadConfig
+        It is too long.
+    """
+    if len(object_name(model)) > LONGEST_NAME:
+        raise BadConfig(
+            f"deploy.model_name: {model!r} has {len(object_name(model))} characters; a cluster "
+            f"serves names of up to {LONGEST_NAME}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One version of a model, to be put into service.
@@ -70,13 +90,8 @@ class Plan:
         BadConfig
             It would be too long.
         """
-        name = self.model.replace("_", "-").rstrip("-")
-        if len(name) > LONGEST_NAME:
-            raise BadConfig(
-                f"deploy.model_name: {self.model!r} has {len(name)} characters; a cluster serves "
-                f"names of up to {LONGEST_NAME}"
-            )
-        return name
+        check_name(self.model)
+        return object_name(self.model)
 
     @property
     def namespace(self) -> str:

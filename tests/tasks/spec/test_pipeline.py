@@ -175,3 +175,20 @@ def test_names_that_lead_nowhere_or_astray_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         named(pipeline, **parameters)
+
+
+def test_the_words_of_yaml_1_1_for_true_and_false_are_words(tmp_path: Path) -> None:
+    path = tmp_path / "votes.yaml"
+    path.write_text(
+        "name: votes\nsource: {kind: synthetic}\nlabel: {column: a, classes: [yes, no]}\n"
+        "train: {mixed_precision: on, augmentation: {flip: yes}}\n"
+        "blessing: {default_rules: off}\n"
+    )
+    found = load_pipeline(path)
+    assert found.label.classes == ["yes", "no"]
+    assert found.train.mixed_precision == "on"
+    # a field that is true or false understands them all the same
+    assert found.train.augmentation.flip is True
+    assert found.blessing.default_rules is False
+    assert parse_overrides(["train.mixed_precision=off"]) == {"train.mixed_precision": "off"}
+    assert parse_overrides(["a=true", "b=False"]) == {"a": True, "b": False}

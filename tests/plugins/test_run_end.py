@@ -1,0 +1,163 @@
+"""An MLflow run does not go on running after its DAG run has ended, whatever ended it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from airflow.listeners.listener import get_listener_manager
+
+from tasks import tracking
+from tasks.contract import Manifest, RunDirectory
+from tasks.environment import Environment
+from tasks.spec import Pipeline
+from trusted_retraining import run_end
+
+RUN = "manual__2026-01-31T02:00:00+00:00"
+PIPELINE = Pipeline.model_validate(
+    {"name": "films", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
+)
+
+
+class Night:
+    """A run that MLflow shows as running."""
+
+    def __init__(self, root: Path, mlflow_uri: str) -> None:
+        self.run = RunDirectory(run_end.run_directory(run_end.Settings.read(), "films", RUN).uri)
+        self.environment = Environment(
+            mlflow_uri=mlflow_uri,
+            serving_root=root / "served",
+            serving_python=Path(sys.executable),
+            server_url="",
+            code_revision="",
+            mlflow_artifacts=str(root / "artifacts"),
+        )
+        tracking.find_or_create_run(pipeline=PIPELINE, run=self.run, environment=self.environment)
+        assert self.status == "RUNNING"
+
+    @property
+    def status(self) -> str:
+        with tracking.mlflow_client(self.environment) as client:
+            return str(client.get_run(self.run.read_json("mlflow.json")["run_id"]).info.status)
+
+    def commit(self, stage: str) -> None:
+        self.run.write_manifest(
+            Manifest(stage=stage, fingerprint="f", digest="d", location=self.run.stage_uri(stage))
+        )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Settings with a store of the test's own; returns MLflow's address."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for name, value in {"STATE": tmp_path, "STORAGE_ROOT": tmp_path, "MLFLOW_URI": uri}.items():
+        monkeypatch.setenv(f"AIRFLOW__TRUSTED_RETRAINING__{name}", str(value))
+    return uri
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of an MLflow server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"),
+            *("--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),
+            *("--default-artifact-root", str(tmp_path / "artifacts"), "--no-serve-artifacts"),
+        ],
+        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(f"http://127.0.0.1:{port}/health"):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_run_that_nobody_closed_is_failed_in_the_database(settings: str, tmp_path: Path) -> None:
+    night = Night(tmp_path, settings)
+    assert run_end.main(["films", RUN, "failed"]) == 0
+    assert night.status == "FAILED"
+
+
+@pytest.mark.parametrize(("state", "status"), [("failed", "FAILED"), ("success", "FINISHED")])
+def test_a_run_that_nobody_closed_is_ended_on_the_server_once(
+    settings: str,
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    status: str,
+) -> None:
+    night = Night(tmp_path, server)
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", server)
+    assert run_end.main(["films", RUN, state]) == 0
+    assert night.status == status
+    # what it ended with first stays
+    run_end.main(["films", RUN, "success" if state == "failed" else "failed"])
+    assert night.status == status
+
+
+def test_a_server_that_is_away_is_told_and_ends_nothing_else(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    Night(tmp_path, settings)
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("trusted_retraining.hooks.mlflow.FIRST_WAIT_SECONDS", 0.001)
+    assert run_end.main(["films", RUN, "failed"]) == 1
+    assert "its MLflow run could not be closed" in capsys.readouterr().err
+
+
+def test_airflow_tells_our_listener_and_it_closes_the_run(settings: str, tmp_path: Path) -> None:
+    night = Night(tmp_path, settings)
+    dag_run = SimpleNamespace(dag_id="films", run_id=RUN)
+    # as the scheduler calls it when a run times out, and the API server when a person marks one
+    get_listener_manager().hook.on_dag_run_failed(dag_run=dag_run, msg="timed_out")
+    deadline = time.monotonic() + 120
+    while night.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert night.status == "FAILED"
+
+
+def test_only_a_night_of_ours_that_is_not_closed_yet_is_looked_at(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not run_end.is_open("somebody_elses", "manual__1")
+    assert not run_end.is_open("../films", RUN)
+    night = Night(tmp_path, settings)
+    assert run_end.is_open("films", RUN)
+    night.commit("report")
+    assert not run_end.is_open("films", RUN)
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "none")
+    assert not run_end.is_open("films", RUN)
+
+
+def test_what_is_wrong_with_a_night_never_reaches_the_scheduler(
+    settings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__RUNTIME", "nowhere")
+    dag_run = SimpleNamespace(dag_id="films", run_id=RUN)
+    get_listener_manager().hook.on_dag_run_failed(dag_run=dag_run, msg="")
