@@ -20,6 +20,7 @@ RESULT_LIBRARIES = (
     "scikit-image",
     "scikit-learn",
     "shap",
+    "simplejpeg",
     "tensorflow",
 )
 """Distributions whose version may change a result."""

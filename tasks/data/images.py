@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from struct import unpack_from
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
+
+from tasks.data.as_served import served_otherwise
+from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, png_doubt, too_dark
+from tasks.serving.image_files import SERVED_KINDS, is_jpeg_xl, kind_of, refusal
 
 Status = Literal[
     "ok",
@@ -36,14 +39,7 @@ QUARANTINED: tuple[Status, ...] = (
 )
 """Images that are there but cannot be used."""
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-"""What TensorFlow decodes inside the served graph."""
-
-SMALLEST_16_BIT = 4096
-"""Largest value that a 16-bit image must reach; below it hardly 4 bits are left to the model."""
-
-_MASKS = 3
-"""BI_BITFIELDS: the header tells where each colour is."""
+_CONVERT = ", ".join(SERVED_KINDS)
 
 _OTHER_KINDS = {
     b"\x1f\x8b": "gzip data",
@@ -114,6 +110,9 @@ def inspect_bytes(content: bytes) -> ImageFacts:
             with Image.open(BytesIO(content)) as image:
                 return _decode(image, content, sha256)
     except UnidentifiedImageError:
+        kind = kind_of(content)
+        if kind is not None:
+            return bad("undecodable", f"begins as {kind}, but is damaged or of a rare variant")
         return bad("not_an_image", _what_it_is(content))
     except Image.DecompressionBombError:
         return bad("too_large", f"far more than the {MAX_PIXELS} pixels that are allowed")
@@ -128,48 +127,42 @@ def inspect_bytes(content: bytes) -> ImageFacts:
 
 def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
     width, height = image.size
-    mode, kind = image.mode, image.format
+    mode = image.mode
 
     def facts(status: Status, reason: str = "") -> ImageFacts:
         return ImageFacts(status, reason, sha256, width, height, mode, len(content))
 
     if width * height > MAX_PIXELS:
         return facts("too_large", f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
-    if kind not in FORMATS:
+    if kind_of(content) is None:
         return facts(
             "unsupported",
-            f"format {kind} cannot be served; convert it to one of {', '.join(FORMATS)}",
+            f"format {image.format} cannot be served; convert it to one of {_CONVERT}",
         )
-    if kind == "BMP" and not _plain_bmp(content):
-        return facts("unsupported", "BMP other than 24 or 32 bits BGR cannot be served; use PNG")
-    image.load()
-    if mode.startswith("I") and 0 < _largest(image) < SMALLEST_16_BIT:
-        return facts(
-            "unsupported",
-            f"16 bits a pixel, but all below {SMALLEST_16_BIT}: serving keeps the upper 8 bits, "
-            "which are nearly black; scale it to 0..65535 or convert it to 8 bits",
-        )
+    if refused := refusal(content):
+        return facts("unsupported", refused)
+    kind, decoded, doubt = kind_of(content), image, None
+    if kind == "JPEG":
+        decoded, doubt = decoded_jpeg(content, image)
+    else:
+        image.load()
+    if kind == "PNG":
+        doubt = png_doubt(content, decoded)
+        if too_dark(content, decoded):
+            return facts(
+                "unsupported",
+                f"16 bits a pixel, but all below {SMALLEST_16_BIT}: serving keeps the upper 8 "
+                "bits, which are nearly black; scale it to 0..65535 or convert it to 8 bits",
+            )
+    if doubt is not None and doubt.certain:
+        return facts("truncated" if "truncated" in doubt.reason else "undecodable", doubt.reason)
+    # their decoders have ways of their own: palettes and masks, insets, several pictures
+    if doubt is not None or kind in ("BMP", "GIF"):
+        otherwise = served_otherwise(content, image)
+        if otherwise:
+            because = f" ({doubt.reason})" if doubt else ""
+            return facts("unsupported", f"{kind}: {otherwise}{because}; convert it to PNG")
     return facts("ok")
-
-
-def _largest(image: Image.Image) -> float:
-    high = image.getextrema()[1]
-    return high if isinstance(high, int | float) else max(high)
-
-
-def _plain_bmp(content: bytes) -> bool:
-    """Tell whether TensorFlow's decoder, which skips the header, finds B, G and R where it looks.
-
-    It knows neither palettes nor 16 bits nor colour masks (BITMAPV4HEADER, [MS-WMF] 2.2.2).
-    """
-    if len(content) < 54:
-        return False
-    size, bits, compression = unpack_from("<I", content, 14) + unpack_from("<HI", content, 28)
-    if bits not in (24, 32) or size < 40:
-        return False
-    if compression == _MASKS and bits == 32 and len(content) >= 66:
-        return bool(unpack_from("<3I", content, 54) == (0xFF0000, 0xFF00, 0xFF))
-    return bool(compression == 0)
 
 
 def _what_it_is(content: bytes) -> str:
@@ -181,7 +174,7 @@ def _what_it_is(content: bytes) -> str:
     for magic, name in _OTHER_KINDS.items():
         if content.startswith(magic):
             return f"{name}, no known image format"
-    return "no known image format"
+    return refusal(content) if is_jpeg_xl(content) else "no known image format"
 
 
 def verify_all(names: Sequence[str | None], images: Path, target: Path) -> list[ImageFacts | None]:

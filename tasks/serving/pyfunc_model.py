@@ -14,7 +14,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class ImageClassifier(PythonModel):  # type: ignore[misc]
-    """Classifies encoded images (PNG, JPEG, BMP, GIF).
+    """Classifies encoded images (JPEG, PNG, GIF, BMP, WebP).
 
     The input is an image's bytes, a list of them, or a frame with one column of them; the output
     has a row per image: its ``class_name``, that class's ``probability``, and a column

@@ -15,6 +15,7 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput, ModelNotReady
 
 from tasks.serving.files import Pointer, tree_digest
+from tasks.serving.image_files import SERVED_KINDS, is_animated_webp, refusal
 
 log = logging.getLogger("tasks.serving")
 
@@ -46,6 +47,8 @@ class LoadedModel:
         for position, image in enumerate(images):
             if not image:
                 raise InvalidInput(f"instance {position}: is empty, not an image")
+            if is_animated_webp(image):
+                raise InvalidInput(f"instance {position}: {refusal(image)}")
         try:
             return self._in_batches(images, lambda part: self._bytes(image_bytes=tf.constant(part)))
         except tf.errors.InvalidArgumentError as error:
@@ -81,7 +84,7 @@ class LoadedModel:
             except tf.errors.InvalidArgumentError:
                 bad.append(position)
         shown = ", ".join(str(position) for position in bad[:5])
-        return f"instance {shown}: cannot be decoded as PNG, JPEG, BMP or GIF"
+        return f"instance {shown}: cannot be decoded as one of {', '.join(SERVED_KINDS)}"
 
     def _warm_up(self) -> None:
         """Run both signatures once, so that the first request does not pay for the tracing."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.contract import BadInput
+from tasks.serving.image_files import ANIMATED, SERVED_KINDS, STARTS
 
 log = logging.getLogger("tasks")
 
@@ -20,7 +21,7 @@ _LINE_EVERY_SECONDS = 15.0
 
 
 def decode(encoded: Any, *, channels: int) -> Any:
-    """Decode one PNG, JPEG, GIF (first frame) or BMP into pixels.
+    """Decode one PNG, JPEG, GIF (first frame), BMP or WebP into pixels.
 
     Grey, palette, RGB, with or without alpha (dropped), 8 or 16 bits (reduced to 8) and CMYK all
     come out alike.
@@ -38,7 +39,7 @@ def decode(encoded: Any, *, channels: int) -> Any:
         uint8, shape (height, width, channels), 0..255.
     """
     # asked for its own channels, because the BMP and GIF decoders refuse to convert
-    pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    pixels = tf.io.decode_image(_servable(encoded), channels=0, expand_animations=False)
     pixels = tf.ensure_shape(pixels, [None, None, None])
     has_alpha = tf.equal(tf.shape(pixels)[-1] % 2, 0)
     colours = tf.shape(pixels)[-1] - tf.cast(has_alpha, tf.int32)
@@ -49,6 +50,20 @@ def decode(encoded: Any, *, channels: int) -> Any:
         tf.equal(colours, 1), lambda: pixels, lambda: tf.image.rgb_to_grayscale(pixels[..., -3:])
     )
     return tf.ensure_shape(grey, [None, None, 1])
+
+
+def _servable(encoded: Any) -> Any:
+    """Return the file, or an empty one in place of what must not reach the decoder."""
+    head = tf.strings.join([tf.strings.substr(encoded, 0, 32), b"\0" * 32])
+
+    def holds(position: int, text: bytes) -> Any:
+        return tf.equal(tf.strings.substr(head, position, len(text)), text)
+
+    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)[0]
+    animated = holds(12, b"VP8X") & (tf.bitwise.bitwise_and(flags, ANIMATED) != 0)
+    webp = holds(0, b"RIFF") & holds(8, b"WEBP") & ~animated
+    servable = tf.reduce_any([webp, *(holds(0, start) for start, _ in STARTS)])
+    return tf.where(servable, encoded, b"")
 
 
 def decode_and_resize(encoded: Any, *, image_size: tuple[int, int], channels: int) -> Any:
@@ -170,8 +185,9 @@ def load_pixels(
     except tf.errors.InvalidArgumentError as error:
         refused = undecodable(read(), names)
         raise BadInput(
-            f"{len(refused)} images cannot be decoded by TensorFlow (it reads PNG, JPEG, GIF and "
-            f"BMP): {', '.join(refused[:5])}; convert them or leave them out by a filter"
+            f"{len(refused)} images cannot be decoded by the served graph (it reads "
+            f"{', '.join(SERVED_KINDS)}): {', '.join(refused[:5])}; convert them or leave them out "
+            "by a filter"
         ) from error
     if done != len(names):
         raise BadInput(f"{done} images were read where the table lists {len(names)}")
@@ -179,7 +195,7 @@ def load_pixels(
 
 
 def undecodable(files: Iterable[bytes], names: list[str]) -> list[str]:
-    """Return the names of the files that TensorFlow's decoders refuse, whatever others read.
+    """Return the names of the files that the served graph refuses, whatever others read.
 
     Parameters
     ----------
@@ -191,7 +207,7 @@ def undecodable(files: Iterable[bytes], names: list[str]) -> list[str]:
     refused = []
     for name, encoded in zip(names, files, strict=False):
         try:
-            tf.io.decode_image(encoded, channels=0, expand_animations=False)
+            decode(tf.constant(encoded), channels=3)
         except tf.errors.InvalidArgumentError:
             refused.append(name)
     return refused

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from tasks.serving.client import KnownAnswer, ServerClient
 from tasks.serving.deployment import Deployment, deploy
@@ -185,6 +187,18 @@ def test_a_truncated_image_among_good_ones_is_named(
     response = httpx.post(version_1.url + V1, json=body)
     assert response.status_code == 400
     assert "instance 1: cannot be decoded" in response.text
+
+
+def test_an_animated_webp_is_refused_before_it_can_damage_the_server(
+    version_1: ServerClient, images: list[bytes]
+) -> None:
+    frames = [Image.new("RGB", (24, 24), colour) for colour in ("red", "green")]
+    buffer = BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    body = {"instances": [b64(images[0]), b64(buffer.getvalue())]}
+    response = httpx.post(version_1.url + V1, json=body)
+    assert response.status_code == 400
+    assert "instance 1: an animated WebP cannot be served" in response.text
 
 
 def test_a_switch_under_load_fails_no_request(
