@@ -75,7 +75,7 @@ def validate(
         _conflicting_labels(table),
         _duplicates(table),
     ]
-    checks += _groups(table, pipeline)
+    checks += [_favourable(classes, pipeline.fairness.favourable), *_groups(table, pipeline)]
     return checks
 
 
@@ -197,6 +197,18 @@ def _duplicates(table: "pd.DataFrame") -> Check:
     examples = ", ".join(table.loc[again, "image_id"].head(5))
     message = f"{counts['rows']} rows repeat the content of another image: {examples}"
     return Check("duplicate images", "warning", message, counts)
+
+
+def _favourable(classes: list[str], favourable: str) -> Check:
+    """Find out before a GPU is spent: where the file declares no classes, the data name them."""
+    name = "favourable outcome"
+    if favourable == "correct" or favourable in classes:
+        return Check(name, "ok", f"{favourable!r} is known")
+    listed = ", ".join(classes[:20])
+    message = (
+        f"fairness.favourable {favourable!r} is neither 'correct' nor a class; there is {listed}"
+    )
+    return Check(name, "error", message)
 
 
 def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:

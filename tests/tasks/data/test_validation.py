@@ -152,3 +152,14 @@ def test_blanks_of_a_protected_attribute_are_counted_apart(table: pd.DataFrame) 
     ]
     assert check.severity == "ok"
     assert "(blank) 13" in check.message
+
+
+def test_a_favourable_outcome_that_is_no_class_is_an_error_before_training(
+    table: pd.DataFrame,
+) -> None:
+    check = _check(table, fairness={"favourable": "wel"})["favourable outcome"]
+    assert check.severity == "error"
+    assert check.message == (
+        "fairness.favourable 'wel' is neither 'correct' nor a class; there is well, ill"
+    )
+    assert _check(table, fairness={"favourable": "ill"})["favourable outcome"].severity == "ok"
