@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from tasks.spec.base import Fraction, Section, Uri
+from tasks.spec.base import Fraction, InnerFile, InnerFolder, Section, Uri
 
 
 class AnnotatedImages(Section):
@@ -42,9 +42,9 @@ class CloudAnnotations(AnnotatedImages):
 
     kind: Literal["cloud_annotations"] = "cloud_annotations"
     """How the source is laid out."""
-    annotations: str = "_annotations.json"
+    annotations: InnerFile = "_annotations.json"
     """Path of the annotation file inside the source."""
-    images: str = ""
+    images: InnerFolder = ""
     """Folder of the images inside the source; the source itself when empty."""
 
 
@@ -53,8 +53,8 @@ class Coco(AnnotatedImages):
 
     kind: Literal["coco"] = "coco"
     """How the source is laid out."""
-    annotations: str
+    annotations: InnerFile
     """Path of the annotation file inside the source, such as
     ``annotations/instances_train.json``."""
-    images: str = "images"
+    images: InnerFolder = "images"
     """Folder of the images inside the source."""

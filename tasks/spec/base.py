@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class SpecError(ValueError):
@@ -72,7 +72,34 @@ def _holds_no_password(uri: str) -> str:
     return uri
 
 
-Uri = Annotated[str, AfterValidator(_holds_no_password)]
+def _names_something(uri: str) -> str:
+    if not uri.strip():
+        # to a path library the empty text is the folder of the process
+        raise ValueError("is empty; give a path, an s3:// URI or an http(s) address")
+    return uri
+
+
+def _stays_inside(path: str) -> str:
+    parts = path.replace("\\", "/").split("/")
+    if ".." in parts or path.startswith(("/", "\\")) or "://" in path or "\0" in path:
+        raise ValueError(
+            "leads out of the source; give a path inside it, relative to source.uri, without '..'"
+        )
+    return path
+
+
+def _none_is_the_source_itself(value: Any) -> Any:
+    # what YAML makes of nothing: --set source.images=
+    return "" if value is None else value
+
+
+Uri = Annotated[str, AfterValidator(_holds_no_password), AfterValidator(_names_something)]
+InnerFile = Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
+"""Path of a file inside the source."""
+InnerFolder = Annotated[
+    str, BeforeValidator(_none_is_the_source_itself), AfterValidator(_stays_inside)
+]
+"""Path of a folder inside the source; empty, or ``.``: the source itself."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]

@@ -1,13 +1,17 @@
 """The ``source`` section: where the images come from, one model a kind of source."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from tasks.spec.annotations import CloudAnnotations, Coco
-from tasks.spec.base import Fraction, Section, Uri
+from tasks.spec.base import Fraction, InnerFile, InnerFolder, Section, Uri
 from tasks.spec.custom import Custom
 from tasks.spec.database import Sql
+
+PLACEHOLDERS = ("{filename}", "{stem}")
+"""What stands for an image in ``source.regions``."""
 
 
 class CsvImages(Section):
@@ -18,16 +22,16 @@ class CsvImages(Section):
     uri: Uri
     """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
     address of an archive."""
-    metadata: str = "metadata.csv"
+    metadata: InnerFile = "metadata.csv"
     """Path of the table inside the source."""
-    images: str = "images"
+    images: InnerFolder = "images"
     """Folder of the images inside the source."""
     filename_column: str = "filename"
     """Column of the table that names the image file."""
-    regions: str | None = None
+    regions: InnerFile | None = None
     """Path pattern of the masks that mark the relevant region of an image (white is relevant), with
     ``{filename}`` and ``{stem}``: ``masks/{stem}.png``."""
-    region_boxes: str | None = None
+    region_boxes: InnerFile | None = None
     """Path of a COCO file inside the source, whose boxes mark the relevant region of an image that
     has no mask."""
     region_labels: list[str] | None = None
@@ -36,6 +40,16 @@ class CsvImages(Section):
     """Share of the images found that may fail verification before the night is stopped."""
     max_missing: Fraction = 0.1
     """Share of the rows whose image may be absent before the night is stopped."""
+
+    @field_validator("regions")
+    @classmethod
+    def _known_placeholders(cls, pattern: str | None) -> str | None:
+        strange = [
+            each for each in re.findall(r"\{[^}]*\}?|\}", pattern or "") if each not in PLACEHOLDERS
+        ]
+        if strange:
+            raise ValueError(f"{strange[0]} is none of {', '.join(PLACEHOLDERS)}")
+        return pattern
 
 
 class Idx(Section):
@@ -47,13 +61,13 @@ class Idx(Section):
     """Folder or archive that holds the four files: a path, an s3:// URI, or http(s) address."""
     class_names: list[str]
     """Names of the classes, in the order of the label bytes."""
-    train_images: str = "train-images-idx3-ubyte.gz"
+    train_images: InnerFile = "train-images-idx3-ubyte.gz"
     """Training images file."""
-    train_labels: str = "train-labels-idx1-ubyte.gz"
+    train_labels: InnerFile = "train-labels-idx1-ubyte.gz"
     """Training labels file."""
-    test_images: str = "t10k-images-idx3-ubyte.gz"
+    test_images: InnerFile = "t10k-images-idx3-ubyte.gz"
     """Test images file."""
-    test_labels: str = "t10k-labels-idx1-ubyte.gz"
+    test_labels: InnerFile = "t10k-labels-idx1-ubyte.gz"
     """Test labels file."""
 
 
@@ -80,7 +94,7 @@ class ClassFolders(Section):
     uri: Uri
     """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
     address of an archive."""
-    images: str = ""
+    images: InnerFolder = ""
     """Folder inside the source in which the levels begin; the source itself when left out."""
     levels: Annotated[list[str], Field(min_length=1)] = ["label"]
     """Columns that the folders' names give, from the outermost in: ``[label]`` for
@@ -106,10 +120,10 @@ class Cifar10(Section):
     version: Literal["python", "binary"] = "python"
     """Which of the published versions; pickles are read by an unpickler that admits arrays of bytes
     and nothing else."""
-    train_batches: list[str] | None = None
+    train_batches: list[InnerFile] | None = None
     """Files of the training images; ``data_batch_1`` to ``data_batch_5`` when left out (binary:
     with ``.bin``)."""
-    test_batches: list[str] | None = None
+    test_batches: list[InnerFile] | None = None
     """Files of the test images; ``test_batch`` when left out (binary: with ``.bin``)."""
     class_names: list[str] = [
         "airplane",
@@ -134,9 +148,9 @@ class FairFace(Section):
     uri: Uri
     """Folder or archive (.tar, .tar.gz, .tar.xz, .zip): a path, an s3:// URI, or the http(s)
     address of an archive."""
-    train_labels: str = "fairface_label_train.csv"
+    train_labels: InnerFile = "fairface_label_train.csv"
     """Table of the training images; one of the two tables may be absent."""
-    val_labels: str = "fairface_label_val.csv"
+    val_labels: InnerFile = "fairface_label_val.csv"
     """Table of the validation images, which are the published test set."""
     max_quarantined: Fraction = 0.1
     """Share of the images found that may fail verification before the night is stopped."""
@@ -152,13 +166,13 @@ class Parquet(Section):
     uri: Uri
     """Folder, archive or single ``.parquet`` file: a path, an s3:// URI, or http(s) address (of an
     archive or a single file)."""
-    table: str = "metadata.parquet"
+    table: InnerFolder = "metadata.parquet"
     """Table inside the source: a file, or a folder of ``.parquet`` files that are read in the order
     of their names; not asked of a single file."""
     image_column: str = "image"
     """Column of the images: the bytes of the files, a struct of ``bytes`` and ``path`` as Hugging
     Face's data sets have, or paths inside ``images``."""
-    images: str = "images"
+    images: InnerFolder = "images"
     """Folder inside the source of images that are given as paths."""
     max_quarantined: Fraction = 0.1
     """Share of the images found that may fail verification before the night is stopped."""
@@ -174,7 +188,7 @@ class TFRecord(Section):
     uri: Uri
     """Folder, archive or single ``.tfrecord`` file: a path, an s3:// URI, or http(s) address (of an
     archive or a single file)."""
-    records: str = ""
+    records: InnerFolder = ""
     """Folder inside the source that holds the files; the source itself when left out."""
     image_feature: str = "image"
     """Feature that holds the bytes of the image file."""

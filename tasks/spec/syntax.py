@@ -31,7 +31,21 @@ def parse_expression(text: str, what: str) -> ast.Expression:
             reason = "it holds characters that are no text"
         raise ValueError(f"{what} {shortened(text)}: cannot be read: {reason}") from None
     _check_size(text, tree, what)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            _check_characters(text, node.value, what)
     return tree
+
+
+def _check_characters(text: str, value: str, what: str) -> None:
+    """Refuse half of a surrogate pair, which no column can hold; an escape writes it in ASCII."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = f"\\u{ord(value[error.start]):04x}"
+        raise ValueError(
+            f"{what} {shortened(text)}: {found} is half of a surrogate pair and no character"
+        ) from None
 
 
 def _check_size(text: str, tree: ast.AST, what: str) -> None:

@@ -1,29 +1,19 @@
 """A bucket that was labelled with Cloud Annotations, as Elyra's first workflow reads it."""
 
+import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.contract import BadInput
-from tasks.data.boxes import clipped
 from tasks.data.fetch import fetch, is_remote, local_path, source_state
 from tasks.data.names import is_plain_path
 from tasks.data.objects import is_object_store, listing
-from tasks.data.sources.annotation_file import expect, number, read_json
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
-from tasks.data.sources.labels import LabelledBox, LabelRule, check_region_labels, relevant
+from tasks.data.sources.cloud_annotations_file import AnnotatedImage, read_cloud_annotations
+from tasks.data.sources.labels import LabelRule, check_region_labels, relevant
+from tasks.data.spelled_names import SpelledNames
 from tasks.spec.annotations import CloudAnnotations
-
-CORNERS = ("x", "y", "x2", "y2")
-
-
-@dataclass
-class _Image:
-    name: str
-    labels: list[str] = field(default_factory=list)
-    boxes: list[LabelledBox] = field(default_factory=list)
 
 
 class CloudAnnotationsReader(SourceReader):
@@ -49,8 +39,12 @@ class CloudAnnotationsReader(SourceReader):
         uri = self.spec.uri
         root = fetch(uri, scratch / "annotations", parts=[self.spec.annotations])
         images, warnings = self._annotated(root)
-        if is_object_store(uri) and not self._is_archive():
+        complete = not is_object_store(uri) or self._is_archive()
+        if not complete:
             root = fetch(uri, scratch, parts=self._parts(images))
+        folder = root / self.spec.images
+        if complete and not folder.is_dir():
+            raise BadInput(f"{uri}: holds no folder {self.spec.images!r} (source.images)")
         check_region_labels(
             self.spec.region_labels, (box for image in images for box in image.boxes)
         )
@@ -59,11 +53,13 @@ class CloudAnnotationsReader(SourceReader):
         return Contents(
             columns=["filename", "label", "labels", "boxes"],
             rows=self._rows(images, chosen),
-            images=root / self.spec.images,
+            images=folder,
             warnings=[*warnings, *rule.finish()],
+            root=root,
+            complete=complete,
         )
 
-    def _rows(self, images: list[_Image], chosen: list[str | None]) -> Iterator[SourceRow]:
+    def _rows(self, images: list[AnnotatedImage], chosen: list[str | None]) -> Iterator[SourceRow]:
         for image, label in zip(images, chosen, strict=True):
             labels = "|".join(dict.fromkeys(image.labels)) or None
             yield SourceRow(
@@ -78,12 +74,26 @@ class CloudAnnotationsReader(SourceReader):
             return "" in listing(uri, [self.spec.annotations])
         return is_remote(uri) or local_path(uri).is_file()
 
-    def _parts(self, images: list[_Image]) -> list[str]:
+    def _parts(self, images: list[AnnotatedImage]) -> list[str]:
         names = [image.name for image in images if is_plain_path(image.name)]
+        if not is_object_store(self.spec.uri):
+            names = self._spelled([image.name for image in images])
         prefix = f"{self.spec.images.strip('/')}/".lstrip("/")
         return [self.spec.annotations, *(f"{prefix}{name}" for name in names)]
 
-    def _annotated(self, root: Path) -> tuple[list[_Image], list[str]]:
+    def _spelled(self, names: list[str]) -> list[str]:
+        """Return the names that the files have on this machine."""
+        folder = local_path(self.spec.uri) / self.spec.images
+        if not folder.is_dir():
+            return []
+        held = SpelledNames(folder)
+        found = (
+            name if is_plain_path(name) and os.path.exists(folder / name) else held.find(name).name
+            for name in names
+        )
+        return [name for name in found if name is not None]
+
+    def _annotated(self, root: Path) -> tuple[list[AnnotatedImage], list[str]]:
         path = root / self.spec.annotations
         if not path.is_file():
             raise BadInput(
@@ -91,70 +101,3 @@ class CloudAnnotationsReader(SourceReader):
                 "is it labelled with Cloud Annotations?"
             )
         return read_cloud_annotations(path)
-
-
-def read_cloud_annotations(path: Path) -> tuple[list[_Image], list[str]]:
-    """Read ``_annotations.json``.
-
-    Parameters
-    ----------
-    path : Path
-        An object with ``type`` (``classification`` or ``localization``), ``labels`` (the names in
-        use) and ``annotations``: image name to a list of objects with ``label`` and, for a box,
-        ``x``, ``y``, ``x2``, ``y2``, fractions of width and height.
-
-    Returns
-    -------
-    images : list
-        Name, labels and boxes of each image, in the order of the file.
-    warnings : list of str
-        For the report.
-
-    Raises
-    ------
-    BadInput
-        The file is not of that format; names image and field.
-    """
-    document = read_json(path)
-    kind = document.get("type", "classification")
-    if kind not in ("classification", "localization"):
-        raise BadInput(
-            f"{path.name}: type {str(kind)[:60]!r} is neither 'classification' nor 'localization'"
-        )
-    listed = expect(document.get("labels", []), list, f"{path.name}: labels")
-    declared = {expect(name, str, f"{path.name}: labels") for name in listed}
-    entries = expect(document.get("annotations"), dict, f"{path.name}: annotations")
-    images, strange, empty = [], set[str](), 0
-    for name, annotations in entries.items():
-        image = _Image(name)
-        place = f"{path.name}: annotations[{name[:120]!r}]"
-        for index, entry in enumerate(expect(annotations, list, place)):
-            here = f"{place}[{index}]"
-            label = expect(expect(entry, dict, here).get("label"), str, f"{here}.label").strip()
-            if not label:
-                raise BadInput(f"{here}.label: is blank; label the image or remove the entry")
-            if declared and label not in declared:
-                strange.add(label)
-            image.labels.append(label)
-            if any(entry.get(corner) is not None for corner in CORNERS):
-                box = _box(entry, here)
-                empty += box is None
-                image.boxes += [(label, box)] if box else []
-        images.append(image)
-    warnings = []
-    if strange:
-        named = ", ".join(sorted(strange)[:5])
-        warnings.append(f"{path.name}: uses labels that its own list lacks: {named}")
-    if empty:
-        warnings.append(f"{path.name}: {empty} boxes are empty or outside of their image")
-    return images, warnings
-
-
-def _box(entry: dict[str, Any], place: str) -> Any:
-    corners = [number(entry.get(corner), f"{place}.{corner}") for corner in CORNERS]
-    if max(abs(value) for value in corners) > 2:
-        raise BadInput(
-            f"{place}: box {corners} is in pixels; Cloud Annotations gives fractions of width and "
-            "height"
-        )
-    return clipped(*corners)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
-from tasks.data.boxes import clipped
+from tasks.data.boxes import Box, PixelBox, clipped
 from tasks.data.sources.annotation_file import expect, number, read_json
+from tasks.data.sources.ids import Ids
 from tasks.data.sources.labels import LabelledBox
 
 MAX_FIELDS = 500
@@ -61,44 +62,67 @@ def read_coco(path: Path) -> tuple[list[CocoImage], list[str]]:
     """
     document = read_json(path, without=("segmentation", "counts"))
     parts = {key: _entries(document, key, path) for key in ("images", "categories", "annotations")}
-    categories: dict[Any, str] = {}
+    categories = Ids[str]()
     for place, entry in parts["categories"]:
-        categories[_id(entry, "id", place)] = expect(entry.get("name"), str, f"{place}.name")
-    images: dict[Any, CocoImage] = {}
-    sizes: dict[Any, tuple[Any, Any]] = {}
+        key, label = _id(entry, "id", place), expect(entry.get("name"), str, f"{place}.name")
+        earlier = categories.get(key)
+        if earlier not in (None, label):
+            raise BadInput(
+                f"{place}.id: {key!r} is the id of {str(earlier)[:60]!r} and of {label[:60]!r}; "
+                "give each category an id of its own"
+            )
+        categories.add(key, label)
+    images = Ids[CocoImage]()
+    sizes: dict[str, tuple[Any, Any]] = {}
     for place, entry in parts["images"]:
         key = _id(entry, "id", place)
-        if key in images:
+        if images.get(key) is not None:
             raise BadInput(f"{place}.id: {key!r} is the id of an earlier image, too")
         name = expect(entry.get("file_name"), str, f"{place}.file_name")
-        images[key] = CocoImage(name, _fields(entry))
-        sizes[key] = (entry.get("width"), entry.get("height"))
+        images.add(key, CocoImage(name, _fields(entry)))
+        sizes[images.key(key)] = (entry.get("width"), entry.get("height"))
     strays = empty = boxless = 0
     for place, entry in parts["annotations"]:
         key = _id(entry, "image_id", place)
-        if key not in images:
+        image = images.find(key)
+        if image is None:
             strays += 1
             continue
         category = _id(entry, "category_id", place)
-        if category not in categories:
-            raise BadInput(f"{place}.category_id: there is no category {category!r}")
-        images[key].labels.append(categories[category])
+        found = categories.find(category)
+        if found is None:
+            raise BadInput(
+                f"{place}.category_id: there is no category {category!r}; there are "
+                f"{categories.examples()}"
+            )
+        image.labels.append(found)
         if _has_box(entry.get("bbox")):
-            box = _box(entry["bbox"], sizes[key], place, images[key].name)
+            box = _box(entry["bbox"], sizes[images.key(key)], place, image.name)
             if box is None:
                 empty += 1
             else:
-                images[key].boxes.append((categories[category], box))
+                image.boxes.append((found, box))
         else:
             boxless += 1
-    warnings = []
+    if strays and strays == len(parts["annotations"]):
+        first = parts["annotations"][0][1].get("image_id")
+        raise BadInput(
+            f"{path.name}: none of {strays} annotations belongs to an image of the file: they name "
+            f"images such as {first!r}, the images' ids are {images.examples()}"
+        )
+    warnings = [
+        f"{path.name}: {ids.otherwise} times {field} is another kind of value than the id "
+        f"that it means, such as {ids.example}"
+        for ids, field in ((images, "image_id"), (categories, "category_id"))
+        if ids.otherwise
+    ]
     if strays:
         warnings.append(f"{path.name}: {strays} annotations belong to no image of the file")
     if boxless:
         warnings.append(f"{path.name}: {boxless} annotations have no box")
     if empty:
         warnings.append(f"{path.name}: {empty} boxes are empty or outside of their image")
-    return list(images.values()), warnings
+    return images.values(), warnings
 
 
 def field_names(images: list[CocoImage], path: Path) -> list[str]:
@@ -127,6 +151,8 @@ def _entries(document: dict[str, Any], key: str, path: Path) -> list[tuple[str, 
 
 def _id(entry: dict[str, Any], key: str, place: str) -> int | str:
     value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int | str) or isinstance(value, bool):
         raise BadInput(f"{place}.{key}: {str(value)[:60]!r} is no id")
     return value
@@ -157,11 +183,16 @@ def _has_box(value: Any) -> bool:
     return any(each is not None for each in value) if isinstance(value, list) else value is not None
 
 
-def _box(value: Any, size: tuple[Any, Any], place: str, image: str) -> Any:
+def _box(value: Any, size: tuple[Any, Any], place: str, image: str) -> Box | PixelBox | None:
     corners = expect(value, list, f"{place}.bbox")
     if len(corners) != 4:
         raise BadInput(f"{place}.bbox: has {len(corners)} numbers, not x, y, width and height")
     x, y, w, h = (number(each, f"{place}.bbox") for each in corners)
+    if not w * h > 0:
+        return None
+    if None in size:
+        # the image itself will say how large it is
+        return PixelBox(x, y, x + w, y + h)
     # the annotator's image may have been larger than the one that is here: fractions fit both
     width, height = (
         number(each, f"{place}: {name} of image {image[:80]!r}")
@@ -169,4 +200,4 @@ def _box(value: Any, size: tuple[Any, Any], place: str, image: str) -> Any:
     )
     if width <= 0 or height <= 0:
         raise BadInput(f"{place}: image {image[:80]!r} is {width:g} x {height:g} pixels")
-    return clipped(x / width, y / height, (x + w) / width, (y + h) / height) if w * h > 0 else None
+    return clipped(x / width, y / height, (x + w) / width, (y + h) / height)

@@ -241,3 +241,31 @@ def test_an_infinite_number_is_refused_when_it_is_read(function: str) -> None:
 def test_characters_that_are_no_text_are_called_so() -> None:
     with pytest.raises(ValueError, match="characters that are no text"):
         check_predicate("metadata.a == '\ud800'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata.finding == '\\ud800'",
+        "metadata['\\udc00'] == 'x'",
+        "metadata.finding.isin(['a', '\\ud83d'])",
+        "metadata.finding.str.contains('\\ud800')",
+        "fill('\\ud800')",
+        "map({'\\ud800': 'x'})",
+        "map({'x': 'y'}, default='\\ud800')",
+        "replace('a', '\\ud800')",
+        "regex('\\ud800', 'x')",
+        "bin([0, 1], labels=['\\ud800'])",
+        "merge_rare(2, into='\\ud800')",
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_in_one_line(text: str) -> None:
+    check = check_predicate if text.startswith("metadata") else check_function
+    with pytest.raises(ValueError, match="is half of a surrogate pair and no character") as error:
+        check(text)
+    assert str(error.value).isascii() and "\n" not in str(error.value)
+
+
+def test_characters_beyond_the_basic_plane_are_characters() -> None:
+    check_predicate("metadata.finding == '\U0001f600'")
+    check_predicate("metadata.finding == '\\U0001f600'")

@@ -210,3 +210,75 @@ def test_a_list_of_labels_that_are_no_texts_is_refused(tmp_path: Path) -> None:
     path = annotated(tmp_path, {}, labels=[["mug"]]) / "_annotations.json"
     with pytest.raises(BadInput, match=r"^_annotations.json: labels: is a list, not a text$"):
         read_cloud_annotations(path)
+
+
+BOX = [{"id": "p", "x": 0.5, "y": 1}, {"id": "q", "x": 0, "y": 0}]
+
+
+def _version_2(**parts: Any) -> dict[str, Any]:
+    return {
+        "name": "mugs",
+        "version": "v2",
+        "labels": {"l1": {"id": "l1", "name": "mug"}, "l2": {"id": "l2", "name": "cup"}},
+        "annotations": {
+            "n1": {"id": "n1", "label": "l1", "tool": "box", "targets": BOX},
+            "n2": {"id": "n2", "label": "l2", "tool": "tag"},
+        },
+        "images": {
+            "a.png": {"id": "a.png", "date": "1", "annotations": ["n1"]},
+            "b.png": {"id": "b.png", "date": "", "annotations": ["n2"]},
+            "c.png": {"id": "c.png", "date": "", "annotations": []},
+        },
+        **parts,
+    }
+
+
+def test_the_second_version_of_the_format_is_read(folder: Path, tmp_path: Path) -> None:
+    (folder / "_annotations.json").write_text(json.dumps(_version_2()))
+    summary, table = take_in(folder, tmp_path)
+    assert table["label"].fillna("").tolist() == ["mug", "cup", ""]
+    assert table["boxes"].tolist() == ["1", "0", "0"]
+    assert share(tmp_path, table, 0) == 0.5
+    assert summary.warnings == []
+
+
+def test_what_the_second_version_points_to_in_vain_is_told(folder: Path, tmp_path: Path) -> None:
+    images = {"a.png": {"annotations": ["n1", "n9"]}, "b.png": {"annotations": None}}
+    document = _version_2(images=images, labels={"l7": {"name": "jar"}})
+    (folder / "_annotations.json").write_text(json.dumps(document))
+    summary, table = take_in(folder, tmp_path)
+    assert table["label"].fillna("").tolist() == ["l1", ""]
+    assert summary.warnings == [
+        "_annotations.json: uses labels that its own list lacks: l1",
+        "_annotations.json: 1 annotations that images name are not in the file",
+    ]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"labels": ["mug"]},
+        {"version": "1.0", "type": None, "labels": None},
+        {"version": "1.0", "type": "localization", "labels": {"mug": {"name": "mug"}}},
+        {"labels": [{"name": "mug"}]},
+        {"labels": []},
+    ],
+)
+def test_every_form_of_the_first_version_is_read(
+    folder: Path, tmp_path: Path, document: dict[str, Any]
+) -> None:
+    annotations = {"a.png": [{"label": "mug", "x": 0, "x2": 0.5, "y": 0, "y2": 1}], "b.png": []}
+    (folder / "_annotations.json").write_text(json.dumps({**document, "annotations": annotations}))
+    summary, table = take_in(folder, tmp_path)
+    assert table["label"].fillna("").tolist() == ["mug", ""]
+    assert (summary.regions, summary.warnings) == (1, [])
+
+
+def test_a_bucket_that_was_copied_to_a_folder_of_other_names_is_watched_by_them(
+    folder: Path, tmp_path: Path, image_bytes: Encode
+) -> None:
+    annotated(folder, {"A.PNG": [{"label": "mug"}]})
+    reader = open_source(CloudAnnotations(uri=str(folder)))
+    before = reader.state()
+    (folder / "a.png").write_bytes(image_bytes(8, size=30))
+    assert reader.state() != before

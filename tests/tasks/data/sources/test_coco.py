@@ -159,7 +159,7 @@ def test_what_tools_leave_behind_is_counted_not_refused(folder: Path, tmp_path: 
         ({"images": [image(1, file_name=7)]}, r"images\[0\]\.file_name: is a number, not a text"),
         ({"images": [image(1), image(1)]}, r"images\[1\]\.id: 1 is the id of an earlier image"),
         ({"images": [image(1, id=None)]}, r"images\[0\]\.id: 'None' is no id"),
-        ({"annotations": [drawn(1, 7)]}, r"category_id: there is no category 7"),
+        ({"annotations": [drawn(1, 7)]}, r"there is no category 7; there are 1, 2"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3])]}, "has 3 numbers, not x, y, width and height"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3, "4"])]}, r"bbox: '4' is no number"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3, 10**400])]}, "is no number"),
@@ -168,7 +168,19 @@ def test_what_tools_leave_behind_is_counted_not_refused(folder: Path, tmp_path: 
             {"images": [image(1, label="x", source_label="y")], "annotations": []},
             "the source gives column 'source_label' more than once",
         ),
-        ({"images": [image(1, width=None)], "annotations": [drawn(1)]}, "width of image '1.png'"),
+        ({"images": [image(1, width="x")], "annotations": [drawn(1)]}, "width of image '1.png'"),
+        (
+            {"categories": [*CATEGORIES, {"id": 1, "name": "cow"}]},
+            r"categories\[2\]\.id: 1 is the id of 'cat' and of 'cow'",
+        ),
+        (
+            {"annotations": [drawn("film7"), drawn("film8")]},
+            r"none of 2 annotations belongs to .* such as 'film7', the images' ids are 1, 2, 3",
+        ),
+        (
+            {"images": [image(1), image(2, id="1"), image(3)], "annotations": [drawn("01")]},
+            r"none of 1 annotations belongs to .* such as '01', the images' ids are 1, '1', 3",
+        ),
         (
             {"images": [image(1, **{f"f{n}": n for n in range(501)})], "annotations": []},
             "have 501 different fields; 500 are allowed",
@@ -182,6 +194,64 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(
     with pytest.raises(BadInput, match=message) as error:
         take_in(folder, content, tmp_path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_images_without_a_size_have_labels_and_boxes_all_the_same(
+    folder: Path, tmp_path: Path
+) -> None:
+    images = [
+        {"id": 1, "file_name": "1.png"},
+        image(2, width=None),
+        image(3, width=None, height=None),
+    ]
+    boxes = [drawn(number, bbox=[12, 0, 100, 12]) for number in (1, 2, 3)]
+    summary, table = take_in(folder, document(images=images, annotations=boxes), tmp_path)
+    assert table["label"].tolist() == ["cat"] * 3
+    assert summary.regions == 3
+    # the images are 24 x 24
+    for name in table["region_path"]:
+        assert mask(tmp_path, name).mean() == 0.25
+        assert mask(tmp_path, name)[:12, 12:].all()
+
+
+@pytest.mark.parametrize(
+    ("of_images", "of_annotations"), [(str, int), (int, str), ("{:012d}".format, int), (int, float)]
+)
+def test_ids_that_one_tool_writes_as_texts_and_another_as_numbers_are_the_same(
+    folder: Path,
+    tmp_path: Path,
+    of_images: Callable[[int], Any],
+    of_annotations: Callable[[int], Any],
+) -> None:
+    images = [image(n, id=of_images(n)) for n in (1, 2, 3)]
+    boxes = [drawn(of_annotations(n), str(1 + n % 2)) for n in (1, 2, 3)]
+    summary, table = take_in(folder, document(images=images, annotations=boxes), tmp_path)
+    assert table["label"].tolist() == ["dog", "cat", "dog"]
+    assert summary.regions == 3
+    assert "category_id is another kind of value than the id that it means" in summary.warnings[-1]
+
+
+def test_ids_that_read_alike_are_told_apart_where_both_are_there(
+    folder: Path, tmp_path: Path
+) -> None:
+    images = [image(1), image(2, id="1"), image(3)]
+    boxes = [drawn(1, 1), drawn("1", 2)]
+    _, table = take_in(folder, document(images=images, annotations=boxes), tmp_path)
+    assert table["label"].fillna("").tolist() == ["cat", "dog", ""]
+
+
+@pytest.mark.parametrize("prefix", ["images\\", "images/", ".\\", "..\\..\\media\\upload\\4\\"])
+@pytest.mark.parametrize("where", ["images", "."])
+def test_what_label_studio_exports_is_found(
+    folder: Path, tmp_path: Path, prefix: str, where: str
+) -> None:
+    if where == ".":
+        prefix = prefix.replace("4\\", "images\\") if "upload" in prefix else prefix
+    images = [image(n, file_name=f"{prefix}{n}.png") for n in (1, 2, 3)]
+    summary, _ = take_in(
+        folder, document(images=images), tmp_path, multi_label="first", images=where
+    )
+    assert summary.usable == 3
 
 
 def test_a_file_name_never_leads_out_of_the_images_folder(
@@ -251,3 +321,26 @@ def test_the_lung_boxes_of_the_public_chest_films_hold_the_lung_masks(shared_dat
                 inside[rows, round(box.left * width) : round(box.right * width)] = True
             shares.append(lungs[inside].sum() / lungs.sum())
     assert len(shares) >= 40 and np.mean(shares) > 0.97 and min(shares) > 0.9
+
+
+def test_boxes_are_found_under_another_spelling_of_the_name_in_the_table(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "metadata.csv").write_text("filename\n1\n2.PNG\n3.png\n")
+    images = [image(1), image(2, file_name="images\\2.png"), image(3, file_name="export/3.png")]
+    boxes = [drawn(n) for n in (1, 2, 3)]
+    (folder / "boxes.json").write_text(json.dumps(document(images=images, annotations=boxes)))
+    (tmp_path / "out").mkdir()
+    spec = CsvImages(uri=str(folder), region_boxes="boxes.json")
+    summary = ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch")
+    assert summary.regions == 3
+
+
+def test_boxes_that_belong_to_no_row_are_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "metadata.csv").write_text("filename\n1.png\n2.png\n")
+    (folder / "boxes.json").write_text(json.dumps(document(annotations=[drawn(1), drawn(3)])))
+    (tmp_path / "out").mkdir()
+    spec = CsvImages(uri=str(folder), region_boxes="boxes.json")
+    summary = ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch")
+    assert summary.regions == 1
+    assert summary.warnings == ["boxes.json: 1 of 2 images with boxes are in no row, such as 3.png"]
