@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tasks.contract import BadConfig, BadInput, NoInput
 from tasks.data.archives import is_archive, unpack
 from tasks.data.download import download, remote_state
+from tasks.data.names import is_plain_path
 from tasks.data.objects import fetch_objects, is_object_store, listing_digest
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
@@ -50,6 +51,56 @@ def fetch(uri: str, scratch: Path, *, parts: Sequence[str]) -> Path:
         allowed = ", ".join(ARCHIVE_SUFFIXES)
         raise BadInput(f"{uri}: is neither a folder nor an archive ({allowed})")
     return _entered(unpack(path, scratch / "unpacked"), parts[0])
+
+
+def fetch_file_or_folder(
+    uri: str,
+    scratch: Path,
+    *,
+    parts: Sequence[str],
+    wanted: Callable[[Path], bool],
+    called: str,
+) -> tuple[Path, str | None]:
+    """Return a local folder with the contents of a source and, of a single file, its name there.
+
+    Parameters
+    ----------
+    uri, scratch, parts
+        As for :func:`fetch`. Whether an address is that of a file or of a folder is found out by
+        looking, never by its ending.
+    wanted : callable
+        Returns whether a file is of the kind that is read as it is.
+    called : str
+        What such a file is, for the message.
+
+    Raises
+    ------
+    NoInput
+        There is nothing at the address.
+    BadInput
+        It is neither such a file, nor a folder, nor an archive.
+    """
+    name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+    name = name if is_plain_path(name) else "download"
+    if is_remote(uri):
+        path = scratch / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download(uri, path)
+    elif is_object_store(uri):
+        scratch.mkdir(parents=True, exist_ok=True)
+        path = fetch_objects(uri, parts, scratch / "objects")
+        if path.is_file():
+            path = _under_name(path, scratch / "files" / name)
+    else:
+        path = local_path(uri)
+    if path.is_dir():
+        return _entered(path, parts[0]), None
+    if wanted(path):
+        return path.parent, path.name
+    if not is_archive(path):
+        allowed = ", ".join(ARCHIVE_SUFFIXES)
+        raise BadInput(f"{uri}: is neither {called}, nor a folder, nor an archive ({allowed})")
+    return _entered(unpack(path, scratch / "unpacked"), parts[0]), None
 
 
 def fetch_files(uri: str, names: list[str], scratch: Path) -> Path:
@@ -109,12 +160,6 @@ def source_state(uri: str, parts: list[str], *, files: bool = False) -> str:
     return digest.hexdigest()
 
 
-def folder_and_name(uri: str) -> tuple[str, str]:
-    """Return the folder that an address of a file lies in, and the file's name."""
-    folder, slash, name = uri.rpartition("/")
-    return folder or slash or ".", name
-
-
 def is_remote(uri: str) -> bool:
     """Tell whether a URI is an http(s) address."""
     return uri.startswith(("http://", "https://"))
@@ -152,6 +197,13 @@ def _entered(root: Path, expect: str) -> Path:
     folders = [entry for entry in root.iterdir() if entry.is_dir()]
     inside = [folder for folder in folders if (folder / expect).exists()]
     return inside[0] if len(inside) == 1 else root
+
+
+def _under_name(path: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    target.symlink_to(path.absolute())
+    return target
 
 
 def _looks_like_archive(uri: str) -> bool:

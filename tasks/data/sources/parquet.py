@@ -1,24 +1,34 @@
 """A Parquet table with the images in a column, or with paths of images beside it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract import BadInput
-from tasks.data.fetch import fetch, fetch_files, folder_and_name, source_state
+from tasks.data.fetch import fetch_file_or_folder, is_remote, local_path, source_state
+from tasks.data.objects import is_object_store
 from tasks.data.sources.arrow_text import as_texts, is_text
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.csv_table import listing
 from tasks.data.sources.embedded import EmbeddedImages
+from tasks.data.sources.table_folder import (
+    SUFFIX,
+    TableFile,
+    is_table_file,
+    partition_names,
+    table_files,
+)
 from tasks.spec.sources import Parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUFFIX = ".parquet"
 BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of a table that are decoded at a time."""
 MOST_ROWS = 1_000
+TABLE = "metadata.parquet"
+"""``source.table`` where the pipeline file does not say."""
 
 _STRUCT_BYTES = "bytes"
 
@@ -36,22 +46,23 @@ class ParquetReader(SourceReader):
         self.max_missing = spec.max_missing
 
     def state(self) -> str:
-        single = _single_file(self.spec.uri)
-        if single:
-            return source_state(single[0], [single[1]], files=True)
         return source_state(self.spec.uri, self._parts())
 
     def open(self, scratch: Path) -> Contents:
-        single = _single_file(self.spec.uri)
-        if single:
-            root = fetch_files(single[0], [single[1]], scratch)
-            files = [root / single[1]]
-        else:
-            root = fetch(self.spec.uri, scratch, parts=self._parts())
-            files = self._files(root)
-        schema = _read_schema(files[0])
-        form = self._form(files[0], schema)
-        columns, warnings = self._columns(files[0], schema)
+        root, single = fetch_file_or_folder(
+            self.spec.uri,
+            scratch,
+            parts=self._parts(),
+            wanted=is_table_file,
+            called="a Parquet file",
+        )
+        table = root / single if single else self._table(root)
+        files = [TableFile(table, table.name)] if table.is_file() else self._files(root, table)
+        first = files[0].path
+        schema = _read_schema(first)
+        form = self._form(first, schema)
+        columns, warnings = self._columns(first, schema)
+        partitions = partition_names(files, schema.names)
         images = root / self.spec.images
         if form != "path":
             images = scratch / "parquet-images"
@@ -61,31 +72,33 @@ class ParquetReader(SourceReader):
                 f"folder {self.spec.images!r} (source.images); it holds {listing(root)}"
             )
         return Contents(
-            columns=[*columns, "table_file"],
-            rows=self._rows(files, columns, form, images),
+            columns=[*columns, *partitions, "table_file"],
+            rows=self._rows(files, columns, partitions, form, images),
             images=images,
             warnings=warnings,
+            root=root,
         )
 
     def _parts(self) -> list[str]:
-        return [self.spec.table, self.spec.images]
+        table = self.spec.table
+        if not is_remote(self.spec.uri) and not is_object_store(self.spec.uri):
+            root = local_path(self.spec.uri)
+            table = os.path.relpath(self._table(root), root) if root.is_dir() else table
+        return [table, self.spec.images]
 
-    def _files(self, root: Path) -> list[Path]:
+    def _table(self, root: Path) -> Path:
+        """Return the table; the source itself where it is a folder of parts and has no other."""
         table = root / self.spec.table
-        if table.is_file():
-            return [table]
+        itself = self.spec.table == TABLE and not table.exists() and any(root.glob(f"*{SUFFIX}"))
+        return root if itself else table
+
+    def _files(self, root: Path, table: Path) -> list[TableFile]:
         if not table.is_dir():
             raise BadInput(
                 f"{self.spec.uri}: holds no table {self.spec.table!r} (source.table); "
                 f"it holds {listing(root)}"
             )
-        files = sorted(table.glob(f"*{SUFFIX}"))
-        inner = next(table.glob(f"*/**/*{SUFFIX}"), None)
-        if inner is not None:
-            raise BadInput(
-                f"{inner.relative_to(root)}: lies in a folder of its own; partitioned tables are "
-                "not read, put the files side by side"
-            )
+        files = table_files(table)
         if not files:
             raise BadInput(
                 f"{self.spec.uri}: folder {self.spec.table!r} (source.table) holds no {SUFFIX} "
@@ -132,22 +145,28 @@ class ParquetReader(SourceReader):
         return named, warnings
 
     def _rows(
-        self, files: list[Path], columns: list[str], form: Form, folder: Path
+        self,
+        files: list[TableFile],
+        columns: list[str],
+        partitions: list[str],
+        form: Form,
+        folder: Path,
     ) -> Iterator[SourceRow]:
         images = None
         if form != "path":
-            size = sum(file.stat().st_size for file in files)
+            size = sum(file.path.stat().st_size for file in files)
             images = EmbeddedImages(folder, source_bytes=size)
-        first = _read_schema(files[0])
+        first = _read_schema(files[0].path)
         for file in files:
-            schema = _read_schema(file)
+            schema = _read_schema(file.path)
             if not schema.equals(first):
                 raise BadInput(
                     f"{file.name}: its columns are not those of {files[0].name}: "
                     f"{_difference(first, schema)}"
                 )
-            for batch in _batches(file, [*columns, self.spec.image_column]):
-                texts = [self._texts(file, batch, name) for name in columns]
+            own = [*(file.partition[name] for name in partitions), file.name]
+            for batch in _batches(file.path, [*columns, self.spec.image_column]):
+                texts = [self._texts(file.path, batch, name) for name in columns]
                 held = batch.column(self.spec.image_column)
                 if form == "struct":
                     held = held.field(_STRUCT_BYTES)
@@ -156,7 +175,7 @@ class ParquetReader(SourceReader):
                     if images is not None and image is not None:
                         image = images.add(image)
                     values = [column[number] for column in texts]
-                    yield SourceRow(values=[*values, file.name], image=image)
+                    yield SourceRow(values=[*values, *own], image=image)
 
     def _texts(self, file: Path, batch: Any, name: str) -> list[str | None]:
         try:
@@ -164,11 +183,6 @@ class ParquetReader(SourceReader):
         except (ValueError, OverflowError) as error:
             reason = str(error)[:200]
             raise BadInput(f"{file.name}: column {name!r} is no text: {reason}") from None
-
-
-def _single_file(uri: str) -> tuple[str, str] | None:
-    """Return folder and name when the address is that of a file."""
-    return folder_and_name(uri) if uri.endswith(SUFFIX) else None
 
 
 def _read_schema(file: Path) -> "pa.Schema":

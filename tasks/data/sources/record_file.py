@@ -63,6 +63,16 @@ def read_records(path: Path) -> Iterator[bytes]:
             yield record
 
 
+def is_record_file(path: Path) -> bool:
+    """Return whether a file begins as a TFRecord file does, gzipped or not: with a length and its
+    checksum."""
+    try:
+        with _open(path) as stream:
+            return _is_length(stream.read(12))
+    except (EOFError, zlib.error, OSError):
+        return False
+
+
 def masked_crc32c(data: bytes) -> int:
     """Return the CRC-32C of some bytes as TFRecord files store it.
 
@@ -77,10 +87,13 @@ def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as stream:
         header = stream.read(12)
     # a length may begin as a zipped file does; then its checksum matches
-    plain = len(header) == 12 and masked_crc32c(header[:8]) == unpack("<I", header[8:])[0]
-    if header.startswith(_GZIP) and not plain:
+    if header.startswith(_GZIP) and not _is_length(header):
         return cast(IO[bytes], gzip.open(path, "rb"))
     return path.open("rb")
+
+
+def _is_length(header: bytes) -> bool:
+    return len(header) == 12 and masked_crc32c(header[:8]) == unpack("<I", header[8:])[0]
 
 
 def _read(stream: IO[bytes], size: int, path: Path) -> bytes:

@@ -1,25 +1,19 @@
 """TFRecord files of ``tf.train.Example``, or a folder prepared by TensorFlow Datasets."""
 
-import itertools
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.contract import BadInput
-from tasks.data.fetch import fetch, fetch_files, folder_and_name, source_state
+from tasks.data.fetch import fetch_file_or_folder, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.csv_table import listing
 from tasks.data.sources.embedded import EmbeddedImages
 from tasks.data.sources.features import Column, columns_of
 from tasks.data.sources.record_file import read_records
+from tasks.data.sources.record_folder import find_shards, gaps, is_shard, shard_of
 from tasks.data.sources.tf_example import Values, parse_example
 from tasks.data.sources.tfds_folder import Shard, read_columns, read_shards
 from tasks.spec.sources import TFRecord
-
-# NAME-SPLIT.tfrecord-00000-of-00004, and simpler names
-_FILE = re.compile(
-    r"(?:.*-)?(?P<split>[^-.]+)?\.(?:tfrecords?|tfrec)(?:\.gz)?(?:-(?P<number>\d+)-of-(?P<of>\d+))?"
-)
 
 
 class TFRecordReader(SourceReader):
@@ -33,24 +27,28 @@ class TFRecordReader(SourceReader):
         self.max_missing = spec.max_missing
 
     def state(self) -> str:
-        single = _single_file(self.spec.uri)
-        if single:
-            return source_state(single[0], [single[1]], files=True)
         return source_state(self.spec.uri, [self.spec.records])
 
     def open(self, scratch: Path) -> Contents:
-        single = _single_file(self.spec.uri)
         warnings: list[str] = []
-        if single:
-            folder = fetch_files(single[0], [single[1]], scratch)
-            shards = [_shard(single[1])]
-            described = None
+        described = None
+        folder, single = fetch_file_or_folder(
+            self.spec.uri,
+            scratch,
+            parts=[self.spec.records],
+            wanted=is_shard,
+            called="a TFRecord file",
+        )
+        if single is None and (folder / self.spec.records).is_file():
+            single = self.spec.records
+        if single is not None:
+            shards = [shard_of(single)]
         else:
-            folder = fetch(self.spec.uri, scratch, parts=[self.spec.records]) / self.spec.records
+            folder /= self.spec.records
             shards = self._shards(folder, warnings)
             described = read_columns(folder, image=self.spec.image_feature)
         if described is None:
-            described = self._of_first_example(folder / shards[0].name)
+            described = self._of_first_example(folder, shards)
         columns, left_out = self._chosen(*described, warnings)
         names = [column.name for column in columns]
         if "record_file" in names:
@@ -69,29 +67,35 @@ class TFRecordReader(SourceReader):
             raise BadInput(
                 f"{self.spec.uri}: holds no folder {self.spec.records!r} (source.records)"
             )
-        found = sorted(path.name for path in folder.iterdir() if _FILE.fullmatch(path.name))
         declared = read_shards(folder)
-        shards = [_shard(name) for name in found] if declared is None else declared
-        surplus = sorted(set(found) - {shard.name for shard in shards})
+        found = find_shards(folder)
+        shards = found if declared is None else declared
+        surplus = sorted({shard.name for shard in found} - {shard.name for shard in shards})
         if surplus:
             warnings.append(
                 f"{len(surplus)} files are not in dataset_info.json and are not read, such as "
                 f"{', '.join(surplus[:5])}"
             )
         absent = [shard.name for shard in shards if not (folder / shard.name).is_file()]
-        absent += _gaps(found) if declared is None else []
+        absent += gaps([shard.name for shard in found]) if declared is None else []
         if absent:
             raise BadInput(f"{self.spec.uri}: files are absent: {', '.join(absent[:5])}")
         if not shards:
             raise BadInput(
                 f"{self.spec.uri}: folder {self.spec.records!r} (source.records) holds no "
-                f"TFRecord file (.tfrecord, .tfrecords, .tfrec); it holds {listing(folder)}"
+                f"TFRecord file; it holds {listing(folder)}"
             )
         return shards
 
-    def _of_first_example(self, file: Path) -> tuple[list[Column], list[str]]:
-        record = next(read_records(file), None)
-        example = {} if record is None else _parsed(record, f"{file.name}: record 1")
+    def _of_first_example(
+        self, folder: Path, shards: list[Shard]
+    ) -> tuple[list[Column], list[str]]:
+        example: Mapping[str, Values] = {}
+        for shard in shards:
+            record = next(read_records(folder / shard.name), None)
+            if record is not None:
+                example = _parsed(record, f"{shard.name}: record 1")
+                break
         return columns_of(example, without=self.spec.image_feature)
 
     def _chosen(
@@ -162,33 +166,6 @@ class TFRecordReader(SourceReader):
                 f"{kind}; it must hold the bytes of one image file"
             )
         return content or None
-
-
-def _shard(name: str) -> Shard:
-    match = _FILE.fullmatch(name)
-    return Shard(name, (match["split"] if match else None) or "", None)
-
-
-def _gaps(names: list[str]) -> list[str]:
-    """Name the first shard that is absent of each series, by the names of those that are there."""
-    series: dict[tuple[str, str], set[int]] = {}
-    for name in names:
-        match = _FILE.fullmatch(name)
-        if match and match["number"]:
-            start = name[: match.start("number")]
-            series.setdefault((start, match["of"]), set()).add(int(match["number"]))
-    absent = []
-    for (start, total), numbers in series.items():
-        first = next(number for number in itertools.count() if number not in numbers)
-        if first < int(total):
-            absent.append(f"{start}{first:05d}-of-{total}")
-    return absent
-
-
-def _single_file(uri: str) -> tuple[str, str] | None:
-    """Return folder and name when the address is that of a file."""
-    folder, name = folder_and_name(uri)
-    return (folder, name) if _FILE.fullmatch(name) else None
 
 
 def _parsed(record: bytes, where: str) -> dict[str, Values]:

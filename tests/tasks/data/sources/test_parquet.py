@@ -185,7 +185,7 @@ def test_parts_that_do_not_fit_are_named(take_in: TakeIn, write: Any) -> None:
     with pytest.raises(BadInput, match=r"^b.parquet: .*lacks age: int64; has age: string"):
         take_in("parquet", source, table="t")
     write({"image": [b"x"], "age": [7]}, "t/sex=F/c.parquet")
-    with pytest.raises(BadInput, match=r"t/sex=F/c.parquet: lies in a folder of its own"):
+    with pytest.raises(BadInput, match=r"^sex=F/c.parquet: its folders name other columns"):
         take_in("parquet", source, table="t")
     (source / "u").mkdir()
     with pytest.raises(BadInput, match=r"folder 'u' .*holds no .parquet file; it holds nothing"):
@@ -241,3 +241,70 @@ def test_a_table_that_unpacks_to_far_more_than_its_size_is_stopped(
     assert (source / "metadata.parquet").stat().st_size < 10_000
     with pytest.raises(BadInput, match=r"unpack to more than \d+ bytes, 100 times the size"):
         take_in("parquet", source, max_quarantined=1)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("table", ["", ".", "metadata.parquet"])
+def test_a_folder_called_like_a_file_is_a_folder(
+    take_in: TakeIn, write: Any, image_bytes: Encode, slash: str, table: str
+) -> None:
+    write({"image": [image_bytes(1)]}, "films.parquet/part-0.snappy.parquet")
+    source = write({"image": [image_bytes(2)]}, "films.parquet/part-1.snappy.parquet")
+    (source / "films.parquet/_SUCCESS").write_bytes(b"")
+    (source / "films.parquet/.part-0.snappy.parquet.crc").write_bytes(b"crc")
+    summary, _ = take_in("parquet", f"{source}/films.parquet{slash}", table=table)
+    assert summary.usable == 2
+    spec = Parquet(uri=f"{source}/films.parquet{slash}", table=table)
+    before = open_source(spec).state()
+    write({"image": [image_bytes(3)]}, "films.parquet/part-2.snappy.parquet")
+    assert open_source(spec).state() != before
+
+
+def test_a_single_file_is_told_by_its_content(
+    take_in: TakeIn, write: Any, image_bytes: Encode
+) -> None:
+    source = write({"image": [image_bytes(1)]}, "films.pq")
+    summary, table = take_in("parquet", source / "films.pq")
+    assert (summary.usable, table.loc[0, "table_file"]) == (1, "films.pq")
+    with pytest.raises(BadInput, match="is neither a Parquet file, nor a folder, nor an archive"):
+        (source / "notes.txt").write_text("no table")
+        take_in("parquet", source / "notes.txt")
+
+
+def test_folders_that_name_a_value_are_a_column(
+    take_in: TakeIn, write: Any, image_bytes: Encode
+) -> None:
+    for number, folder in enumerate(
+        (
+            "finding=COVID/year=2020",
+            "finding=no%20finding/year=2021",
+            "finding=__HIVE_DEFAULT_PARTITION__/year=2021",
+        )
+    ):
+        source = write(
+            {"image": [image_bytes(number)], "age": [number]}, f"t/{folder}/part-0.parquet"
+        )
+    _, table = take_in("parquet", source, table="t")
+    assert list(table.columns[:4]) == ["age", "finding", "year", "table_file"]
+    table = table.sort_values("age")
+    assert table["finding"].fillna("").tolist() == ["COVID", "no finding", ""]
+    assert table["year"].tolist() == ["2020", "2021", "2021"]
+    assert table["table_file"].iloc[0] == "finding=COVID/year=2020/part-0.parquet"
+
+
+def test_folders_without_a_value_are_told_by_the_name_of_the_file(
+    take_in: TakeIn, write: Any, image_bytes: Encode
+) -> None:
+    write({"image": [image_bytes(1)]}, "data/train/0000.parquet")
+    source = write({"image": [image_bytes(2)]}, "data/test/0000.parquet")
+    _, table = take_in("parquet", source, table="data")
+    assert table["table_file"].tolist() == ["test/0000.parquet", "train/0000.parquet"]
+
+
+def test_a_table_of_which_rows_were_deleted_is_refused(
+    take_in: TakeIn, write: Any, image_bytes: Encode
+) -> None:
+    source = write({"image": [image_bytes(1)]}, "t/part-0.parquet")
+    (source / "t/_delta_log").mkdir()
+    with pytest.raises(BadInput, match="t: is a Delta table; its files hold rows that were"):
+        take_in("parquet", source, table="t")

@@ -311,8 +311,10 @@ def test_a_bomb_is_stopped_by_what_it_writes(
 
 
 def test_folders_without_records_are_told(tmp_path: Path, take_in: TakeIn, file: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds no TFRecord file .*it holds .*source/"):
-        take_in("tfrecord", tmp_path)
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films/notes.txt").write_text("no records")
+    with pytest.raises(BadInput, match=r"holds no TFRecord file; it holds notes.txt"):
+        take_in("tfrecord", tmp_path / "films")
     with pytest.raises(BadInput, match=r"holds no folder '1.0.0' \(source.records\)"):
         take_in("tfrecord", file.parent, records="1.0.0")
 
@@ -339,3 +341,101 @@ def test_tensorflow_is_not_needed_and_not_disturbed(file: Path) -> None:
     record = _example({"label": 7})
     assert parse_example(record)["label"] == [7]
     assert tf.train.Example.FromString(record).features.feature["label"].int64_list.value == [7]
+
+
+@pytest.mark.parametrize(
+    ("name", "zipped", "split"),
+    [
+        ("data_tfrecord-00000-of-00001.gz", "GZIP", ""),
+        ("train.record", "", "train"),
+        ("train.record", "GZIP", "train"),
+        ("coco_train.record-00000-of-00001", "", "train"),
+        ("val-00000-of-00001", "", "val"),
+        ("part-r-00000", "", ""),
+        ("part-r-00000.gz", "GZIP", ""),
+        ("films-test.tfrecord-00000-of-00001.gz", "GZIP", "test"),
+        ("train.tf_record", "", "train"),
+        ("train.TFRecord", "", "train"),
+        ("train.tfrecords-1", "", "train"),
+        ("train.bin", "", "train"),
+        ("examples", "", ""),
+    ],
+)
+def test_records_are_told_by_their_content_whatever_the_file_is_called(
+    tmp_path: Path, take_in: TakeIn, image_bytes: Encode, name: str, zipped: str, split: str
+) -> None:
+    examples = [{"image": image_bytes(n), "label": n} for n in range(3)]
+    source = _write(tmp_path / "source" / name, examples, zipped)
+    (source / "_SUCCESS").write_bytes(b"")
+    (source / "notes.txt").write_text("these are the films")
+    for uri in (source, source / name):
+        summary, table = take_in("tfrecord", uri)
+        assert table["label"].tolist() == ["0", "1", "2"]
+        assert table["split"].fillna("").unique().tolist() == [split]
+        assert table["record_file"].unique().tolist() == [name]
+        assert summary.warnings == []
+
+
+def test_a_file_at_an_http_address_is_told_by_its_content(
+    tmp_path: Path, take_in: TakeIn, image_bytes: Encode, address: str
+) -> None:
+    _write(tmp_path / "source/train.record", [{"image": image_bytes(n)} for n in range(3)])
+    summary, table = take_in("tfrecord", f"{address}/source/train.record")
+    assert summary.usable == 3
+    assert table["record_file"].unique().tolist() == ["train.record"]
+
+
+def test_folders_of_splits_are_read_together_or_one_by_one(
+    tmp_path: Path, take_in: TakeIn, image_bytes: Encode
+) -> None:
+    root = tmp_path / "examples/1"
+    for number, split in enumerate(("train", "eval")):
+        _write(
+            root / f"Split-{split}/data_tfrecord-00000-of-00001.gz",
+            [{"image": image_bytes(number), "label": number}],
+            "GZIP",
+        )
+    _, table = take_in("tfrecord", root)
+    assert table["split"].tolist() == ["eval", "train"]
+    assert table["label"].tolist() == ["1", "0"]
+    assert table.loc[0, "record_file"] == "Split-eval/data_tfrecord-00000-of-00001.gz"
+    _, table = take_in("tfrecord", root, records="Split-train")
+    assert table["label"].tolist() == ["0"]
+    _, table = take_in("tfrecord", root, records="Split-train/data_tfrecord-00000-of-00001.gz")
+    assert table["label"].tolist() == ["0"]
+    path = root / "Split-eval/data_tfrecord-00000-of-00001.gz"
+    path.rename(path.with_name("data_tfrecord-00000-of-00002.gz"))
+    with pytest.raises(BadInput, match="absent: Split-eval/data_tfrecord-00001-of-00002"):
+        take_in("tfrecord", root)
+
+
+def test_an_empty_part_is_a_part(tmp_path: Path, take_in: TakeIn, image_bytes: Encode) -> None:
+    source = _write(tmp_path / "source/a-00001-of-00002", [{"image": image_bytes(1), "age": 7}])
+    (source / "a-00000-of-00002").write_bytes(b"")
+    _, table = take_in("tfrecord", source)
+    assert table["age"].tolist() == ["7"]
+
+
+def test_a_folder_may_be_called_like_a_file(
+    tmp_path: Path, take_in: TakeIn, image_bytes: Encode
+) -> None:
+    source = _write(tmp_path / "films.tfrecord/part-r-00000", [{"image": image_bytes(1)}])
+    for uri in (source, f"{source}/"):
+        summary, _ = take_in("tfrecord", uri)
+        assert summary.usable == 1
+
+
+def test_the_folder_of_a_version_is_named(
+    tmp_path: Path, take_in: TakeIn, image_bytes: Encode
+) -> None:
+    source = _write(tmp_path / "films/1.0.0/films-train.tfrecord", [{"image": image_bytes(1)}])
+    (source / "dataset_info.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"set source.records to '1.0.0'"):
+        take_in("tfrecord", tmp_path / "films")
+
+
+def test_what_is_no_record_file_is_named(tmp_path: Path, take_in: TakeIn) -> None:
+    path = tmp_path / "films.bin"
+    path.write_bytes(bytes(100))
+    with pytest.raises(BadInput, match="is neither a TFRecord file, nor a folder, nor an archive"):
+        take_in("tfrecord", path)
