@@ -1,10 +1,12 @@
 """What a stage becomes in MLflow: parameters, metrics, tags, data set, artifacts."""
 
 import csv
+import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,20 +42,35 @@ def parameters(pipeline: Pipeline) -> dict[str, str]:
                 collect(f"{name}.{key}" if name else key, inner)
             return
         text = value if isinstance(value, str) else json.dumps(value)
-        flat[metric_name(name)] = (
-            text if len(text) <= PARAM_LENGTH else f"{text[: PARAM_LENGTH - 3]}..."
-        )
+        flat[name] = text if len(text) <= PARAM_LENGTH else f"{text[: PARAM_LENGTH - 3]}..."
 
     collect("", json.loads(pipeline.to_json()))
     # shown as the experiment's name, the run's description and its tags already
     for name in ("name", "description", "tags", "owner"):
         flat.pop(name, None)
-    return flat
+    names = metric_names(flat)
+    return {names[name]: text for name, text in flat.items()}
 
 
-def metric_name(name: str) -> str:
-    """Return a name that MLflow accepts: class and group names may hold any character."""
-    safe = re.sub(r"[^\w.\- :/]", "_", name, flags=re.ASCII)
+def metric_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name one that MLflow accepts: classes and groups may hold any character.
+
+    MLflow takes letters and digits of any script, ``_ . - : /`` and blanks. Other characters become
+    ``_``, and a name that is too long is cut. Where that could make one name of two, a digest of
+    the whole name follows: always for names outside ASCII; for others only if another of ``names``
+    becomes the same, so that trends of earlier runs go on.
+    """
+    accepted = {name: _accepted(name) for name in names}
+    uses = Counter(accepted.values())
+    for name, text in accepted.items():
+        if text != name and (uses[text] > 1 or not name.isascii()):
+            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+            accepted[name] = f"{text[: KEY_LENGTH - 1 - len(digest)]}-{digest}"
+    return accepted
+
+
+def _accepted(name: str) -> str:
+    safe = re.sub(r"[^\w.\- :/]", "_", name)
     # MLflow takes names for paths, and refuses those that a file system would shorten
     safe = "/".join(part if part.strip(".") else "_" for part in safe.split("/"))
     return safe[:KEY_LENGTH]
@@ -69,13 +86,15 @@ def stage_metrics(manifest: Manifest, cache: InputCache) -> list["Metric"]:
     for name, rows in (("rows_in", manifest.rows_in), ("rows_out", manifest.rows_out)):
         if rows is not None:
             values[f"{manifest.stage}.{name}"] = float(rows)
+    names = metric_names(values)
     metrics = [
-        Metric(metric_name(name), value, stamp, 0)
+        Metric(names[name], value, stamp, 0)
         for name, value in values.items()
         if math.isfinite(value)
     ]
     for step, row in _epochs(manifest, cache):
-        metrics += [Metric(f"train.epoch.{metric_name(k)}", v, stamp, step) for k, v in row.items()]
+        names = metric_names(f"train.epoch.{name}" for name in row)
+        metrics += [Metric(names[f"train.epoch.{k}"], v, stamp, step) for k, v in row.items()]
     return metrics
 
 

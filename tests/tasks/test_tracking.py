@@ -12,6 +12,7 @@ from tasks import tracking
 from tasks.contract import Failure, Manifest, ModelIdentity, RunDirectory, StageError, Verdict, now
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tasks.tracking_records import metric_names
 from tests.tasks import committed
 
 PIPELINE = Pipeline.model_validate(
@@ -143,6 +144,53 @@ def test_many_metrics_and_odd_class_names_are_logged(store: Environment, run: Ru
     manifest = commit(run, "evaluate", {"a.png": ""}, metrics=dict.fromkeys(names, 0.5))
     found = logged(store, run, manifest)
     assert sum(name.startswith("evaluate.recall.") for name in found.data.metrics) == 1500
+
+
+NASTY = {
+    "Chinese": ["翘头剪", "直剪", "止血钳", "组织钳"],
+    "umlauts": ["Größe", "Gräße", "Gr__e"],
+    "slash and underscore": ["a/b", "a_b", "a/../b", "a/_/b", "a//b", "a|b", "a?b"],
+    "emoji": ["😀", "😁", "_"],
+    "combining": ["caf\u00e9", "cafe\u0301", "cafe_"],
+    "Devanagari": ["निमोनिया", "नमनय", "न_म_न_य_"],
+    "direction marks": ["\u200fשבר", "\u200eשבר", "שבר", "_שבר"],
+    "Arabic": ["سليم", "ذات الرئة"],
+    "very long": ["x" * 300, "x" * 301, "x" * 250 + "y", "é" * 300, "é" * 301],
+    "half a character": ["\udc80", "\udc81"],
+    "ASCII": ["<40", "40+", "COVID-19 (viral)", "COVID-19 [viral]", "COVID-19 _viral_"],
+}
+
+
+@pytest.mark.parametrize("classes", NASTY.values(), ids=NASTY)
+def test_classes_of_different_names_never_share_one_in_mlflow(classes: list[str]) -> None:
+    names = metric_names(f"evaluate.recall.{name}" for name in classes)
+    assert len(set(names.values())) == len(classes)
+
+
+def test_mlflow_takes_every_name_and_keeps_each_value(
+    store: Environment, run: RunDirectory
+) -> None:
+    # a manifest, which is UTF-8, holds no half of a character
+    classes = [name for kind, each in NASTY.items() if "half" not in kind for name in each]
+    recalls = {f"evaluate.recall.{name}": number / 64 for number, name in enumerate(classes)}
+    found = logged(store, run, commit(run, "evaluate", {"a.png": ""}, metrics=recalls))
+    names = metric_names(recalls)
+    assert {name: found.data.metrics[names[name]] for name in recalls} == recalls
+
+
+@pytest.mark.parametrize("name", ["健康", "Größe", "سليم", "a/b c: d-1.e", "COVID-19"])
+def test_what_mlflow_takes_is_kept_as_it_is(name: str) -> None:
+    assert metric_names([f"evaluate.recall.{name}"]) == {
+        f"evaluate.recall.{name}": f"evaluate.recall.{name}"
+    }
+
+
+def test_trends_of_ascii_names_go_on_under_the_names_that_they_had() -> None:
+    assert metric_names(["recall.Pneumonia (viral)", "recall.<40", "recall." + "x" * 300]) == {
+        "recall.Pneumonia (viral)": "recall.Pneumonia _viral_",
+        "recall.<40": "recall._40",
+        "recall." + "x" * 300: "recall." + "x" * 243,
+    }
 
 
 def test_a_night_with_a_verdict_is_finished_and_tagged(
