@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tasks.contract import BadConfig, BadInput
 from tasks.data.functions import as_text
 from tasks.data.images import place
+from tasks.data.near_duplicates import SMALLEST_SIDE, Families, look_for_families
 from tasks.data.shards import write_shards
 from tasks.data.split import Grouping, hash_sides, join_groups
 from tasks.data.tables import column, quoted, read_table, write_table
@@ -38,7 +39,8 @@ def arrange(
     taken_in : Path
         Folder that holds ``images/`` and perhaps ``regions/``.
     out : Path
-        Gets ``images.parquet``, ``classes.json``, ``folders/`` or shards, and ``regions/``.
+        Gets ``images.parquet``, ``classes.json``, ``near_duplicates.json``, ``folders/`` or shards,
+        and ``regions/``.
     label, split : Label, Split
         As the pipeline says.
 
@@ -60,7 +62,10 @@ def arrange(
     classes, positive = choose_classes(table, label)
     table["class_name"] = as_text(table[label.column])
     table["class_index"] = table["class_name"].map({c: i for i, c in enumerate(classes)})
-    grouping = _group(table, split, warnings)
+    families = _families(table, taken_in / "images", split, warnings)
+    table["near_duplicate_family"] = families.of
+    table["near_duplicate_family"] = table["near_duplicate_family"].astype("Int64")
+    grouping = _group(table, families, split, warnings)
     table["group_key"] = grouping.keys
     table["split_side"] = _sides(table, grouping, split)
     order = [hashlib.sha256(str(i).encode()).hexdigest() for i in table["image_id"]]
@@ -85,6 +90,7 @@ def arrange(
     write_table(table, out / "images.parquet")
     document = {"classes": classes, "positive": positive}
     (out / "classes.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    (out / "near_duplicates.json").write_text(json.dumps(families.to_dict(), indent=1))
     return table, warnings
 
 
@@ -141,7 +147,31 @@ def _usable(table: "pd.DataFrame", label: Label, warnings: list[str]) -> "pd.Dat
     return kept
 
 
-def _group(table: "pd.DataFrame", split: Split, warnings: list[str]) -> Grouping:
+def _families(table: "pd.DataFrame", images: Path, split: Split, warnings: list[str]) -> Families:
+    if split.near_duplicates == "off" or "image_phash" not in table.columns:
+        return Families(of=[None] * len(table))
+    smallest = SMALLEST_SIDE if split.near_duplicates == "auto" else 1
+    found = look_for_families(table, images, smallest=smallest)
+    log.info(
+        "arrange: %d images compared, %d are near duplicates of another, in %d families",
+        found.looked_at,
+        sum(found.sizes.values()),
+        len(found.sizes),
+    )
+    if found.problem:
+        warnings.append(found.problem)
+    if found.too_large:
+        sizes = sorted((found.sizes[family] for family in found.too_large), reverse=True)
+        warnings.append(
+            f"{len(sizes)} families of near duplicates are so large ({sizes[0]} images and fewer) "
+            "that they are rather a kind of picture than one picture; they are not joined"
+        )
+    return found
+
+
+def _group(
+    table: "pd.DataFrame", families: Families, split: Split, warnings: list[str]
+) -> Grouping:
     own = "image " + table["image_id"]
     groups = own
     if split.group is not None:
@@ -152,14 +182,17 @@ def _group(table: "pd.DataFrame", split: Split, warnings: list[str]) -> Grouping
                 f"{blank} images have a blank {split.group!r}; each is a group of its own"
             )
         groups = as_text(values).where(values.notna(), own)
-    grouping = join_groups(list(groups), list(table["image_sha256"]))
-    if split.group is not None and grouping.joined:
-        names = next(names for names in grouping.members.values() if len(names) > 1)
-        warnings.append(
-            f"{grouping.joined} times the same image is filed under several values of "
-            f"{split.group!r}, such as {', '.join(names[:5])}; they are kept on one side"
-        )
-    return grouping
+    same = join_groups(list(groups), list(table["image_sha256"]))
+    nearly = join_groups(same.keys, families.joined)
+    if split.group is not None:
+        for what, grouping in ("the same image", same), ("nearly the same image", nearly):
+            if grouping.joined:
+                names = next(names for names in grouping.members.values() if len(names) > 1)
+                warnings.append(
+                    f"{grouping.joined} times {what} is filed under several values of "
+                    f"{split.group!r}, such as {', '.join(names[:5])}; they are kept on one side"
+                )
+    return join_groups(list(groups), list(table["image_sha256"]), families.joined)
 
 
 def _sides(table: "pd.DataFrame", grouping: Grouping, split: Split) -> list[str]:

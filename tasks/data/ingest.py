@@ -239,6 +239,7 @@ class _Intake:
             image_id,
             facts.status,
             facts.sha256,
+            facts.phash,
             facts.width,
             facts.height,
             facts.mode,

@@ -7,6 +7,7 @@ INGEST_COLUMNS = (
     "image_id",
     "image_status",
     "image_sha256",
+    "image_phash",
     "image_width",
     "image_height",
     "image_mode",
@@ -24,6 +25,7 @@ ARRANGE_COLUMNS = (
     "class_name",
     "class_index",
     "group_key",
+    "near_duplicate_family",
 )
 """Where ``arrange`` puts each row."""
 

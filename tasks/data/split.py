@@ -26,15 +26,16 @@ class Grouping:
         return sum(len(names) > 1 for names in self.members.values())
 
 
-def join_groups(groups: Sequence[str], contents: Sequence[str]) -> Grouping:
+def join_groups(groups: Sequence[str], *contents: Sequence[str | None]) -> Grouping:
     """Join groups in which the same image occurs, so that no image can be on both sides.
 
     Parameters
     ----------
     groups : sequence of str
         Group of each row: the patient.
-    contents : sequence of str
-        Digest of each row's image.
+    *contents : sequence of str or None
+        What rows of different groups may have in common: the digest of the image, its family of
+        near duplicates. None is never in common.
     """
     parent: dict[str, str] = {}
 
@@ -46,9 +47,11 @@ def join_groups(groups: Sequence[str], contents: Sequence[str]) -> Grouping:
         return name
 
     first_group: dict[str, str] = {}
-    for group, content in zip(groups, contents, strict=True):
-        one, other = sorted((root(group), root(first_group.setdefault(content, group))))
-        parent[other] = one
+    for column in contents:
+        for group, content in zip(groups, column, strict=True):
+            if content is not None:
+                one, other = sorted((root(group), root(first_group.setdefault(content, group))))
+                parent[other] = one
     keys = [root(group) for group in groups]
     members: dict[str, list[str]] = {}
     for group in sorted(set(groups)):

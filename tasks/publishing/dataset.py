@@ -29,7 +29,8 @@ _OWN = ("image_id", "image_sha256", "split", "class_name", "class_index")
 _INTERNAL = frozenset(
     {
         *("image_path", "shard", "shard_offset", "image_bytes", "image_status", "region_path"),
-        *("image_id", "image_sha256", "split_side", "class_name", "class_index", "image"),
+        *("image_id", "image_sha256", "image_phash", "split_side", "class_name", "class_index"),
+        *("near_duplicate_family", "image"),
     }
 )
 """Columns of the arrangement that mean nothing elsewhere, or are published under another name."""

@@ -59,10 +59,19 @@ class Split(Section):
     """Column that already says ``train`` or ``test``; takes the place of the hash."""
     salt: str = ""
     """Changes which groups are held out."""
+    near_duplicates: Literal["auto", "on", "off"] = "auto"
+    """Whether groups that share nearly the same picture stay together too: ``auto`` looks at images
+    of at least 64 pixels a side, ``on`` at all (small ones look alike without being the same)."""
     layout: Literal["links", "shards"] = "links"
     """Folders per class as hard links to the ingested files, or packed into tar shards."""
     shard_megabytes: PositiveInt = 256
     """Size at which a shard is closed."""
+
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _word(cls, value: object) -> object:
+        # to YAML 1.1 the words on and off are truth values
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class Validate(Section):

@@ -11,8 +11,8 @@ class Arrange(Stage):
     """Arranges the images in folders a class, split by hash of the group key.
 
     A patient never sits on both sides and stays on its side as the data grow; groups that share the
-    same image are kept together. On a local disk the folders hold hard links; with a remote run the
-    images are packed into tar shards, whatever the layout asked for.
+    same image, or nearly the same, are kept together. On a local disk the folders hold hard links;
+    with a remote run the images are packed into tar shards, whatever the layout asked for.
     """
 
     name = "arrange"
@@ -20,6 +20,7 @@ class Arrange(Stage):
     produces = {
         "images.parquet": "one row a usable, labelled image: side, class, place, metadata",
         "classes.json": "class names in the order of the model's outputs, and the positive one",
+        "near_duplicates.json": "how many images show nearly the same picture as another",
         "folders/": "SIDE/CLASS/FILE (split.layout links)",
         "train_shards/": "the training images, packed (split.layout shards)",
         "test_shards/": "the test images, packed",
@@ -52,6 +53,7 @@ class Arrange(Stage):
             "test": int(sides.get("test", 0)),
             "groups": int(table["group_key"].nunique()),
             "classes": int(table["class_name"].nunique()),
+            "near_duplicates": int(table["near_duplicate_family"].notna().sum()),
         }
         rows_in = context.input("filter").manifest.rows_out
         return Outcome(metrics=metrics, warnings=warnings, rows_in=rows_in, rows_out=len(table))

@@ -1,8 +1,10 @@
 """Usable, labelled images end up in folders or shards, read back through ``Arranged``."""
 
+import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from tasks.data import Arranged
 from tasks.data.arrange import arrange, class_folders, flat_name
 from tasks.data.ingest import ingest
 from tasks.data.sources import open_source
+from tasks.data.split import in_test
 from tasks.spec import CsvImages, Label, Split
 
 Make = Callable[..., Path]
@@ -187,6 +190,96 @@ def test_one_image_of_two_patients_keeps_them_on_one_side(
     table = arranged.table()
     assert table.groupby("image_sha256")["split_side"].nunique().max() == 1
     assert "20 times the same image is filed under several values of 'patientid'" in warnings[0]
+
+
+@pytest.fixture
+def near_copies(tmp_path: Path, make_source: Make) -> Callable[..., Path]:
+    """``near_copies(size, copies)``: a picture each of 40 patients; the last ones show the first's
+    patient's, a little smaller."""
+
+    def make(size: int, copies: int = 1) -> Path:
+        rows, files = [], {}
+        for number in range(40):
+            seed = 0 if number >= 40 - copies else number
+            blocks = np.random.default_rng(seed).integers(0, 256, (7, 7), np.uint8)
+            side = size - (40 - number) if number >= 40 - copies else size
+            buffer = BytesIO()
+            Image.fromarray(blocks).resize((side, side), Image.Resampling.BICUBIC).save(
+                buffer, "PNG"
+            )
+            name = f"{number}.png"
+            files[name] = buffer.getvalue()
+            rows.append({"filename": name, "patientid": f"p{number}", "finding": "ab"[number % 2]})
+        source = make_source(rows, files, name=f"films {size} {copies}")
+        out = tmp_path / f"ingest {size} {copies}"
+        out.mkdir()
+        ingest(open_source(CsvImages(uri=str(source))), out, scratch=tmp_path / "s")
+        return out
+
+    return make
+
+
+def test_nearly_the_same_image_of_two_patients_keeps_them_on_one_side(
+    near_copies: Callable[..., Path], tmp_path: Path
+) -> None:
+    arranged, warnings = _arrange(near_copies(100), tmp_path / "out")
+    table = arranged.table().set_index("image_id")
+    assert table["image_sha256"].is_unique
+    pair = table.loc[["0.png", "39.png"]]
+    assert pair["near_duplicate_family"].tolist() == [0, 0]
+    assert table["near_duplicate_family"].count() == 2
+    assert pair["group_key"].tolist() == ["p0", "p0"]
+    assert pair["split_side"].nunique() == 1
+    assert "such as p0, p39; they are kept on one side" in warnings[0]
+    document = json.loads((tmp_path / "out/near_duplicates.json").read_text())
+    assert (document["images"], document["families"], document["looked_at"]) == (2, 1, 40)
+    for patient, side in zip(table["patientid"], table["split_side"], strict=True):
+        if patient not in ("p0", "p39"):
+            assert side == ("test" if in_test(patient, test=0.4) else "train")
+
+
+@pytest.mark.parametrize(
+    ("size", "setting", "joined"),
+    [
+        (100, "auto", True),
+        (100, "off", False),
+        (100, False, False),
+        (40, "auto", False),
+        (40, "on", True),
+        (40, True, True),
+    ],
+)
+def test_small_images_are_compared_only_when_that_is_asked_for(
+    near_copies: Callable[..., Path], tmp_path: Path, size: int, setting: object, joined: bool
+) -> None:
+    split = Split.model_validate({"group": "patientid", "near_duplicates": setting})
+    arranged, warnings = _arrange(near_copies(size), tmp_path / "out", split=split)
+    keys = arranged.table().set_index("image_id")["group_key"]
+    assert (keys["0.png"] == keys["39.png"]) == joined
+    assert bool(warnings) == joined
+
+
+def test_a_kind_of_picture_that_many_patients_have_joins_nobody(
+    near_copies: Callable[..., Path], tmp_path: Path
+) -> None:
+    arranged, warnings = _arrange(near_copies(100, copies=12), tmp_path / "out")
+    table = arranged.table()
+    assert table["near_duplicate_family"].count() == 13
+    assert table["group_key"].tolist() == table["patientid"].tolist()
+    assert "13 images" in warnings[0] and "not joined" in warnings[0]
+
+
+def test_a_split_that_the_data_give_is_not_changed_by_near_duplicates(
+    near_copies: Callable[..., Path], tmp_path: Path
+) -> None:
+    taken_in = near_copies(100)
+    table = pd.read_parquet(taken_in / "metadata.parquet")
+    table["fold"] = ["train"] * 20 + ["test"] * 20
+    table.to_parquet(taken_in / "metadata.parquet")
+    arranged, _ = _arrange(taken_in, tmp_path / "out", split=Split(column="fold"))
+    table = arranged.table().set_index("image_id")
+    assert table.loc[["0.png", "39.png"], "split_side"].tolist() == ["train", "test"]
+    assert table.loc[["0.png", "39.png"], "near_duplicate_family"].tolist() == [0, 0]
 
 
 def test_class_folders_are_safe_and_different() -> None:

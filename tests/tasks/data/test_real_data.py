@@ -8,6 +8,7 @@ import pytest
 
 from tasks.contract import RunDirectory
 from tasks.data import Arranged
+from tasks.data.split import in_test
 from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
@@ -83,6 +84,30 @@ def test_the_public_chest_films_are_arranged_by_patient(covid: Pipeline, tmp_pat
     assert 0.1 < (table["split_side"] == "test").mean() < 0.3
     assert sum(arranged.region(row) is not None for row in table.itertuples()) > 50
     assert sum(1 for _ in arranged.read_bytes(table.head(20))) == 20
+
+
+def test_the_same_film_of_two_patients_is_found_twelve_times_and_kept_on_one_side(
+    covid: Pipeline, tmp_path: Path
+) -> None:
+    films = covid.model_copy(update={"filter": [*covid.filter, "metadata.modality == 'X-ray'"]})
+    run = _night(films, tmp_path)
+    table = _arranged(run).table()
+    assert len(table) == 380 and table["patientid"].nunique() == 198
+    families = table.dropna(subset="near_duplicate_family").groupby("near_duplicate_family")
+    assert families.size().tolist() == [2] * 12
+    pairs = sorted(tuple(sorted(set(ids), key=int)) for ids in families["patientid"].unique())
+    assert pairs == [
+        *[("142", "446")] * 4,
+        ("176", "448"),
+        *[("87", "462")] * 3,
+        *[("97", "178")] * 4,
+    ]
+    assert families["split_side"].nunique().tolist() == [1] * 12
+    own = table["patientid"].map(lambda name: in_test(name, test=0.2))
+    # by their own keys one pair would have a side each, and now trains; nobody else has moved
+    assert own.groupby(table["near_duplicate_family"]).nunique().tolist().count(2) == 1
+    moved = table[own != (table["split_side"] == "test")]
+    assert set(moved["patientid"]) == {"448"} and set(moved["split_side"]) == {"train"}
 
 
 def test_a_source_that_has_not_changed_is_not_read_again(covid: Pipeline, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Perceptual hashes: equal, or nearly so, for pictures that look the same.
+
+The hash is ImageHash's ``phash`` to the bit (the signs of the low frequencies of a thumbnail
+against their median; http://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html),
+computed for many images at once.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIDE = 32
+"""Pixels of a thumbnail's side."""
+
+_LOW = 8
+"""Frequencies a direction that the hash is made of."""
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """Return a loaded image in grey, 32 x 32, as bytes row by row."""
+    if image.mode.startswith("I"):
+        # Pillow would cut 16 bits off at 255 instead of scaling them
+        image = image.point(lambda value: value / 256)
+    return image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS).tobytes()
+
+
+def perceptual_hashes(thumbnails: Sequence[bytes]) -> list[str | None]:
+    """Return the hash of each thumbnail: 16 hexadecimal digits, as ``str(imagehash.phash(image))``.
+
+    Parameters
+    ----------
+    thumbnails : sequence of bytes
+        Of :func:`thumbnail`.
+
+    Returns
+    -------
+    list of str or None
+        None for an image of a single grey: it has no structure to go by.
+    """
+    import numpy as np
+    from scipy.fft import dct
+
+    if not thumbnails:
+        return []
+    pixels = as_array(thumbnails).astype(float)
+    rows = dct(pixels, axis=1)[:, :_LOW]
+    low = dct(rows, axis=2)[:, :, :_LOW].reshape(len(pixels), _LOW * _LOW)
+    bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
+    plain = np.ptp(pixels, axis=(1, 2)) == 0
+    return [None if flat else row.tobytes().hex() for row, flat in zip(bits, plain, strict=True)]
+
+
+def as_array(thumbnails: Sequence[bytes]) -> "NDArray[np.uint8]":
+    """Return thumbnails as one array, images x 32 x 32."""
+    import numpy as np
+
+    return np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, SIDE, SIDE)
