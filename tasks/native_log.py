@@ -25,7 +25,7 @@ def import_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Keras imports Matplotlib, which announces that it lists the fonts of a new machine
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     with _stderr_of_native_code() as lines:
         import tensorflow as tf
 
