@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 from tasks.contract import (
@@ -19,8 +18,8 @@ from tasks.contract import (
     RunDirectory,
     StageError,
 )
-from tasks.credentials import MaskingFormatter
 from tasks.environment import Environment
+from tasks.log_lines import STYLED, LineFormatter
 from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
 
 log = logging.getLogger("tasks")
@@ -30,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a stage; return 0 when done, 64-78 for bad input, any other code to be retried."""
     # what libraries announce would bury the progress lines
     lines = logging.StreamHandler(sys.stdout)
-    lines.setFormatter(MaskingFormatter("%(message)s"))
+    lines.setFormatter(LineFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     log.setLevel(os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"))
     signal.signal(signal.SIGTERM, _terminate)
@@ -41,10 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("%s: %s", options.command, error)
         return error.exit_code
     except SpecError as error:
-        log.error("%s", error)
+        for line in error.args:
+            log.error("%s", line)
         return EX_CONFIG
-    except Exception:
-        log.error("%s", traceback.format_exc())
+    except Exception as error:
+        log.error("%s: %s: %s", options.command, type(error).__name__, error, exc_info=True)
         return 1
 
 
@@ -113,21 +113,23 @@ def _summarize(options: argparse.Namespace) -> int:
     write_last_run(summary, environment)
     table = render_table(summary, run=run, environment=environment, colour=_colour_wanted())
     for line in table.splitlines():
-        log.info("%s", line)
+        log.info("%s", line, extra=STYLED)
     return 0
 
 
 def _print_reference(_: argparse.Namespace) -> int:
     from tasks.spec.reference import reference
 
-    log.info("%s", reference().rstrip("\n"))
+    for line in reference().rstrip("\n").split("\n"):
+        log.info("%s", line)
     return 0
 
 
 def _print_components(_: argparse.Namespace) -> int:
     from tasks.catalogue import catalogue
 
-    log.info("%s", catalogue().rstrip("\n"))
+    for line in catalogue().rstrip("\n").split("\n"):
+        log.info("%s", line)
     return 0
 
 

@@ -20,10 +20,10 @@ from tasks.contract import (
     now,
     outputs_digest,
 )
-from tasks.credentials import without_credentials
 from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
 from tasks.spec import Pipeline
+from tasks.spec.masking import masked_deep, without_credentials
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.extra import Extra
 from tasks.storage import InputCache, Mirror, Workspace, store_outputs
@@ -103,7 +103,8 @@ def stage_context(
     stage: Stage, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
 ) -> Iterator[StageContext]:
     """Yield what a stage is given; the run knows its pipeline from then on."""
-    document = json.loads(pipeline.to_json())
+    # what is refused today may stand in a pipeline that was made otherwise
+    document = masked_deep(json.loads(pipeline.to_json()))
     if run.read_json("pipeline.json") != document:
         run.write_json("pipeline.json", document)
     with Workspace(environment.scratch) as workspace:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from tasks import tracking_records as records
 from tasks.contract import STAGES, Manifest, RunDirectory, StageError, stages_of
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tasks.spec.masking import masked_deep, without_credentials
 from tasks.storage import InputCache
 
 if TYPE_CHECKING:
@@ -134,11 +134,11 @@ def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
     try:
         yield patiently(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
     except _mlflow_errors() as error:
-        password = urlsplit(uri).password
-        text = str(error).replace(f":{password}@", ":***@") if password else str(error)
-        first = (text.strip() or type(error).__name__).splitlines()[0][:300]
+        # MLflow's own variable holds the address, so its password is among what is looked for
+        text = without_credentials(str(error)).strip() or type(error).__name__
+        first = text.splitlines()[0][:300]
         raise StageError(
-            f"MLflow at {_without_password(uri)} failed: {first}; committed results stand, "
+            f"MLflow at {without_credentials(uri)} failed: {first}; committed results stand, "
             "a retry only logs them"
         ) from error
 
@@ -155,7 +155,7 @@ def _find_or_create(
                 run_id = _create(client, experiment_id, pipeline, run, environment)
     known = run.read_json("mlflow.json")
     document = {
-        "tracking_uri": _without_password(environment.mlflow_uri),
+        "tracking_uri": without_credentials(environment.mlflow_uri),
         "experiment_id": experiment_id,
         "run_id": run_id,
     }
@@ -274,7 +274,8 @@ def _log_contents(
         )
     client.log_text(run_id, manifest.model_dump_json(indent=1), f"{manifest.stage}/manifest.json")
     if manifest.stage == STAGES[0] or changed:
-        client.log_dict(run_id, run.read_json("pipeline.json") or {}, "pipeline.json")
+        stored = masked_deep(run.read_json("pipeline.json") or {})
+        client.log_dict(run_id, stored, "pipeline.json")
 
 
 def _close(client: "MlflowClient", mlflow_run: "Run", run: RunDirectory) -> None:
@@ -328,10 +329,3 @@ def _mlflow_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, OSError, SQLAlchemyError
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract import Manifest, RunDirectory
 from tasks.spec import Pipeline
+from tasks.spec.masking import masked, masked_deep
 from tasks.storage import InputCache
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def parameters(pipeline: Pipeline) -> dict[str, str]:
         text = value if isinstance(value, str) else json.dumps(value)
         flat[name] = text if len(text) <= PARAM_LENGTH else f"{text[: PARAM_LENGTH - 3]}..."
 
-    collect("", json.loads(pipeline.to_json()))
+    collect("", masked_deep(json.loads(pipeline.to_json())))
     # shown as the experiment's name, the run's description and its tags already
     for name in ("name", "description", "tags", "owner"):
         flat.pop(name, None)
@@ -114,14 +115,14 @@ def stage_tags(manifest: Manifest, run: RunDirectory) -> dict[str, str]:
         tags["model.digest"] = verdict.model.digest
         tags["model.version"] = verdict.model.version or ""
     # MLflow shows an empty tag like any other; leaving it out keeps the page readable
-    return {name: text[:TAG_LENGTH] for name, text in tags.items() if text}
+    return {name: masked(text)[:TAG_LENGTH] for name, text in tags.items() if text}
 
 
 def dataset_input(manifest: Manifest, pipeline: Pipeline) -> "DatasetInput":
     """Return the arranged images as the run's data set: name, digest, source and counts."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source = pipeline.source.model_dump(mode="json")
+    source = masked_deep(pipeline.source.model_dump(mode="json"))
     uri = str(source.get("uri", ""))
     kind = "http" if uri.startswith("http") else "s3" if uri.startswith("s3:") else "local"
     counts = {name.removeprefix("arrange."): value for name, value in manifest.metrics.items()}

@@ -1,48 +1,26 @@
-"""Keeps credentials out of log lines.
+"""Keeps credentials and control characters out of log lines.
 
 Airflow's masker knows the values of its own connections. What a pod holds comes from secrets that
 Airflow never sees, so its lines are searched for what credentials look like.
 """
 
 import copy
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-MASK = "***"
-
-_NAMES = (
-    r"aws_?secret_?access_?key|aws_?session_?token|secret_?access_?key|session_?token|"
-    r"aws_?access_?key_?id|x-amz-(?:security-token|signature|credential)|"
-    r"password|passwd|secret_?key|api_?key|access_?token|client_?secret|private_?key|"
-    r"mlflow_tracking_(?:token|password)|token"
-)
-_PATTERNS = (
-    # a URL's user and password, which may hold what it ought to have quoted
-    (re.compile(r"(?<=://)[^/\s:@'\"]*:[^\s@'\"]+(?=@)"), MASK),
-    # ids of AWS access keys
-    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), MASK),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
-    # name=value, name: value, "name": "value", &name=value
-    (
-        re.compile(rf"(?i)((?<![A-Za-z])(?:{_NAMES})['\"]?\s*[=:]\s*['\"]?)([^\s'\"&,;}})]+)"),
-        rf"\1{MASK}",
-    ),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S), MASK),
-)
+from tasks.spec.foreign_text import visible
+from tasks.spec.masking import MASK, masked
 
 
 def scrub(text: str) -> str:
-    """Return a text with what looks like credentials masked.
+    """Return a text without what looks like credentials, and without control characters.
 
     Parameters
     ----------
     text : str
         A log line, or several.
     """
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
+    return visible(masked(text), keep="\n\t")
 
 
 def scrub_pod(document: dict[str, Any], *, known: Collection[str]) -> dict[str, Any]:

@@ -8,12 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from airflow.sdk.configuration import conf
 
 from tasks.spec import Pipeline
-from tasks.spec.base import without_password
+from tasks.spec.masking import masked, secret_in
 from trusted_retraining.cluster_settings import ClusterSettings, SettingError, unless_none
 from trusted_retraining.serving_settings import ServingSettings
 
@@ -30,6 +29,9 @@ __all__ = [
 SECTION = "trusted_retraining"
 
 Runtime = Literal["local", "kubernetes", "eks"]
+DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
+"""How MLflow's address begins where it is a database and no server."""
+
 RUNTIMES: tuple[Runtime, ...] = ("local", "kubernetes", "eks")
 
 
@@ -127,6 +129,7 @@ class Settings:
         SettingError
             They are pods, and something is set so that pods cannot work with it.
         """
+        self._check_for_secrets()
         runtime: Runtime = pipeline.runtime or self.runtime
         if runtime != "local":
             self._check_for_pods(runtime)
@@ -143,6 +146,26 @@ class Settings:
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
         }
 
+    def _check_for_secrets(self) -> None:
+        for name in (
+            "storage_root",
+            "mlflow_uri",
+            "mlflow_artifacts",
+            "serving_root",
+            "server_url",
+        ):
+            value = getattr(self, name)
+            # a database's driver has no other way that all of them know
+            database = name == "mlflow_uri" and value.startswith(DATABASES)
+            if not database and (what := secret_in(value)) is not None:
+                raise SettingError(
+                    name,
+                    masked(value),
+                    f"holds {what}, and it is logged, stored and handed to pods: put it into a "
+                    "secret (storage_secret, mlflow_secret), on one machine into the connection "
+                    "storage_conn_id, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+                )
+
     def _check_for_pods(self, runtime: Runtime) -> None:
         if runtime == "eks" and not self.cluster.eks_cluster_name:
             raise SettingError("eks_cluster_name", "", "must name the cluster of runtime eks")
@@ -153,21 +176,13 @@ class Settings:
                 "is a folder of this machine, which pods do not see: give an address such as "
                 "s3://bucket/prefix",
             )
-        if self.mlflow_uri.startswith(("sqlite:", "postgresql", "mysql", "mssql")):
+        if self.mlflow_uri.startswith(DATABASES):
             raise SettingError(
                 "mlflow_uri",
-                without_password(self.mlflow_uri),
+                masked(self.mlflow_uri),
                 "is a database; stages in pods take the address of an MLflow server, such as "
                 "http://mlflow:5000",
             )
-        for name in ("storage_root", "mlflow_uri", "mlflow_artifacts"):
-            if urlsplit(value := getattr(self, name)).password is not None:
-                raise SettingError(
-                    name,
-                    without_password(value),
-                    "holds a password, which must not be in a pod: put it into a secret "
-                    "(storage_secret, mlflow_secret)",
-                )
 
 
 def _get(name: str, default: str) -> str:

@@ -1,5 +1,7 @@
 """Stage names, exit codes, and the errors that carry them."""
 
+from tasks.spec.foreign_text import visible
+
 STAGES = (
     "ingest",
     "transform",
@@ -55,9 +57,18 @@ def is_bad_input(exit_code: int) -> bool:
 
 
 class StageError(Exception):
-    """A stage cannot go on; the text is one line for a person. Worth a retry unless a subclass."""
+    """A stage cannot go on; the text is one line for a person. Worth a retry unless a subclass.
+
+    Parameters
+    ----------
+    text : str
+        Whatever it quotes of others, it stays one line.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(visible(text))
 
 
 class BadInput(StageError):

@@ -4,9 +4,21 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tasks.spec.foreign_text import visible
+from tasks.spec.masking import masked
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _line(text: str) -> str:
+    return masked(visible(text))
+
+
+Line = Annotated[str, AfterValidator(_line)]
+"""A sentence for a person that may quote others: one line without credentials, however it came
+here, also out of the records of earlier versions."""
 
 
 def _inside(path: str) -> str:
@@ -79,8 +91,8 @@ class Manifest(_Record):
     location: str
     outputs: list[Output] = []
     metrics: dict[str, float] = {}
-    notes: dict[str, str] = {}
-    warnings: list[str] = []
+    notes: dict[str, Line] = {}
+    warnings: list[Line] = []
     rows_in: int | None = None
     rows_out: int | None = None
     seconds: float = 0.0
@@ -88,7 +100,7 @@ class Manifest(_Record):
     code_version: str = ""
     reused_from: str | None = None
     inputs: dict[str, str] = {}
-    addresses: dict[str, str] = {}
+    addresses: dict[str, Line] = {}
 
     def output(self, path: str) -> Output:
         """Return the entry of an output.
@@ -109,7 +121,7 @@ class Failure(_Record):
 
     stage: str
     exit_code: int
-    reason: str
+    reason: Line
     seconds: float = 0.0
     at: str = ""
 
@@ -136,7 +148,7 @@ class RuleResult(_Record):
     high: float | None = None
     bound: str
     passed: bool
-    reason: str
+    reason: Line
 
 
 class ModelIdentity(_Record):
@@ -177,7 +189,7 @@ class Verdict(_Record):
     model: ModelIdentity
     champion: ModelIdentity | None = None
     rules: list[RuleResult] = []
-    reasons: list[str] = []
+    reasons: list[Line] = []
     at: str = ""
 
     @property

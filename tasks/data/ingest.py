@@ -22,6 +22,7 @@ from tasks.data.ingest_summary import Summary, check_thresholds
 from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceReader, SourceRow
 from tasks.data.spelled_names import SpelledNames
+from tasks.spec.foreign_text import shown
 
 log = logging.getLogger("tasks")
 
@@ -233,7 +234,7 @@ class _Intake:
             examples = summary.examples.setdefault(facts.status, [])
             if len(examples) < 5:
                 examples.append(
-                    f"row {summary.rows} {(row.image or '(blank)')[:120]}: {facts.reason}"
+                    f"row {summary.rows} {shown(row.image or '(blank)')}: {facts.reason}"
                 )
         found = (
             image_id,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.contract import BadInput
+from tasks.spec.foreign_text import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,10 @@ def _nearest(table: "pd.DataFrame", name: str) -> str:
     folded = {candidate.lower(): candidate for candidate in names}
     close = [folded[c] for c in difflib.get_close_matches(name.lower(), folded, n=3)]
     if close:
-        return f"did you mean {' or '.join(close)}? (columns: {_listed(names)})"
+        meant = " or ".join(shown(name, 60) for name in close)
+        return f"did you mean {meant}? (columns: {_listed(names)})"
     return f"the columns are {_listed(names)}"
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:40]) + (" ..." if len(names) > 40 else "")
+    return ", ".join(shown(name, 60) for name in names[:40]) + (" ..." if len(names) > 40 else "")

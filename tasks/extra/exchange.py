@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.contract import Manifest, NoInput, StageError
 from tasks.spec import ExtraStage, Pipeline
+from tasks.spec.masking import masked_deep
 
 _RECORD = "record.json"
 
@@ -111,7 +112,9 @@ def give_inputs(
     NoInput
         ``reads`` names an output that was not committed.
     """
-    (target / "pipeline.json").write_text(pipeline.to_json(), encoding="utf-8")
+    (target / "pipeline.json").write_text(
+        json.dumps(masked_deep(json.loads(pipeline.to_json()))), encoding="utf-8"
+    )
     given = 0
     for stage, manifest in manifests.items():
         folder = target / stage

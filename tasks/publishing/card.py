@@ -1,11 +1,11 @@
 """The card of a published data set: what it is, what it holds, and where it comes from."""
 
 import json
-import re
 from typing import Any
 
 from tasks.spec import Pipeline, PublishDataset
-from tasks.spec.base import without_password
+from tasks.spec.foreign_text import visible
+from tasks.spec.masking import without_queries
 
 
 def data_card(document: dict[str, Any], *, options: PublishDataset, pipeline: Pipeline) -> str:
@@ -105,7 +105,7 @@ def _reading(form: str) -> str:
 
 def _code(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = without_password(re.sub(r"(\w+://[^\s?\"]+)\?[^\s\"]+", r"\1?***", text))
+    text = visible(without_queries(text), keep="\n\t")
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"
 
 

@@ -13,6 +13,7 @@ from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts
 from tasks.reporting.view import Cell, Section, Table, number_cell
 from tasks.spec import SpecError, load_pipeline
+from tasks.spec.masking import without_queries
 
 _MORE_PACKAGES = ("trusted-retraining", "mlflow", "pydantic", "fsspec", "pyarrow")
 
@@ -173,7 +174,7 @@ def _digest(run: RunFacts, stage: str) -> str:
 
 
 def _show(value: Any) -> str:
-    return "not set" if value is None or value is _MISSING else wording.without_secrets(str(value))
+    return "not set" if value is None or value is _MISSING else without_queries(str(value))
 
 
 def checkout_revision(root: Path) -> str:

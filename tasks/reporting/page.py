@@ -23,6 +23,7 @@ from tasks.reporting.trust_sections import (
     robustness_section,
 )
 from tasks.reporting.view import Section
+from tasks.spec.foreign_text import visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -100,7 +101,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         lstrip_blocks=True,
     )
     templates.filters["breakable"] = _breakable
-    return templates.get_template("report.html").render(
+    page = templates.get_template("report.html").render(
         headline=headline(facts),
         pipeline=facts.pipeline_name,
         description=str(facts.pipeline.get("description", "")),
@@ -108,6 +109,8 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         sections=sections,
         written=wording.moment(now()),
     )
+    # names of files, columns, groups and classes: shown, never obeyed
+    return visible(page, keep="\n\t")
 
 
 def headline(facts: RunFacts) -> Headline:

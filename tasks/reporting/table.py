@@ -9,6 +9,8 @@ from tasks.contract import RunDirectory
 from tasks.environment import Environment
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts, StageFacts
+from tasks.spec.foreign_text import visible
+from tasks.spec.masking import without_queries
 
 WIDTH = 100
 """Columns of the terminal that the table may use."""
@@ -62,6 +64,7 @@ Painter = Callable[[str, str], str]
 
 def _painter(colour: bool) -> Painter:
     def paint(text: str, style: str) -> str:
+        text = visible(text)
         return f"\033[{_CODES[style]}m{text}\033[0m" if colour and text else text
 
     return paint
@@ -162,7 +165,7 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
             *_indented(f"bless: {why}", 12),
         ]
     word = paint("BLESSED", "good") if verdict.blessed else paint("REJECTED", "bad")
-    lines = [f"  {word}  {wording.printable(facts.subject)}"]
+    lines = [f"  {word}  {visible(facts.subject)}"]
     width = min(46, max((len(rule["metric"]) for rule in summary["rules"]), default=0))
     for rule in summary["rules"]:
         sign = paint("✓", "good") if rule["passed"] else paint("✗", "bad")
@@ -171,7 +174,7 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
         if rule["value"] is None and rule["passed"]:
             value = rule["reason"]
         figure = f"{value} ({around})" if around else value
-        metric = f"{wording.printable(rule['metric'])[:46]:<{width}}"
+        metric = f"{visible(rule['metric'])[:46]:<{width}}"
         lines.append(f"  {sign} {metric}  {figure}, bound {rule['bound']}")
         if not rule["passed"]:
             lines += _indented(rule["reason"], 6)
@@ -196,7 +199,7 @@ def _pointer_lines(
         serving = "no model yet"
     mlflow = f"run {summary['mlflow_run_id']}" if summary["mlflow_run_id"] else "not tracked"
     if environment is not None and environment.mlflow_uri and summary["mlflow_run_id"]:
-        mlflow += f" at {wording.without_secrets(environment.mlflow_uri)}"
+        mlflow += f" at {without_queries(environment.mlflow_uri)}"
     pointers = {
         "report": summary["report"] or "none was written",
         "MLflow": mlflow,
@@ -206,7 +209,7 @@ def _pointer_lines(
     return [
         f"  {paint('where to look next', 'strong')}",
         # a path is for copying: it is never broken, however long
-        *(f"  {name:<8}{text}" for name, text in pointers.items()),
+        *(f"  {name:<8}{visible(text)}" for name, text in pointers.items()),
     ]
 
 
@@ -215,4 +218,4 @@ def _indented(text: str, by: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(wording.printable(text), width, break_on_hyphens=False)
+    return textwrap.wrap(visible(text), width, break_on_hyphens=False)

@@ -1,7 +1,6 @@
 """Numbers, times and sizes as people read them."""
 
 import math
-import re
 from typing import Any
 
 COUNTS = frozenset(
@@ -81,14 +80,3 @@ def moment(text: str) -> str:
 def count_of(items: int, singular: str, plural: str | None = None) -> str:
     """Return ``1 row`` or ``2 rows``."""
     return f"{items:,} {singular if items == 1 else plural or singular + 's'}"
-
-
-def printable(text: str) -> str:
-    """Return the text without control characters, which a class name could bring to a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def without_secrets(text: str) -> str:
-    """Return the text with the user, password and query of every address in it left out."""
-    text = re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
-    return re.sub(r"(\w+://[^\s?]+)\?\S+", r"\1?***", text)

@@ -7,13 +7,27 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from tasks.spec.foreign_text import visible
+from tasks.spec.masking import masked, secret_in
 
 
 class SpecError(ValueError):
-    """A pipeline file or override is wrong; the text names file, field, value and the way out."""
+    """A pipeline file or override is wrong; the text names file, field, value and the way out.
+
+    Parameters
+    ----------
+    *lines : str
+        One per problem; whatever they quote, each stays one line and shows no credential.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*(masked(visible(line)) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class Section(BaseModel):
@@ -58,18 +72,39 @@ def _docstrings(file: str | None) -> dict[str, dict[str, str]]:
     return classes
 
 
-def without_password(text: str) -> str:
-    """Return the text with user and password of every address in it left out."""
-    # a password that is not quoted may hold slashes, and drivers take one from the query, too
-    text = re.sub(r"(?<=://)[^/:@\s'\"]*(?::[^@\s'\"]*)?@", "***@", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|secret|token)(?:=|%3d))[^&\s'\"]+", r"\1***", text)
+STORED = {"stored": True}
+"""Validation context of what an earlier run stored: it is read as it is, and masked when shown."""
 
 
-def _holds_no_password(uri: str) -> str:
-    if urlsplit(uri).password is not None:
-        # every field is logged, reported and handed to pods as it stands
-        raise ValueError("holds a password; put it into ~/.netrc, which is asked for the host")
-    return uri
+def refusal(text: str) -> str | None:
+    """Return why a field must not hold a text, and the way out; None when it may.
+
+    Every field is logged, stored and handed to pods as it stands.
+    """
+    what = secret_in(text)
+    if what is None:
+        return None
+    if re.search(r"(?i)\bs3[an]?:|x-amz-", text):
+        way = "keys of a bucket belong into an Airflow connection or a Kubernetes secret"
+    elif re.search(r"(?i)(?<![a-z])(?:https?|ftps?|gs|file):", text):
+        way = (
+            "put it into ~/.netrc, which is asked for the host, or fetch from a bucket whose keys "
+            "are in an Airflow connection or a Kubernetes secret"
+        )
+    else:
+        way = "put the whole address into a secret and name its variable in address_env"
+    return f"holds {what}; {way}"
+
+
+def without_secret(address: str, info: ValidationInfo) -> str:
+    """Return an address; refuse one that holds a credential, unless an earlier run stored it."""
+    why = refusal(address)
+    if why is not None and not (info.context or {}).get("stored"):
+        raise ValueError(why)
+    return address
+
+
+NO_SECRET = AfterValidator(without_secret)
 
 
 def _names_something(uri: str) -> str:
@@ -93,7 +128,8 @@ def _none_is_the_source_itself(value: Any) -> Any:
     return "" if value is None else value
 
 
-Uri = Annotated[str, AfterValidator(_holds_no_password), AfterValidator(_names_something)]
+Uri = Annotated[str, NO_SECRET, AfterValidator(_names_something)]
+"""A field that holds an address, or a path. Every field that does has this type."""
 InnerFile = Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
 """Path of a file inside the source."""
 InnerFolder = Annotated[

@@ -1,16 +1,18 @@
 """The pipeline file as a whole, and the ways to read and override it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tasks.spec.base import Name, PositiveInt, Section, SpecError, without_password
+from tasks.spec.base import STORED, Name, PositiveInt, Section, SpecError, refusal
 from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
 from tasks.spec.extra import ExtraStage, after_verdict, in_order
 from tasks.spec.gate import Blessing, Deploy
+from tasks.spec.masking import masked
 from tasks.spec.publishing import Publish
 from tasks.spec.resources import Resources
 from tasks.spec.sources import Source
@@ -301,14 +303,47 @@ def _check_depth(text: str) -> None:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
+def stored_pipeline(document: dict[str, Any]) -> Pipeline:
+    """Return the pipeline that an earlier run stored, whatever its addresses hold.
+
+    Raises
+    ------
+    SpecError
+        It is none of this version's.
+    """
+    try:
+        return Pipeline.model_validate(document, context=STORED)
+    except ValidationError as error:
+        raise SpecError(*_explain(error, "the run's pipeline.json")) from error
+
+
 def _validated(document: dict[str, Any], origin: str) -> Pipeline:
+    # of every text, not only of the fields that are addresses: options, variables, descriptions
+    secrets = list(_secrets("", document))
+    if secrets:
+        raise SpecError(*(f"{origin}: {told}" for told in secrets[:5]))
     try:
         return Pipeline.model_validate(document)
     except ValidationError as error:
-        raise SpecError(_explain(error, origin)) from error
+        raise SpecError(*_explain(error, origin)) from error
 
 
-def _explain(error: ValidationError, origin: str) -> str:
+def _secrets(field: str, value: Any) -> Iterator[str]:
+    """Yield a sentence for each text that holds an address with a credential."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if (why := refusal(str(key))) is not None:
+                yield f"{field or '(whole file)'}: a name {why}"
+            yield from _secrets(f"{field}.{key}" if field else str(key), inner)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _secrets(f"{field}.{position}", inner)
+    elif isinstance(value, str) and (why := refusal(value)) is not None:
+        # masked before it is cut: half of an address cannot be told for one
+        yield f"{field}: {why}, got {masked(repr(value))[:200]}"
+
+
+def _explain(error: ValidationError, origin: str) -> list[str]:
     lines = []
     for problem in error.errors()[:5]:
         field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
@@ -319,8 +354,7 @@ def _explain(error: ValidationError, origin: str) -> str:
         if problem["type"] == "extra_forbidden":
             message, given = "no such field", ""
         # masked before it is cut: half of an address cannot be told for one
-        given = without_password(given)[:200]
-        lines.append(without_password(f"{origin}: {field}: {message}") + given)
+        lines.append(f"{origin}: {field}: {message}{masked(given)[:200]}")
     if error.error_count() > 5:
         lines.append(f"... and {error.error_count() - 5} more")
-    return "\n".join(lines)
+    return lines

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from tasks.spec.base import PositiveInt, Section, Uri
+from tasks.spec.base import NO_SECRET, PositiveInt, Section, Uri
 
 
 def _writable(uri: str) -> str:
@@ -39,7 +39,7 @@ class PublishReport(Section):
 
     uri: Destination
     """Folder or s3:// URI; the page comes to lie in ``<uri>/<pipeline>/<run>/report.html``."""
-    browse: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")] | None = None
+    browse: Annotated[str, Field(pattern=r"^https?://[^\s@]+$"), NO_SECRET] | None = None
     """Address at which a browser reaches that folder, for links; left out: there are none."""
 
 

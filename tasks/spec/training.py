@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section, Uri
 
 OWN_ARCHITECTURES = ("cnn", "dense")
 """Architectures that this package defines."""
@@ -104,7 +104,7 @@ class Train(Section):
     """Height and width that the model sees, in pixels."""
     channels: Literal[1, 3] = 3
     """Grey or colour input; ImageNet architectures want 3."""
-    weights: str = "none"
+    weights: Uri = "none"
     """``imagenet`` (fetched by Keras), ``none`` (random) or path or URI of a weights file."""
     frozen: Literal["all", "none"] | PositiveInt = "none"
     """Layers of the backbone that keep their weights: all, none, or the first so many."""

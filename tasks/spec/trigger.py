@@ -16,7 +16,7 @@ class Trigger(Section):
     poll_seconds: Annotated[int, Field(ge=10)] | None = 300
     """Seconds between two looks at its listing; a night starts once two in a row agree on a change.
     null: nobody looks, others tell."""
-    sqs_queue: str | None = None
+    sqs_queue: Uri | None = None
     """Address of the SQS queue of the bucket's notifications; takes the place of looking."""
 
     @property

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.spec import Pipeline
 from trusted_retraining.settings import SettingError, Settings
 
 
@@ -57,3 +58,31 @@ def test_a_stage_gets_exactly_the_variables_that_it_reads(monkeypatch: pytest.Mo
     assert str(environment.serving_root) == settings.serving_root
     assert str(environment.serving_python) == settings.serving_python
     assert environment.state_dir == settings.state
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORAGE_ROOT", "s3://AKID:hunter2@bucket/prefix"),
+        ("MLFLOW_URI", "http://me:hunter2@mlflow:5000"),
+        ("MLFLOW_URI", "http://mlflow:5000?token=hunter2"),
+        ("MLFLOW_ARTIFACTS", "https://host/x?X-Amz-Signature=hunter2"),
+        ("SERVER_URL", "http://hunter2@server:8080"),
+    ],
+)
+@pytest.mark.parametrize("runtime", ["local", "kubernetes"])
+def test_an_address_with_a_credential_is_refused_in_every_runtime(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__TRUSTED_RETRAINING__{name}", value)
+    pipeline = Pipeline.model_validate(
+        {
+            "name": "films",
+            "runtime": runtime,
+            "source": {"kind": "synthetic"},
+            "label": {"column": "finding"},
+        }
+    )
+    with pytest.raises(SettingError, match=f"{name.lower()}: .* holds .* secret") as caught:
+        Settings.read().runtime_of(pipeline)
+    assert "hunter2" not in str(caught.value)

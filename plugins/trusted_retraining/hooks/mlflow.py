@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 
 from tasks.contract import BadConfig, StageError
-from tasks.spec.base import without_password
+from tasks.spec.masking import masked
 from trusted_retraining.hooks.http import http_client
 
 ATTEMPTS, FIRST_WAIT_SECONDS = 6, 0.5
@@ -41,7 +41,7 @@ class MlflowHook(BaseHook):
         super().__init__()
         if urlsplit(address).scheme not in ("http", "https"):
             raise BadConfig(
-                f"[trusted_retraining] mlflow_uri: {without_password(address)!r} is no server; a "
+                f"[trusted_retraining] mlflow_uri: {masked(address)!r} is no server; a "
                 "cluster's champion is kept by one, such as http://mlflow:5000"
             )
         self.address = address.rstrip("/")
@@ -138,7 +138,7 @@ class MlflowHook(BaseHook):
 
     @property
     def _shown(self) -> str:
-        return without_password(self.address)
+        return masked(self.address)
 
     def _ask(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the answer; None when MLflow knows no such thing. Each request may be repeated."""

@@ -161,7 +161,8 @@ def _find(name: str, folder: Path) -> Pipeline:
         if pipeline.name == name:
             return pipeline
     known = ", ".join(pipeline.name for pipeline in pipelines.values())
-    raise SpecError("\n".join([*errors, f"{name}: no such pipeline in {folder}; there is {known}"]))
+    told = "\n".join(errors).splitlines()
+    raise SpecError(*told, f"{name}: no such pipeline in {folder}; there is {known}")
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

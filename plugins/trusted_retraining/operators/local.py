@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
-from trusted_retraining.scrubbing import scrub
+from trusted_retraining.scrubbing import ScrubbedLog, scrub
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import storage_variables
 
@@ -59,6 +59,11 @@ class LocalStageOperator(StageMixin, BaseOperator):
         self.grace_seconds = grace_seconds
         self._process: subprocess.Popen[str] | None = None
         self._last_line = ""
+
+    @property
+    def log(self) -> Any:
+        """Return the logger of the stage's lines, which may quote anything."""
+        return ScrubbedLog(super().log)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stage and return its manifest."""

@@ -4,7 +4,7 @@ import logging
 import time
 
 from tasks.contract import Manifest, Publication, RunDirectory, StageError, Verdict
-from tasks.spec.base import without_password
+from tasks.spec.masking import masked
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.mlflow import MlflowHook
 from trusted_retraining.serving.plan import Plan, State
@@ -135,7 +135,7 @@ class Attempt:
             difference = prober.ask_all()
             log.info(
                 "%s version %s at %s: %d known answers, largest difference %.2g",
-                *(plan.model, plan.version, without_password(endpoint.url)),
+                *(plan.model, plan.version, masked(endpoint.url)),
                 *(len(self.publication.known_answers), difference),
             )
             seen = prober.watch(
@@ -216,7 +216,7 @@ class Attempt:
         document = {
             "model": self.verdict.model.model_dump(),
             "alias": CHAMPION,
-            "server_url": without_password(self.rollout.endpoint("serving").url),
+            "server_url": masked(self.rollout.endpoint("serving").url),
             "already_serving": already,
             "known_answers": answers,
             "largest_difference": difference,

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from tasks.contract import BadInput, Publication, PublishedAnswer, StageError
-from tasks.spec.base import without_password
+from tasks.spec.masking import masked
 from trusted_retraining.hooks.http import http_client
 from trusted_retraining.serving.plan import Endpoint
 from trusted_retraining.settings import ServingSettings
@@ -154,7 +154,7 @@ class Prober:
 
         model = self.publication.model
         address = f"{self.endpoint.url}/v1/models/{model.name}:predict"
-        url = without_password(address)
+        url = masked(address)
         body = {"instances": [{"b64": answer.image_b64} for answer in answers]}
         try:
             response = self._http.post(address, json=body)
@@ -282,7 +282,6 @@ def _query(address: str, query: str) -> float | None:
         value = float(found[0]["value"][1]) if found else math.nan
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise StageError(
-            f"Prometheus at {without_password(address)}: {without_password(str(error))}: "
-            f"{query[:200]}"
+            f"Prometheus at {masked(address)}: {masked(str(error))}: {query[:200]}"
         ) from error
     return None if math.isnan(value) else value
