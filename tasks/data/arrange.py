@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.functions import as_text
+from tasks.data.group_sizes import large_groups, without_blank_groups
 from tasks.data.images import place
+from tasks.data.label_conflicts import check_labels
 from tasks.data.near_duplicates import SMALLEST_SIDE, Families, look_for_families
 from tasks.data.shards import write_shards
+from tasks.data.spellings import normalised, spelling_problem
 from tasks.data.split import Grouping, hash_sides, join_groups
 from tasks.data.tables import column, quoted, read_table, write_table
 from tasks.spec.data import Label, Split
@@ -58,8 +61,12 @@ def arrange(
         A class is not declared, or no row is left.
     """
     warnings: list[str] = []
-    table = _usable(read_table(metadata), label, warnings)
-    classes, positive = choose_classes(table, label)
+    everything = read_table(metadata)
+    table = _usable(everything, label, warnings)
+    _check_spelling(table, label, warnings)
+    warnings += check_labels(everything, table, label)
+    unlabelled = (everything["image_status"] == "ok") & everything[label.column].isna()
+    classes, positive = choose_classes(table, label, unlabelled=int(unlabelled.sum()))
     table["class_name"] = as_text(table[label.column])
     table["class_index"] = table["class_name"].map({c: i for i, c in enumerate(classes)})
     families = _families(table, taken_in / "images", split, warnings)
@@ -94,8 +101,19 @@ def arrange(
     return table, warnings
 
 
-def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str | None]:
+def choose_classes(
+    table: "pd.DataFrame", label: Label, *, unlabelled: int = 0
+) -> tuple[list[str], str | None]:
     """Return the classes in the order of the model's outputs, and the one that is the finding.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The rows with a usable image and a label.
+    label : Label
+        As the pipeline says.
+    unlabelled : int
+        Usable images without a label, for the message where they may be the second class.
 
     Raises
     ------
@@ -115,12 +133,12 @@ def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str 
             raise BadInput(
                 f"label.column {label.column!r} holds {len(strange)} values that are not in "
                 f"label.classes: {examples}; map them with a transform, filter or declare them "
-                f"(declared: {', '.join(classes)})"
+                f"(declared: {', '.join(classes)}){_declared_otherwise(strange, classes)}"
             )
     if len(classes) < 2:
         raise BadInput(
             f"label.column {label.column!r} holds a single class, {classes[0]!r} "
-            f"({len(table)} rows); two are needed"
+            f"({len(table)} rows); two are needed{_fill(label, unlabelled)}"
         )
     positive = label.positive
     if positive is None and len(classes) == 2:
@@ -128,6 +146,32 @@ def choose_classes(table: "pd.DataFrame", label: Label) -> tuple[list[str], str 
     if positive is not None and positive not in classes:
         raise BadConfig(f"label.positive {positive!r} is not one of {', '.join(classes[:20])}")
     return classes, positive
+
+
+def _fill(label: Label, unlabelled: int) -> str:
+    """Name the way to a class of the images that nobody found anything on."""
+    if not unlabelled:
+        return ""
+    return (
+        f"; {unlabelled} images have none: if they are a class of their own, say so with a "
+        f"transform {{column: {label.column}, function: \"fill('background')\"}}"
+    )
+
+
+def _declared_otherwise(strange: list[tuple[str, int]], classes: list[str]) -> str:
+    declared = {normalised(name): name for name in classes}
+    for name, _ in strange:
+        if normalised(name) in declared:
+            return (
+                f"; {quoted(name)} is {quoted(declared[normalised(name)])} but for case, blanks or "
+                "number format, which function normalise() makes equal"
+            )
+    return ""
+
+
+def _check_spelling(table: "pd.DataFrame", label: Label, warnings: list[str]) -> None:
+    problem = spelling_problem(as_text(table[label.column]), label.column)
+    warnings += [problem] if problem else []
 
 
 def _usable(table: "pd.DataFrame", label: Label, warnings: list[str]) -> "pd.DataFrame":
@@ -175,13 +219,15 @@ def _group(
     own = "image " + table["image_id"]
     groups = own
     if split.group is not None:
-        values = column(table, split.group, "split.group")
+        values = as_text(column(table, split.group, "split.group"))
+        values = without_blank_groups(values, split)
+        warnings += large_groups(values, split.group)
         blank = int(values.isna().sum())
         if blank:
             warnings.append(
                 f"{blank} images have a blank {split.group!r}; each is a group of its own"
             )
-        groups = as_text(values).where(values.notna(), own)
+        groups = values.where(values.notna(), own)
     same = join_groups(list(groups), list(table["image_sha256"]))
     nearly = join_groups(same.keys, families.joined)
     if split.group is not None:

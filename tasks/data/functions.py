@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.names import RESERVED
+from tasks.data.spellings import normalised
 from tasks.data.tables import column, quoted
 from tasks.spec.data import Transform
 from tasks.spec.expressions import FunctionCall, parse_function
@@ -163,6 +164,10 @@ def _strip(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> A
     return as_text(values).str.strip()
 
 
+def _normalise(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any:
+    return as_text(values).map(normalised, na_action="ignore").astype("str")
+
+
 def _to_number(values: Any, call: FunctionCall, name: str, warnings: list[str]) -> Any:
     parsed, wrong = numbers(values)
     _warn_of_non_numbers(values, wrong, name, warnings)
@@ -221,6 +226,7 @@ _FUNCTIONS: dict[str, Callable[[Any, FunctionCall, str, list[str]], Any]] = {
     "lower": _lower,
     "upper": _upper,
     "strip": _strip,
+    "normalise": _normalise,
     "to_number": _to_number,
     "fill": _fill,
     "bin": _bin,

@@ -110,7 +110,7 @@ class _Intake:
                     said = time.perf_counter()
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
-        self.summary.warnings.extend(self.contents.warnings)
+        self.summary.warnings.extend([*self.summary.repeats(), *self.contents.warnings])
         for told in self._names.told() if self._names else ():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)

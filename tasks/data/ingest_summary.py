@@ -54,6 +54,16 @@ class Summary:
         """Rows without image."""
         return self.by_status["missing"]
 
+    def repeats(self) -> list[str]:
+        """Return what is to be said where most rows name a file that an earlier row names."""
+        repeated = self.by_status["repeated"]
+        if 2 * repeated <= self.rows:
+            return []
+        return [
+            f"{repeated} of {self.rows} rows name a file that an earlier row names, and only "
+            f"{self.rows - repeated} rows are left; is this the column of the images' files?"
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         return {

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.data.functions import as_text
+from tasks.data.spellings import spelling_problem
 from tasks.spec import Pipeline, ProtectedAttribute
 from tasks.spec.trust import GROUP_SEPARATOR
 
@@ -72,7 +73,7 @@ def validate(
     checks += [
         _leakage(table, "group_key", "the same group", limits.leakage),
         _leakage(table, "image_sha256", "the same image", limits.leakage),
-        _conflicting_labels(table),
+        _conflicting_labels(table, pipeline.label.max_conflicting),
         _duplicates(table),
     ]
     checks += [_favourable(classes, pipeline.fairness.favourable), *_groups(table, pipeline)]
@@ -146,6 +147,10 @@ def _intake(taken_in: dict[str, Any]) -> Check:
         f"{counts['missing']} of {counts['rows']} rows without image, "
         f"{counts['quarantined']} images quarantined"
     )
+    repeated = int(taken_in.get("by_status", {}).get("repeated", 0))
+    if repeated:
+        counts["repeated"] = repeated
+        message += f", {repeated} rows that name the file of an earlier one"
     unusable = counts["usable"] < counts["rows"]
     return Check("missing and unusable images", "warning" if unusable else "ok", message, counts)
 
@@ -177,7 +182,7 @@ def _one_a_side(group: "pd.DataFrame") -> list[tuple[str, str]]:
     return list(zip(firsts["split_side"], firsts["image_id"], strict=True))
 
 
-def _conflicting_labels(table: "pd.DataFrame") -> Check:
+def _conflicting_labels(table: "pd.DataFrame", most: float) -> Check:
     labels = table.groupby("image_sha256")["class_name"].nunique()
     torn = table[table["image_sha256"].isin(labels.index[labels > 1])]
     counts = {"images": int((labels > 1).sum()), "rows": len(torn)}
@@ -185,8 +190,13 @@ def _conflicting_labels(table: "pd.DataFrame") -> Check:
         return Check("one label an image", "ok", "equal images have equal labels", counts)
     pairs = zip(torn["image_id"].head(5), torn["class_name"].head(5), strict=True)
     examples = ", ".join(f"{image_id} ({name})" for image_id, name in pairs)
-    message = f"{counts['images']} images are there with different labels: {examples}"
-    return Check("one label an image", "warning", message, counts)
+    share = counts["images"] / len(labels)
+    message = (
+        f"{counts['images']} images are there with different labels ({share:.1%}; "
+        f"label.max_conflicting is {most:.1%}): {examples}"
+    )
+    severity: Severity = "error" if share > most else "warning"
+    return Check("one label an image", severity, message, counts)
 
 
 def _duplicates(table: "pd.DataFrame") -> Check:
@@ -214,6 +224,10 @@ def _favourable(classes: list[str], favourable: str) -> Check:
 def _groups(table: "pd.DataFrame", pipeline: Pipeline) -> Iterator[Check]:
     """Count classes within each protected group, on the side on which fairness is judged."""
     test = table[table["split_side"] == "test"]
+    for column in dict.fromkeys(c for p in pipeline.fairness.protected for c in p.columns):
+        problem = spelling_problem(as_text(table[column]), column) if column in table else None
+        if problem:
+            yield Check(f"one spelling a value of {column}", "warning", problem)
     for protected in pipeline.fairness.protected:
         name = protected.attribute
         if any(column not in table or table[column].isna().all() for column in protected.columns):

@@ -16,7 +16,8 @@ class Transform(Section):
     function: str
     """``replace('/','_')``, ``lower()``, ``strip()``, ``map({...}, default=...)``,
     ``regex(pattern, replacement)``, ``to_number()``, ``fill(value)``,
-    ``bin([0, 40, 60], labels=[...])`` or ``merge_rare(20, into='other', per='patientid')``."""
+    ``bin([0, 40, 60], labels=[...])``, ``normalise()`` or
+    ``merge_rare(20, into='other', per='patientid')``."""
     into: str | None = None
     """Column that is written; the column itself when left out."""
 
@@ -36,6 +37,10 @@ class Label(Section):
     """Class names in the order of the model's outputs; the data's own, sorted, when left out."""
     positive: str | None = None
     """Class that counts as the finding; the last one of two when left out."""
+    max_conflicting: Fraction = 0.01
+    """Share of the images that may be there with different labels before the night is stopped: of
+    one file in several rows (``arrange``; its first row counts), and of equal files (``validate``).
+    """
 
     @model_validator(mode="after")
     def _consistent(self) -> "Label":
@@ -53,6 +58,9 @@ class Split(Section):
 
     group: str | None = None
     """Column whose equal values stay together (patient, person); the image itself when left out."""
+    blank_groups: list[str] = []
+    """Values of that column that mean that nobody knows, such as ``unknown``, whatever their case:
+    each of their images is then a group of its own, as with a blank."""
     test: OpenFraction = 0.2
     """Share of the groups that is held out for the test."""
     column: str | None = None

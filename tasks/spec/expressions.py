@@ -2,7 +2,7 @@
 
 A *column function* is one call with literal arguments::
 
-    replace('/', '_')                       lower()  upper()  strip()
+    replace('/', '_')                       lower()  upper()  strip()  normalise()
     map({'M': 'male'}, default='unknown')   to_number()
     regex('-day[0-9]+$', '')                fill('unknown')
     bin([0, 40, 60], labels=['young', 'middle', 'old'])

@@ -163,3 +163,32 @@ def test_a_favourable_outcome_that_is_no_class_is_an_error_before_training(
         "fairness.favourable 'wel' is neither 'correct' nor a class; there is well, ill"
     )
     assert _check(table, fairness={"favourable": "ill"})["favourable outcome"].severity == "ok"
+
+
+@pytest.mark.parametrize(("most", "severity"), [(0.01, "error"), (0.02, "warning")])
+def test_images_with_two_labels_are_held_against_the_limit(
+    table: pd.DataFrame, most: float, severity: str
+) -> None:
+    table.loc[[1, 5], "image_sha256"] = "torn"
+    label = {"column": "finding", "max_conflicting": most}
+    check = _check(table, label=label)["one label an image"]
+    assert check.severity == severity
+    assert f"(1.0%; label.max_conflicting is {most:.1%})" in check.message
+
+
+def test_rows_that_repeat_a_file_are_counted(table: pd.DataFrame) -> None:
+    taken_in = {"rows": 10_000, "usable": 40, "missing": 0, "quarantined": 0}
+    check = _check(table, {**taken_in, "by_status": {"ok": 40, "repeated": 9960}})[
+        "missing and unusable images"
+    ]
+    assert check.severity == "warning" and check.counts["repeated"] == 9960
+    assert "9960 rows that name the file of an earlier one" in check.message
+
+
+def test_groups_that_differ_by_their_spelling_only_are_named(table: pd.DataFrame) -> None:
+    table.loc[[1, 2], "sex"] = ["f ", "M"]
+    check = _check(table, fairness={"protected": [{"attribute": "sex"}], "min_group": 1})[
+        "one spelling a value of sex"
+    ]
+    assert check.severity == "warning"
+    assert "'F' (64 rows) and 'f ' (1 rows)" in check.message
