@@ -24,7 +24,8 @@ class ValidateStage(Stage):
     def config(self, pipeline: Pipeline) -> Any:
         document = pipeline.validation.model_dump(mode="json")
         protected = [entry.model_dump(mode="json") for entry in pipeline.fairness.protected]
-        return [document, protected, pipeline.fairness.min_group, pipeline.fairness.favourable]
+        fairness = [pipeline.fairness.min_group, pipeline.fairness.favourable]
+        return [document, protected, *fairness, pipeline.label.max_conflicting]
 
     def run(self, context: StageContext) -> Outcome:
         arranged = Arranged(context.input("arrange"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
+from tasks.data.sources.foreign_exports import of_list, of_object
 
 MAX_BYTES = 1 << 30
 """Largest annotation file that is read."""
@@ -62,7 +63,12 @@ def read_json(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput(f"{path.name}: is no JSON that can be read: {str(error)[:200]}") from None
     if not isinstance(document, dict):
-        raise BadInput(f"{path.name}: holds {_kind(document)} where an object is expected")
+        raise BadInput(
+            f"{path.name}: holds {_kind(document)} where an object is expected{of_list(document)}"
+        )
+    foreign = of_object(document)
+    if foreign:
+        raise BadInput(f"{path.name}: is of another format{foreign}")
     return document
 
 

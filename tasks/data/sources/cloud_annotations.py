@@ -11,6 +11,7 @@ from tasks.data.names import is_plain_path
 from tasks.data.objects import is_object_store, listing
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.cloud_annotations_file import AnnotatedImage, read_cloud_annotations
+from tasks.data.sources.foreign_exports import recognised
 from tasks.data.sources.labels import LabelRule, check_region_labels, relevant
 from tasks.data.spelled_names import SpelledNames
 from tasks.spec.annotations import CloudAnnotations
@@ -44,7 +45,10 @@ class CloudAnnotationsReader(SourceReader):
             root = fetch(uri, scratch, parts=self._parts(images))
         folder = root / self.spec.images
         if complete and not folder.is_dir():
-            raise BadInput(f"{uri}: holds no folder {self.spec.images!r} (source.images)")
+            raise BadInput(
+                f"{uri}: holds no folder {self.spec.images!r} (source.images); "
+                "'.' is the source itself"
+            )
         check_region_labels(
             self.spec.region_labels, (box for image in images for box in image.boxes)
         )
@@ -98,6 +102,6 @@ class CloudAnnotationsReader(SourceReader):
         if not path.is_file():
             raise BadInput(
                 f"{self.spec.uri}: holds no file {self.spec.annotations!r} (source.annotations); "
-                "is it labelled with Cloud Annotations?"
+                f"is it labelled with Cloud Annotations?{recognised(root)}"
             )
         return read_cloud_annotations(path)

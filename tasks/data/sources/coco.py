@@ -7,6 +7,7 @@ from tasks.contract import BadInput
 from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.coco_file import CocoImage, field_names, read_coco
+from tasks.data.sources.foreign_exports import recognised
 from tasks.data.sources.labels import LabelRule, check_region_labels, relevant
 from tasks.spec.annotations import Coco
 
@@ -33,9 +34,13 @@ class CocoReader(SourceReader):
         if not path.is_file():
             raise BadInput(
                 f"{self.spec.uri}: holds no file {self.spec.annotations!r} (source.annotations)"
+                f"{recognised(root)}"
             )
         if not folder.is_dir():
-            raise BadInput(f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images)")
+            raise BadInput(
+                f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images); "
+                "'.' is the source itself"
+            )
         images, warnings = read_coco(path)
         check_region_labels(
             self.spec.region_labels, (box for image in images for box in image.boxes)

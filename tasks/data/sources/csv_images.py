@@ -9,6 +9,7 @@ from tasks.data.fetch import fetch, source_state
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.coco_file import read_coco
 from tasks.data.sources.csv_table import CsvTable, listing
+from tasks.data.sources.foreign_exports import recognised
 from tasks.data.sources.labels import check_region_labels, relevant
 from tasks.data.spelled_names import spelling, stem
 from tasks.spec.sources import CsvImages
@@ -33,8 +34,8 @@ class CsvImagesReader(SourceReader):
         images = root / self.spec.images
         if not images.is_dir():
             raise BadInput(
-                f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images); "
-                f"it holds {listing(root)}"
+                f"{self.spec.uri}: holds no folder {self.spec.images!r} (source.images; "
+                f"'.' is the source itself); it holds {listing(root)}{recognised(root)}"
             )
         metadata = _table(table, self.spec)
         regions = root / _fixed_folder(self.spec.regions) if self.spec.regions else None
@@ -152,6 +153,6 @@ def _table(table: Path, spec: CsvImages) -> CsvTable:
     if not table.is_file():
         raise BadInput(
             f"{spec.uri}: holds no table {spec.metadata!r} (source.metadata); "
-            f"it holds {listing(table.parent)}"
+            f"it holds {listing(table.parent)}{recognised(table.parent)}"
         )
     return CsvTable(table, required=spec.filename_column, asked_by="source.filename_column")
