@@ -38,7 +38,7 @@ for name in STAGES:
     verdict = run.read_verdict() if name in ("deploy", "reject") else None
     if verdict is None or verdict.blessed == (name == "deploy"):
         run_stage(load_stage(name), pipeline=pipeline, run=run, environment=Environment.read(),
-                  force=True)
+                  reuse="none")
 """
 
 PROCESSES = """

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.contract import (
     EX_CONFIG,
@@ -21,6 +22,9 @@ from tasks.contract import (
 from tasks.environment import Environment
 from tasks.log_lines import STYLED, LineFormatter
 from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
+
+if TYPE_CHECKING:
+    from tasks.runner import Reuse
 
 log = logging.getLogger("tasks")
 
@@ -58,7 +62,7 @@ def _run_stage(options: argparse.Namespace) -> int:
         pipeline=pipeline,
         run=RunDirectory(options.run_uri),
         environment=Environment.read(),
-        force=options.force,
+        reuse=_reuse(options),
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
     log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
@@ -88,7 +92,7 @@ def _run_extra(options: argparse.Namespace) -> int:
         run=run,
         environment=environment,
         # the container has run: what it left is the result
-        force=options.force or options.phase == "commit",
+        reuse="own" if options.phase == "commit" and not options.force else _reuse(options),
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
     log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
@@ -100,6 +104,12 @@ def _close(options: argparse.Namespace) -> int:
 
     close_run(RunDirectory(options.run_uri), Environment.read())
     return 0
+
+
+def _reuse(options: argparse.Namespace) -> "Reuse":
+    if options.force:
+        return "none"
+    return "own" if options.no_cache else "all"
 
 
 def _summarize(options: argparse.Namespace) -> int:
@@ -243,6 +253,11 @@ def _add_run_arguments(command: argparse.ArgumentParser, *, force: bool = True) 
     )
     if force:
         command.add_argument("--force", action="store_true", help="compute even if a result exists")
+        command.add_argument(
+            "--no-cache",
+            action="store_true",
+            help="take over no other run's result; what this run has computed itself is kept",
+        )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from tasks import tracking
 from tasks.contract import (
+    Altered,
     Failure,
     Manifest,
     RunDirectory,
@@ -30,6 +32,8 @@ from tasks.storage import InputCache, Mirror, Workspace, store_outputs
 
 log = logging.getLogger("tasks")
 
+Reuse = Literal["all", "own", "none"]
+
 REASON_LENGTH = 2000
 """Characters of a failure's reason that are kept; it travels into verdict, report and tags."""
 
@@ -40,7 +44,7 @@ def run_stage(
     pipeline: Pipeline,
     run: RunDirectory,
     environment: Environment,
-    force: bool = False,
+    reuse: Reuse = "all",
 ) -> Manifest:
     """Run a stage to its manifest, or take over an equal result of an earlier run.
 
@@ -54,8 +58,9 @@ def run_stage(
         Where inputs are read and outputs are written.
     environment : Environment
         Addresses and folders outside the run.
-    force : bool
-        Compute even if an equal result exists.
+    reuse : {"all", "own", "none"}
+        Which equal results are taken over: of any run, only what this very run has computed (a
+        retry of a run that was told to compute everything), or none.
 
     Returns
     -------
@@ -69,7 +74,7 @@ def run_stage(
     """
     started = time.perf_counter()
     with stage_context(stage, pipeline=pipeline, run=run, environment=environment) as context:
-        return _committed(stage, context, force=force, started=started)
+        return _committed(stage, context, reuse=reuse, started=started)
 
 
 def fetch_for(
@@ -118,12 +123,13 @@ def stage_context(
         )
 
 
-def _committed(stage: Stage, context: StageContext, *, force: bool, started: float) -> Manifest:
+def _committed(stage: Stage, context: StageContext, *, reuse: Reuse, started: float) -> Manifest:
     """Run a stage to its manifest; whatever keeps it from that is recorded."""
     pipeline, run, environment = context.pipeline, context.run, context.environment
-    committed, began = False, now()
+    committed, before = False, None
     try:
-        manifest = _reuse_or_compute(stage, context, force)
+        before = run.read_manifest(stage.name)
+        manifest = _reuse_or_compute(stage, context, before, reuse)
         committed = True
         stage.after_commit(context)
         tracking.log_stage(
@@ -131,22 +137,37 @@ def _committed(stage: Stage, context: StageContext, *, force: bool, started: flo
         )
     except Exception as error:
         if not committed:
-            _withdraw(stage.name, run, began)
+            _withdraw(stage.name, run, before)
+        if isinstance(error, Altered) and error.stage:
+            _drop(error.stage, run, error)
         _record(stage.name, run, error, time.perf_counter() - started)
         raise
     return manifest
 
 
-def _withdraw(stage: str, run: RunDirectory, began: str) -> None:
-    """Undo the commit of an earlier attempt: its result must not stand for one that could not be
-    had again. What began after this attempt is not ours to undo: a pod that was given up for lost
-    may end after the one that took its place."""
+def _withdraw(stage: str, run: RunDirectory, before: Manifest | None) -> None:
+    """Undo the commit that stood when this attempt began: it must not be used in place of a result
+    that could not be had again. What was committed since is not ours to undo: a pod that was given
+    up for lost may end after the one that took its place. No clock is asked, which may be wrong."""
     try:
-        standing = run.read_manifest(stage)
-        if standing is None or standing.started_at <= began:
+        if run.read_manifest(stage) == before:
             run.retract(stage)
     except StageError as error:
         log.warning("%s: what an earlier attempt committed could not be undone: %s", stage, error)
+
+
+def _drop(stage: str, run: RunDirectory, error: Altered) -> None:
+    """Withdraw a result that was found altered, from the run and from the cache: the next attempt
+    at that stage, in this run or another, computes it again."""
+    try:
+        manifest = run.read_manifest(stage)
+        if manifest is not None:
+            run.forget(manifest.fingerprint)
+        run.retract(stage)
+        log.warning("%s: its result is withdrawn; its next attempt computes it again", stage)
+    except StageError as undone:
+        log.warning("%s: its altered result could not be withdrawn: %s", stage, undone)
+    _record(stage, run, error, 0.0)
 
 
 def _record(stage: str, run: RunDirectory, error: Exception, seconds: float) -> None:
@@ -163,7 +184,9 @@ def _record(stage: str, run: RunDirectory, error: Exception, seconds: float) -> 
         log.warning("%s: the failure could not be recorded: %s", stage, unwritten)
 
 
-def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manifest:
+def _reuse_or_compute(
+    stage: Stage, context: StageContext, committed: Manifest | None, reuse: Reuse
+) -> Manifest:
     pipeline, run = context.pipeline, context.run
     inputs = {name: context.input(name).manifest.digest for name in stage.reads}
     for name in stage.also_reads(pipeline):
@@ -178,14 +201,13 @@ def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manif
         )
 
     wanted = key(stage.state(context))
-    committed = run.read_manifest(stage.name)
-    kept = committed is not None and committed.fingerprint == wanted and stage.reusable
-    if committed is not None and kept and run.stands(committed):
-        # a retry after the commit: computed by this very run, so even force has been obeyed
-        log.info("%s: committed in this run already", stage.name)
-        run.forgive(stage.name)
-        return committed
-    if stage.reusable and not force:
+    if committed is not None and _may_keep(stage, committed, wanted, reuse):
+        if run.stands(committed):
+            log.info("%s: committed in this run already", stage.name)
+            run.forgive(stage.name)
+            return committed
+        log.warning("%s: what this run committed is gone or altered, so it is computed", stage.name)
+    if stage.reusable and reuse == "all":
         reused = run.cached(wanted)
         if reused is not None:
             log.info("%s: reused from %s", stage.name, reused.location)
@@ -203,6 +225,13 @@ def _reuse_or_compute(stage: Stage, context: StageContext, force: bool) -> Manif
             # the result is committed; another night will have to compute it again
             log.warning("%s: other nights will not find the result: %s", stage.name, error)
     return manifest
+
+
+def _may_keep(stage: Stage, committed: Manifest, wanted: str, reuse: Reuse) -> bool:
+    """Return whether a retry after the commit has nothing left to do."""
+    own = committed.reused_from is None
+    allowed = reuse == "all" or (reuse == "own" and own)
+    return allowed and stage.reusable and committed.fingerprint == wanted
 
 
 def _compute(
@@ -239,8 +268,7 @@ def _compute(
         addresses=outcome.addresses,
     )
     run.write_manifest(manifest)
-    if not run.is_local:
-        context.cache.keep(manifest, context.out)
+    context.cache.keep(manifest, context.out)
     mirror.forget()
     return manifest
 

@@ -78,7 +78,15 @@ class BadInput(StageError):
 
 
 class Altered(BadInput):
-    """What is stored is not what was committed."""
+    """What is stored is not what was committed.
+
+    Attributes
+    ----------
+    stage : str
+        Who committed it; empty when no stage of this run did.
+    """
+
+    stage: str = ""
 
 
 class NoInput(StageError):

@@ -21,7 +21,7 @@ from tasks.contract.filesystem import (
     read_whole,
     storage_errors,
 )
-from tasks.contract.hashing import sha256_text
+from tasks.contract.hashing import sha256_file, sha256_text, tree_sha256
 from tasks.contract.records import Failure, Manifest, Output, Verdict
 
 M = TypeVar("M", bound=BaseModel)
@@ -128,8 +128,8 @@ class RunDirectory:
         return manifest if self.stands(manifest) else None
 
     def stands(self, manifest: Manifest) -> bool:
-        """Tell whether a manifest's outputs are still there: files in their full size, objects with
-        the digest that they were stored under."""
+        """Tell whether a manifest's outputs are still what was committed: files on this machine by
+        their content, objects by the digest that they were stored under."""
         fs, folder = self.open(manifest.location)
         try:
             with storage_errors(manifest.location):
@@ -137,7 +137,7 @@ class RunDirectory:
                     _stands(fs, f"{folder}/{stored_name(output, local=is_local(fs))}", output)
                     for output in manifest.outputs
                 )
-        except (FileNotFoundError, NoInput):
+        except (OSError, NoInput):
             return False
 
     def open(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -150,6 +150,10 @@ class RunDirectory:
         """Let later runs find the result under its fingerprint."""
         entry = {"run_uri": self.uri, "stage": manifest.stage, "digest": manifest.digest}
         self._write(f"{self.pipeline_path}/cache/{fingerprint}.json", json.dumps(entry))
+
+    def forget(self, fingerprint: str) -> None:
+        """Let later runs find no result under a fingerprint."""
+        self._remove(f"{self.pipeline_path}/cache/{fingerprint}.json")
 
     def read_json(self, name: str) -> Any:
         """Return a JSON document of the run, such as ``pipeline.json``; None when absent."""
@@ -222,6 +226,10 @@ def _stands(fs: fsspec.AbstractFileSystem, path: str, output: Output) -> bool:
         digest = found.get("Metadata", {}).get(DIGEST_KEY)
         size = None if output.path.endswith("/") else output.bytes
         return digest == output.sha256 and size in (None, found["ContentLength"])
+    if is_local(fs):
+        # a file's size and date are no evidence, and hashing costs less than computing
+        digest = tree_sha256 if output.path.endswith("/") else sha256_file
+        return digest(Path(path)) == output.sha256
     if output.path.endswith("/"):
         return bool(fs.exists(path))
     return bool(fs.size(path) == output.bytes)

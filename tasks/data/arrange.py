@@ -20,6 +20,7 @@ from tasks.data.spellings import normalised, spelling_problem
 from tasks.data.split import Grouping, hash_sides, join_groups
 from tasks.data.tables import column, quoted, read_table, write_table
 from tasks.spec.data import Label, Split
+from tasks.storage import read_verified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,14 +82,16 @@ def arrange(
     )
     table = table.drop(columns="_order").reset_index(drop=True)
     table["image_path"] = _paths(table, classes)
-    sources = [os.path.join(taken_in, "images", image_id) for image_id in table["image_id"]]
+    sources = [taken_in / "images" / image_id for image_id in table["image_id"]]
     if split.layout == "links":
         table["shard"], table["shard_offset"] = None, None
-        for source, path in zip(sources, table["image_path"], strict=True):
+        digests = table["image_sha256"]
+        for source, path, sha256 in zip(sources, table["image_path"], digests, strict=True):
+            _taken_in(source, sha256)
             place(source, os.path.join(out, "folders", path))
     else:
         limit = split.shard_megabytes * SHARD_UNIT
-        names, offsets = write_shards(table, [Path(s) for s in sources], out, limit=limit)
+        names, offsets = write_shards(table, sources, out, limit=limit, read=_taken_in)
         table["shard"], table["shard_offset"] = names, offsets
     table["shard"] = table["shard"].astype("str")
     table["shard_offset"] = table["shard_offset"].astype("Int64")
@@ -99,6 +102,11 @@ def arrange(
     (out / "classes.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
     (out / "near_duplicates.json").write_text(json.dumps(families.to_dict(), indent=1))
     return table, warnings
+
+
+def _taken_in(source: Path, sha256: str) -> bytes:
+    """Return an image as it was taken in."""
+    return read_verified(source, sha256, stage="ingest", record="metadata.parquet")
 
 
 def choose_classes(

@@ -1,11 +1,14 @@
 """The arranged data set, as every later stage reads it."""
 
+import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from tasks.data.shards import shard_folder
+from tasks.storage import compare, read_verified, unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +20,13 @@ class CommittedOutputs(Protocol):
     """What ``arrange`` committed: a :class:`tasks.stages.base.StageInput`."""
 
     def path(self, name: str) -> Path:
+        """Return the local path of an output, hashed."""
+
+    def unverified_path(self, name: str) -> Path:
         """Return the local path of an output."""
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, hashed."""
 
     def has(self, name: str) -> bool:
         """Tell whether an output was committed."""
@@ -33,7 +42,7 @@ class Arranged:
     """
 
     def __init__(self, outputs: CommittedOutputs) -> None:
-        document = json.loads(outputs.path("classes.json").read_text(encoding="utf-8"))
+        document = json.loads(outputs.read("classes.json"))
         self.classes: list[str] = document["classes"]
         """Class names, in the order of the model's outputs."""
         self.positive: str | None = document["positive"]
@@ -65,7 +74,7 @@ class Arranged:
         import pandas as pd
 
         if self._table is None:
-            self._table = pd.read_parquet(self._outputs.path("images.parquet"))
+            self._table = pd.read_parquet(io.BytesIO(self._outputs.read("images.parquet")))
         table = self._table
         if split is not None:
             table = table[table["split_side"] == split]
@@ -78,26 +87,45 @@ class Arranged:
         ----------
         rows : DataFrame
             Rows of :meth:`table`, in any order.
+
+        Raises
+        ------
+        Altered
+            The bytes are not those that the table gives the digest of.
         """
-        if self._outputs.has("folders/"):
-            folder = self._outputs.path("folders/")
-            for path in rows["image_path"]:
-                yield (folder / path).read_bytes()
+        if not self._outputs.has("folders/"):
+            yield from self._members(rows)
             return
+        folder = self._outputs.unverified_path("folders/")
+        for path, sha256 in zip(rows["image_path"], rows["image_sha256"], strict=True):
+            yield read_verified(folder / path, sha256, stage="arrange", record="images.parquet")
+
+    def _members(self, rows: "pd.DataFrame") -> Iterator[bytes]:
+        """Yield slices of shards."""
+        columns = ("image_id", "shard", "shard_offset", "image_bytes", "image_sha256")
         opened: dict[str, BinaryIO] = {}
         try:
-            members = zip(rows["shard"], rows["shard_offset"], rows["image_bytes"], strict=True)
-            for name, offset, size in members:
+            members = zip(*(rows[column] for column in columns), strict=True)
+            for image_id, name, offset, size, sha256 in members:
                 if name not in opened:
                     if len(opened) >= 64:
                         opened.pop(next(iter(opened))).close()
-                    folder = self._outputs.path(shard_folder(name))
-                    opened[name] = (folder / name).open("rb")
+                    opened[name] = self._shard(name)
                 opened[name].seek(int(offset))
-                yield opened[name].read(int(size))
+                content = opened[name].read(int(size))
+                digest, place = hashlib.sha256(content).hexdigest(), f"{name}: {image_id}"
+                compare(digest, sha256, place, stage="arrange", record="images.parquet")
+                yield content
         finally:
             for stream in opened.values():
                 stream.close()
+
+    def _shard(self, name: str) -> BinaryIO:
+        path = self._outputs.unverified_path(shard_folder(name)) / name
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise unreadable(path, error, stage="arrange") from error
 
     def region(self, row: Any) -> "NDArray[np.uint8] | None":
         """Return the mask of the relevant region of a row's image.

@@ -1,7 +1,8 @@
 """Packs images into tar archives of a bounded size, read back by offset."""
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,12 @@ def shard_folder(name: str) -> str:
 
 
 def write_shards(
-    table: "pd.DataFrame", sources: Sequence[Path], out: Path, *, limit: int
+    table: "pd.DataFrame",
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    limit: int,
+    read: Callable[[Path, str], bytes],
 ) -> tuple[list[str], list[int]]:
     """Pack files into ``train_shards/train-00000.tar``, ``test_shards/test-00000.tar`` and so on.
 
@@ -24,13 +30,16 @@ def write_shards(
     Parameters
     ----------
     table : DataFrame
-        One row a file, with ``split_side`` and ``image_path`` (the member's name), sides together.
+        One row a file, with ``split_side``, ``image_path`` (the member's name) and
+        ``image_sha256``, sides together.
     sources : sequence of Path
         The files.
     out : Path
         Gets the folders of the shards.
     limit : int
         Bytes of images at which a shard is closed.
+    read : callable
+        Returns the content of a file that has a digest, or raises.
 
     Returns
     -------
@@ -44,10 +53,10 @@ def write_shards(
     shard: tarfile.TarFile | None = None
     name, side_now, number, size = "", "", 0, 0
     try:
-        for side, path, source in zip(
-            table["split_side"], table["image_path"], sources, strict=True
-        ):
-            content = source.stat().st_size
+        columns = (table[name] for name in ("split_side", "image_path", "image_sha256"))
+        for side, path, sha256, source in zip(*columns, sources, strict=True):
+            encoded = read(source, sha256)
+            content = len(encoded)
             if shard is None or side != side_now or (size and size + content > limit):
                 if shard is not None:
                     shard.close()
@@ -62,8 +71,7 @@ def write_shards(
             header = len(member.tobuf(shard.format, shard.encoding, shard.errors))
             names.append(name)
             offsets.append(shard.offset + header)
-            with source.open("rb") as stream:
-                shard.addfile(member, stream)
+            shard.addfile(member, BytesIO(encoded))
             size += content
     finally:
         if shard is not None:

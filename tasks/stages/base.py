@@ -42,7 +42,7 @@ class StageInput:
     manifest : Manifest
         What was committed.
     cache : InputCache, optional
-        Where outputs of a remote run are kept once they are fetched.
+        Knows which outputs are fetched and hashed already.
     """
 
     def __init__(self, manifest: Manifest, cache: InputCache | None = None) -> None:
@@ -60,9 +60,30 @@ class StageInput:
         NoInput
             A remote run does not hold it any more.
         Altered
-            What a remote run holds is not what was committed.
+            It is not what was committed, or a local run does not hold it any more.
         """
         return self._cache.path(self.manifest, name)
+
+    def unverified_path(self, name: str) -> Path:
+        """Return the local path of an output without hashing it; for a reader that compares each
+        file with a digest of its own.
+
+        Raises
+        ------
+        KeyError, NoInput, Altered
+            As :meth:`path`; what lies on this machine is not examined.
+        """
+        return self._cache.unverified_path(self.manifest, name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file: the very bytes that were hashed.
+
+        Raises
+        ------
+        KeyError, NoInput, Altered
+            As :meth:`path`.
+        """
+        return self._cache.read(self.manifest, name)
 
     def has(self, name: str) -> bool:
         """Tell whether the stage committed an output of that name."""
@@ -85,7 +106,7 @@ class StageContext:
     environment : Environment
         Addresses and folders outside the run.
     cache : InputCache
-        Outputs of remote runs that this process has fetched.
+        Outputs that this process has fetched and hashed.
     """
 
     pipeline: Pipeline
@@ -104,8 +125,10 @@ class StageContext:
         """
         manifest = self.run.read_manifest(stage)
         if manifest is None:
+            failure = self.run.read_failure(stage)
+            why = f" ({failure.reason})" if failure else ""
             raise NoInput(
-                f"{self.run.stage_uri(stage)} holds no manifest: run stage {stage!r} first"
+                f"{self.run.stage_uri(stage)} holds no manifest{why}: run stage {stage!r} first"
             )
         return self.outputs(manifest)
 

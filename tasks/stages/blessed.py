@@ -1,5 +1,6 @@
 """What ``publish`` and ``deploy`` need of the stages before them: a verdict and known answers."""
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def known_answers(context: StageContext) -> "Sequence[KnownAnswer]":
     from tasks.serving.client import KnownAnswer
 
     predictions = pd.read_parquet(
-        context.input("evaluate").path("predictions.parquet"),
+        io.BytesIO(context.input("evaluate").read("predictions.parquet")),
         columns=["image_id", "class_index", "probabilities"],
     )
     arranged = Arranged(context.input("arrange"))

@@ -151,9 +151,9 @@ def _draw_curves(context: StageContext) -> None:
     from tasks.training.plots import plot_curves
 
     trained = context.input("train")
-    with trained.path("history.csv").open(encoding="utf-8") as stream:
-        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    summary = json.loads(trained.path("training.json").read_text(encoding="utf-8"))
+    lines = trained.read("history.csv").decode().splitlines()
+    history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+    summary = json.loads(trained.read("training.json"))
     plot_curves(history, context.out / "curves.png", kept_epoch=summary["kept_epoch"])
 
 

@@ -68,7 +68,7 @@ class ExplainStage(Stage):
         options = context.pipeline.explain
         arranged = Arranged(context.input("arrange"))
         rows = join_predictions(
-            arranged.table("test"), context.input("evaluate").path("predictions.parquet")
+            arranged.table("test"), context.input("evaluate").read("predictions.parquet")
         )
         if rows.empty:
             raise BadInput("explain: the arrangement holds no test images to explain")

@@ -56,7 +56,7 @@ class FairnessStage(Stage):
 
         arranged = Arranged(context.input("arrange"))
         rows = join_predictions(
-            arranged.table("test"), context.input("evaluate").path("predictions.parquet")
+            arranged.table("test"), context.input("evaluate").read("predictions.parquet")
         )
         outcome = Outcome(rows_in=len(rows))
         attributes = context.pipeline.fairness.protected

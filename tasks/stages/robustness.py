@@ -44,7 +44,7 @@ class RobustnessStage(Stage):
         options = context.pipeline.robustness
         arranged = Arranged(context.input("arrange"))
         rows = join_predictions(
-            arranged.table("test"), context.input("evaluate").path("predictions.parquet")
+            arranged.table("test"), context.input("evaluate").read("predictions.parquet")
         )
         chosen = stratified(rows, by=["class_index"], count=options.images, seed=options.seed)
         if chosen.empty:

@@ -29,7 +29,7 @@ class ValidateStage(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         arranged = Arranged(context.input("arrange"))
-        summary = context.input("ingest").path("summary.json").read_text(encoding="utf-8")
+        summary = context.input("ingest").read("summary.json")
         table = arranged.table()
         checks = validate(
             table, arranged.classes, taken_in=json.loads(summary), pipeline=context.pipeline

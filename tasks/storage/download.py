@@ -8,6 +8,7 @@ from typing import Any
 from tasks.contract import Altered, Output, sha256_file, storage_errors, stored_name
 from tasks.contract.filesystem import BLOCK_BYTES, is_s3
 from tasks.storage.tar_stream import extract
+from tasks.storage.verified import altered
 
 log = logging.getLogger("tasks")
 
@@ -54,9 +55,7 @@ def fetch_output(fs: Any, folder: str, output: Output, target: Path, *, stage: s
             return
         log.warning("%s: %s", uri, problem)
     _remove(draft)
-    raise Altered(
-        f"{uri}: is not what {stage} committed: {problem}; run {stage} again with --force"
-    )
+    raise altered(uri, problem, stage=stage)
 
 
 def get_file(fs: Any, path: str, target: Path) -> None:

@@ -118,7 +118,9 @@ class _Multipart:
         self._part_bytes = max(BLOCK_BYTES, -(-size // MOST_PARTS))
 
     def put(self, stream: Readable) -> None:
-        if self._is_there():
+        if self._is_there() and self._fs.exists(self._record):
+            # a killed attempt of ours completed it; any other object may hold anything by now
+            self._fs.rm_file(self._record)
             return
         upload, known = self._resumed() or (self._begun(), {})
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tasks.contract import BadInput
+from tasks.contract import BadInput, StageError
 from tasks.serving.image_files import ANIMATED, SERVED_KINDS, STARTS
 
 log = logging.getLogger("tasks")
@@ -162,8 +162,18 @@ def load_pixels(
         log.info("the decoded images do not fit in memory and are kept in %s", spill.name)
         spill.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.lib.format.open_memmap(spill, mode="w+", dtype=np.uint8, shape=shape)
+    unreadable: list[StageError] = []
+
+    def files() -> Iterator[NDArray[np.object_]]:
+        try:
+            yield from _chunks(read())
+        except StageError as error:
+            # TensorFlow would make an error of its own of it
+            unreadable.append(error)
+            raise
+
     chunks = tf.data.Dataset.from_generator(
-        lambda: _chunks(read()), output_signature=tf.TensorSpec([None], tf.string)
+        files, output_signature=tf.TensorSpec([None], tf.string)
     ).prefetch(2)
     decoded = (
         chunks.unbatch()
@@ -182,7 +192,11 @@ def load_pixels(
             if time.monotonic() - spoken > _LINE_EVERY_SECONDS:
                 spoken = time.monotonic()
                 log.info("decoded %d of %d images", done, len(names))
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
+        if unreadable:
+            raise unreadable[0] from error
+        if not isinstance(error, tf.errors.InvalidArgumentError):
+            raise
         refused = undecodable(read(), names)
         raise BadInput(
             f"{len(refused)} images cannot be decoded by the served graph (it reads "

@@ -1,6 +1,6 @@
 """Test rows with what the evaluated model said of each: no check needs a second inference."""
 
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING
 
 from tasks.contract import BadInput
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 _TAKEN = ["image_id", "class_index", "predicted_index", "probabilities", "correct"]
 
 
-def join_predictions(table: "pd.DataFrame", predictions: Path) -> "pd.DataFrame":
+def join_predictions(table: "pd.DataFrame", predictions: bytes) -> "pd.DataFrame":
     """Put the predictions beside the arranged test rows.
 
     Parameters
     ----------
     table : (rows, columns) DataFrame
         Test rows as arranged, with ``image_id`` and all metadata columns.
-    predictions : Path
-        ``predictions.parquet`` of the evaluation.
+    predictions : bytes
+        Content of the evaluation's ``predictions.parquet``.
 
     Returns
     -------
@@ -34,11 +34,11 @@ def join_predictions(table: "pd.DataFrame", predictions: Path) -> "pd.DataFrame"
     """
     import pandas as pd
 
-    answers = pd.read_parquet(predictions, columns=_TAKEN).set_index("image_id")
+    answers = pd.read_parquet(io.BytesIO(predictions), columns=_TAKEN).set_index("image_id")
     missing = table.loc[~table["image_id"].isin(answers.index), "image_id"]
     if len(missing):
         raise BadInput(
-            f"{predictions.name}: no prediction for {len(missing)} of {len(table)} test images "
+            f"predictions.parquet: no prediction for {len(missing)} of {len(table)} test images "
             f"({', '.join(missing.head(5))}): run evaluate again on this arrangement"
         )
     kept = table.drop(columns=[name for name in _TAKEN[1:] if name in table.columns])

@@ -199,7 +199,7 @@ def test_the_stage_gets_the_night_as_one_document(
     arguments = operator.stage_arguments(context)
     assert arguments[:2] == ["train", "--run-uri"]
     assert load_pipeline(arguments[arguments.index("--spec") + 1]).train.epochs == 3
-    assert arguments[-1] == "--force"
+    assert arguments[-1] == "--no-cache"
     assert "--set train.epochs=3" in operator.by_hand(context)
 
 

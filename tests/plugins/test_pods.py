@@ -171,7 +171,7 @@ def test_with_workload_identity_there_is_no_secret(monkeypatch: pytest.MonkeyPat
 def test_the_command_is_that_of_every_runtime(tmp_path: Path) -> None:
     own = container(build("train", params={"train.epochs": 3, "force": True}))
     assert own["command"] == ["python", "-m", "tasks"]
-    assert own["args"][:2] == ["train", "--run-uri"] and own["args"][-1] == "--force"
+    assert own["args"][:2] == ["train", "--run-uri"] and own["args"][-1] == "--no-cache"
     assert load_pipeline(own["args"][own["args"].index("--spec") + 1]).train.epochs == 3
 
 

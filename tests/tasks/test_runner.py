@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.contract import BadInput, Manifest, NoInput, RunDirectory
+from tasks.contract import Altered, BadInput, Manifest, NoInput, RunDirectory
 from tasks.environment import Environment
-from tasks.runner import run_stage
+from tasks.runner import Reuse, run_stage
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -52,7 +52,9 @@ class Later(Count):
 
 @pytest.fixture
 def night(tmp_path: Path) -> Any:
-    def run(stage: Stage, run_id: str = "one", *, epochs: int = 1, force: bool = False) -> Manifest:
+    def run(
+        stage: Stage, run_id: str = "one", *, epochs: int = 1, reuse: Reuse = "all"
+    ) -> Manifest:
         pipeline = Pipeline.model_validate(
             {
                 "name": "films",
@@ -66,7 +68,7 @@ def night(tmp_path: Path) -> Any:
             pipeline=pipeline,
             run=RunDirectory(str(tmp_path / "films/runs" / run_id)),
             environment=Environment.read(),
-            force=force,
+            reuse=reuse,
         )
 
     return run
@@ -84,11 +86,35 @@ def test_the_manifest_names_outputs_and_finite_metrics(night: Any) -> None:
     assert manifest.notes == {"transform.rows": "three"}
 
 
-def test_a_retry_in_the_same_run_is_not_computed_again_even_when_forced(night: Any) -> None:
+def test_a_retry_in_the_same_run_is_not_computed_again(night: Any) -> None:
     stage = Count()
     night(stage)
-    night(stage, force=True)
+    night(stage)
     assert stage.computed == 1
+
+
+def test_a_person_who_forces_a_stage_has_it_computed_always(night: Any) -> None:
+    stage = Count()
+    night(stage)
+    night(stage, reuse="none")
+    night(stage, reuse="none")
+    assert stage.computed == 3
+
+
+def test_a_run_that_computes_everything_computes_a_stage_once(night: Any) -> None:
+    stage = Count()
+    night(stage, "earlier")
+    night(stage, "forced", reuse="own")
+    night(stage, "forced", reuse="own")
+    assert stage.computed == 2
+
+
+def test_a_result_of_another_run_is_not_this_runs_own(night: Any) -> None:
+    stage = Count()
+    night(stage, "earlier")
+    assert night(stage).reused_from is not None
+    assert night(stage, reuse="own").reused_from is None
+    assert stage.computed == 2
 
 
 def test_the_next_night_takes_over_an_equal_result(night: Any) -> None:
@@ -101,13 +127,18 @@ def test_the_next_night_takes_over_an_equal_result(night: Any) -> None:
     assert second.reused_from == third.reused_from == first.location.rsplit("/", 1)[0]
 
 
-@pytest.mark.parametrize("change", ["config", "state", "force"])
+@pytest.mark.parametrize("change", ["config", "state", "forced"])
 def test_a_change_is_computed(night: Any, change: str) -> None:
     stage = Count()
     night(stage)
     if change == "state":
         stage.world = "b"
-    night(stage, "two", epochs=2 if change == "config" else 1, force=change == "force")
+    night(
+        stage,
+        "two",
+        epochs=2 if change == "config" else 1,
+        reuse="none" if change == "forced" else "all",
+    )
     assert stage.computed == 2
 
 
@@ -123,7 +154,7 @@ def test_a_changed_input_makes_the_next_stage_stale_and_an_equal_one_does_not(ni
     first, second = Count(), Later()
     night(first)
     night(second)
-    night(first, "two", force=True)
+    night(first, "two", reuse="none")
     night(second, "two")
     assert (first.computed, second.computed) == (2, 1)
     first.world = "b"
@@ -206,7 +237,7 @@ def test_a_retry_of_what_follows_the_commit_clears_the_failure(
     assert stage.computed == 1
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "altered"])
 @pytest.mark.parametrize("run_id", ["one", "two"])
 def test_a_result_whose_files_are_damaged_is_computed_again(
     night: Any, run_id: str, damage: str
@@ -217,6 +248,85 @@ def test_a_result_whose_files_are_damaged_is_computed_again(
     if damage == "gone":
         path.unlink()
     else:
-        path.write_text("")
+        path.write_text("" if damage == "cut" else "b")
     night(stage, run_id)
     assert stage.computed == 2
+
+
+class Reader(Stage):
+    """Reads the very file that ``Count`` wrote."""
+
+    name = "filter"
+    reads = ("transform",)
+
+    def config(self, pipeline: Pipeline) -> Any:
+        return None
+
+    def run(self, context: StageContext) -> Outcome:
+        (context.out / "copy.txt").write_bytes(context.input("transform").read("result.txt"))
+        return Outcome()
+
+
+@pytest.mark.parametrize("next_run", ["two", "three"], ids=["same run", "next run"])
+def test_an_altered_result_of_an_old_run_ends_one_run_and_then_heals(
+    night: Any, tmp_path: Path, next_run: str
+) -> None:
+    stage = Count()
+    old = night(stage)
+    taken_over = night(stage, "two")
+    assert taken_over.location == old.location
+    (Path(old.location.removeprefix("file://")) / "result.txt").write_text("b")
+    with pytest.raises(Altered, match=r"runs/one/transform/result\.txt: is not what transform"):
+        night(Reader(), "two")
+    run = RunDirectory(str(tmp_path / "films/runs/two"))
+    failure = run.read_failure("filter")
+    assert failure is not None and failure.exit_code == 65
+    assert run.read_manifest("transform") is None
+    healed = night(stage, next_run)
+    assert (healed.reused_from, stage.computed) == (None, 2)
+    night(Reader(), next_run)
+
+
+def test_a_retry_of_a_stage_whose_earlier_result_lies_in_the_future_does_not_keep_it(
+    night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Count()
+    with monkeypatch.context() as tomorrow:
+        tomorrow.setattr("tasks.runner.now", lambda: "2999-01-02T02:00:00+00:00")
+        night(stage)
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+
+    def away(_: StageContext) -> str:
+        raise NoInput("the source is gone")
+
+    monkeypatch.setattr(stage, "state", away)
+    with pytest.raises(NoInput):
+        night(stage)
+    assert run.read_manifest("transform") is None
+
+
+def test_a_result_that_another_attempt_committed_meanwhile_is_kept_whatever_its_date(
+    night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Count()
+
+    class Overtaken(Count):
+        def state(self, context: StageContext) -> str:
+            with monkeypatch.context() as yesterday:
+                yesterday.setattr("tasks.runner.now", lambda: "1999-01-01T02:00:00+00:00")
+                night(other)
+            raise NoInput("the source is gone")
+
+    with pytest.raises(NoInput):
+        night(Overtaken())
+    manifest = RunDirectory(str(tmp_path / "films/runs/one")).read_manifest("transform")
+    assert manifest is not None and manifest.started_at.startswith("1999")
+
+
+def test_the_cache_does_not_ask_the_clock(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Count()
+    with monkeypatch.context() as tomorrow:
+        tomorrow.setattr("tasks.runner.now", lambda: "2999-01-02T02:00:00+00:00")
+        night(stage)
+    assert night(stage, "two").reused_from is not None
+    assert stage.computed == 1

@@ -74,7 +74,8 @@ class StageMixin:
         tonight = self.tonight(context)
         arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
         arguments += ["--spec", tonight.to_json()]
-        return [*arguments, "--force"] if context["params"].get(FORCE) else arguments
+        # not --force: a retry must not compute again what this very run has computed
+        return [*arguments, "--no-cache"] if context["params"].get(FORCE) else arguments
 
     def by_hand(self, context: Mapping[str, Any]) -> str:
         """Return a short command line with which a person runs this very stage again."""

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.contract import BadConfig, BadInput
+from tasks.contract import Altered, BadConfig, BadInput
 from tasks.data import Arranged
 from tasks.data.arrange import arrange, class_folders, flat_name
 from tasks.data.ingest import ingest
@@ -56,7 +56,10 @@ def _arrange(
     split = split or Split(group="patientid", test=0.4)
     _, warnings = arrange(taken_in / "metadata.parquet", taken_in, out, label=label, split=split)
     committed = SimpleNamespace(
-        path=lambda name: out / name, has=lambda name: (out / name).exists()
+        path=lambda name: out / name,
+        unverified_path=lambda name: out / name,
+        read=lambda name: (out / name).read_bytes(),
+        has=lambda name: (out / name).exists(),
     )
     return Arranged(committed), warnings
 
@@ -311,3 +314,44 @@ def test_flat_names_never_collide_across_folders() -> None:
     assert flat[0] == "x.png"
     assert all("/" not in name and len(name.encode()) <= 255 for name in flat)
     assert all(name.endswith(".png") for name in flat)
+
+
+@pytest.mark.parametrize("layout", ["links", "shards"])
+def test_an_image_that_was_altered_after_ingest_is_not_arranged(
+    taken_in: Path, tmp_path: Path, layout: str
+) -> None:
+    image = taken_in / "images/b/2.png"
+    image.unlink()
+    image.write_bytes((taken_in / "images/a/3.png").read_bytes())
+    split = Split(group="patientid", test=0.4, layout=layout)
+    with pytest.raises(Altered, match=r"images/b/2\.png: is not what ingest committed: .*--force"):
+        _arrange(taken_in, tmp_path / "out", split=split)
+
+
+@pytest.mark.parametrize("layout", ["links", "shards"])
+def test_an_image_that_was_altered_after_arrange_is_not_read(
+    taken_in: Path, tmp_path: Path, layout: str
+) -> None:
+    split = Split(group="patientid", test=0.4, layout=layout)
+    arranged, _ = _arrange(taken_in, tmp_path / "out", split=split)
+    table = arranged.table("test")
+    victim, other = table.iloc[0], arranged.table("train").iloc[0]
+    if layout == "links":
+        path = tmp_path / "out/folders" / victim["image_path"]
+        path.unlink()
+        path.write_bytes((tmp_path / "out/folders" / other["image_path"]).read_bytes())
+        named = victim["image_path"]
+    else:
+        path = tmp_path / "out/test_shards" / victim["shard"]
+        content = bytearray(path.read_bytes())
+        content[victim["shard_offset"] + 20] ^= 1
+        path.write_bytes(content)
+        named = f"{victim['shard']}: {victim['image_id']}"
+    with pytest.raises(Altered) as caught:
+        list(arranged.read_bytes(table))
+    assert f"{named}: is not what arrange committed: sha256 is " in str(caught.value)
+    # what was not altered can still be read
+    assert len(list(arranged.read_bytes(arranged.table("train")))) > 0
+    path.unlink()
+    with pytest.raises(Altered, match="it cannot be read"):
+        list(arranged.read_bytes(table))

@@ -38,5 +38,5 @@ def run(stage: ExtraStage, night: RunDirectory, *, force: bool = False) -> Manif
         pipeline=pipeline_with(stage),
         run=night,
         environment=Environment.read(),
-        force=force,
+        reuse="none" if force else "all",
     )

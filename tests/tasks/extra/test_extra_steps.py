@@ -26,7 +26,7 @@ def test_in_a_pod_the_three_steps_do_what_one_process_does_here(
     (volume / "outputs/metrics.json").write_text('{"score": 0.5}')
     (volume / "outputs/pages").mkdir()
     (volume / "outputs/pages/one.txt").write_text("1")
-    manifest = run_stage(step, pipeline=pipeline, run=night, environment=environment, force=True)
+    manifest = run_stage(step, pipeline=pipeline, run=night, environment=environment, reuse="own")
     assert manifest.metrics == {"judge.score": 0.5}
     assert [output.path for output in manifest.outputs] == ["metrics.json", "pages/"]
     # what Airflow looks for before it starts a pod
@@ -50,7 +50,7 @@ def test_a_pod_that_fails_leaves_no_result_of_an_earlier_attempt(
     commit(night, "evaluate", {"evaluation.json": "changed meanwhile"})
     with pytest.raises(StageError, match="inputs have changed"):
         run_stage(
-            step, pipeline=pipeline_with(stage), run=night, environment=environment, force=True
+            step, pipeline=pipeline_with(stage), run=night, environment=environment, reuse="own"
         )
 
 

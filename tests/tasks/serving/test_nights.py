@@ -1,6 +1,7 @@
 """Nights that follow each other: bless and deploy with a real registry and a running server."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import threading
@@ -103,7 +104,9 @@ def night(
                 (folder / "folders").mkdir()
                 for name, image in zip(ids, images, strict=True):
                     (folder / "folders" / name).write_bytes(image)
+                digests = [hashlib.sha256(image).hexdigest() for image in images]
                 table = {"image_id": ids, "image_path": ids, "split_side": "test"}
+                table |= {"image_sha256": digests}
                 pd.DataFrame(table).to_parquet(folder / "images.parquet")
                 document = {"classes": ["red", "green"], "positive": None}
                 (folder / "classes.json").write_text(json.dumps(document))

@@ -76,7 +76,8 @@ def night(run, tmp_path):
             code_revision="",
             scratch=tmp_path / "scratch",
         )
-        return run_stage(stage, pipeline=PIPELINE, run=run, environment=environment, force=force)
+        reuse = "none" if force else "all"
+        return run_stage(stage, pipeline=PIPELINE, run=run, environment=environment, reuse=reuse)
 
     return attempt
 

@@ -80,7 +80,11 @@ def night(store, tmp_path):
     def run(stage, run_id="one", *, force=False):
         directory = RunDirectory(store.url(f"films/runs/{run_id}"))
         return run_stage(
-            stage, pipeline=PIPELINE, run=directory, environment=environment, force=force
+            stage,
+            pipeline=PIPELINE,
+            run=directory,
+            environment=environment,
+            reuse="none" if force else "all",
         )
 
     run.scratch = tmp_path / "scratch"
@@ -281,3 +285,39 @@ def _parts(store):
             "list_parts", Bucket="nights", Key=upload["Key"], UploadId=upload["UploadId"]
         ).get("Parts", [])
     ]
+
+
+@pytest.mark.parametrize("megabytes", [0, 20], ids=["one put", "in parts"])
+def test_an_object_altered_under_its_old_digest_ends_one_night_and_the_next_one_heals(
+    store, night, megabytes
+):
+    class Large(Write):
+        def run(self, context):
+            outcome = super().run(context)
+            (context.out / "rows.csv").write_bytes(b"1\n" + b"\n" * (megabytes * 2**20))
+            return outcome
+
+    stage = Large()
+    first = night(stage)
+    key = "films/runs/one/ingest/rows.csv"
+    digest = first.output("rows.csv").sha256
+    forged = b"9\n" + b"\n" * (megabytes * 2**20)
+
+    def forge():
+        store.fs.call_s3(
+            "put_object", Bucket="nights", Key=key, Body=forged, Metadata={"sha256": digest}
+        )
+
+    forge()
+    # the store says that nothing has happened
+    assert night(stage, "two").reused_from is not None
+    with pytest.raises(BadInput, match=r"runs/one/ingest/rows\.csv: is not what ingest committed"):
+        night(Read(), "two")
+    assert night(stage, "two").reused_from is None
+    assert stage.computed == 2
+    night(Read(), "two")
+    assert night(stage, "three").reused_from == "s3://nights/films/runs/two"
+
+    # the way out that the line names, in the run whose object it is
+    night(stage, force=True)
+    assert store.fs.cat_file(f"nights/{key}")[:2] == b"1\n"

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest
+from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest, sha256_file
 from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
@@ -86,7 +86,7 @@ def arrange(run: RunDirectory, *, rows: int = 96, seed: int = 3) -> Manifest:
                 "image_id": name,
                 "image_path": path.relative_to(folder / "folders").as_posix(),
                 "shard": None,
-                "image_sha256": "",
+                "image_sha256": sha256_file(path),
                 "split_side": split,
                 "class_name": ("left", "right")[side],
                 "class_index": side,

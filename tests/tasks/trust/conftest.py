@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest
+from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest, sha256_file
 from tasks.environment import Environment
 from tasks.spec import Pipeline
 
@@ -146,7 +146,7 @@ class Night:
                     "image_id": name,
                     "image_path": path,
                     "shard": None,
-                    "image_sha256": "",
+                    "image_sha256": sha256_file(out / "folders" / path),
                     "split_side": side,
                     "class_name": CLASSES[film.label],
                     "class_index": film.label,
