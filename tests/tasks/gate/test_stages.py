@@ -87,7 +87,7 @@ def test_bless_gives_a_verdict_even_when_nothing_ran(tmp_path: Path) -> None:
 def test_model_files_changed_after_training_are_refused(run: RunDirectory) -> None:
     (Path(run.path) / "train" / "model" / "saved_model.pb").write_text("another graph")
     perform("bless", run)
-    assert "not the one that train committed" in verdict(run).reasons[0]
+    assert "train/model: is not what train committed" in verdict(run).reasons[0]
 
 
 def test_deploy_wants_a_verdict(run: RunDirectory) -> None:

@@ -297,7 +297,7 @@ def test_predictions_changed_after_the_evaluation_are_no_evidence(
     pd.read_parquet(path).assign(champion_predicted_index=[1, 0, 1]).to_parquet(path)
     perform("bless", run, place)
     assert not verdict(run).blessed
-    assert "is not the file that evaluate committed" in verdict(run).reasons[0]
+    assert "predictions.parquet: is not what evaluate committed" in verdict(run).reasons[0]
 
 
 def test_a_verdict_without_a_registered_version_is_not_deployed_where_there_is_a_registry(
