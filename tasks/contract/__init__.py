@@ -34,7 +34,9 @@ from tasks.contract.hashing import (
     outputs_digest,
     sha256_file,
     sha256_text,
+    stored_tree_files,
     stored_tree_sha256,
+    tree_files,
     tree_sha256,
 )
 from tasks.contract.night import (
@@ -96,7 +98,9 @@ __all__ = [
     "stages_of",
     "storage_errors",
     "stored_name",
+    "stored_tree_files",
     "stored_tree_sha256",
+    "tree_files",
     "tree_sha256",
     "write_atomically",
 ]

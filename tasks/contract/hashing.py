@@ -66,11 +66,34 @@ def sha256_text(text: str) -> str:
 
 def tree_sha256(folder: Path) -> str:
     """Return the digest of a folder: of its sorted ``path sha256`` lines."""
-    return _describe_tree(folder).sha256
+    return _tree_digest(tree_files(folder))
+
+
+def tree_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder by its path there, sorted."""
+    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in _files_below(folder)}
 
 
 def stored_tree_sha256(fs: AbstractFileSystem, folder: str) -> str:
     """Return the digest that :func:`tree_sha256` gives of a folder's copy, under any filesystem.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+        Where the folder is.
+    folder : str
+        Its path there.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or it is empty.
+    """
+    return _tree_digest(stored_tree_files(fs, folder))
+
+
+def stored_tree_files(fs: AbstractFileSystem, folder: str) -> dict[str, str]:
+    """Return what :func:`tree_files` lists of a folder's copy, under any filesystem.
 
     Parameters
     ----------
@@ -90,14 +113,14 @@ def stored_tree_sha256(fs: AbstractFileSystem, folder: str) -> str:
     paths = sorted(PurePosixPath(path) for path in fs.find(root))
     if not paths:
         raise FileNotFoundError(root)
-    lines = []
+    files = {}
     for path in paths:
         with fs.open(str(path), "rb") as stream:
             digest = hashlib.sha256()
             while block := stream.read(_BLOCK):
                 digest.update(block)
-        lines.append(f"{path.relative_to(root).as_posix()} {digest.hexdigest()}\n")
-    return sha256_text("".join(lines))
+        files[path.relative_to(root).as_posix()] = digest.hexdigest()
+    return files
 
 
 def now() -> str:
@@ -114,11 +137,18 @@ def _describe_file(path: Path) -> Output:
 
 
 def _describe_tree(folder: Path) -> Output:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    lines = "".join(f"{p.relative_to(folder).as_posix()} {sha256_file(p)}\n" for p in files)
+    files = _files_below(folder)
     return Output(
         path=f"{folder.name}/",
         bytes=sum(p.stat().st_size for p in files),
-        sha256=sha256_text(lines),
+        sha256=tree_sha256(folder),
         files=len(files),
     )
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def _tree_digest(files: dict[str, str]) -> str:
+    return sha256_text("".join(f"{name} {digest}\n" for name, digest in files.items()))

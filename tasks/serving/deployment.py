@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.contract import StageError, tree_sha256
+from tasks.contract import Altered, StageError, tree_sha256
 from tasks.serving.client import KnownAnswer, ServerClient
-from tasks.serving.files import PREVIOUS, Pointer, read_pointer, write_pointer
+from tasks.serving.files import PREVIOUS, Pointer, folder_names, read_pointer
 from tasks.serving.probe import probe_server
+from tasks.serving.switch import Switch
 
 log = logging.getLogger("tasks")
 
@@ -51,6 +52,9 @@ class Deployment:
         other deployment can interfere; raises when this one must not go on.
     set_champion : callable
         Moves the registry's alias to this version.
+    former_digest : callable
+        Returns the digest by which the registry's champion was known before; empty when it always
+        had the one that it has.
     """
 
     model: str
@@ -65,6 +69,7 @@ class Deployment:
     known_answers: Callable[[], Sequence[KnownAnswer]]
     champion_digest: Callable[[], str]
     set_champion: Callable[[], None]
+    former_digest: Callable[[], str] = str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,8 @@ class Deployed:
     ----------
     already : bool
         The version served before; nothing was done.
+    pointer : Pointer
+        What serves now.
     previous : Pointer or None
         What served before.
     answers : int
@@ -84,6 +91,7 @@ class Deployed:
     """
 
     already: bool
+    pointer: Pointer
     previous: Pointer | None
     answers: int = 0
     difference: float = 0.0
@@ -100,70 +108,94 @@ def deploy(deployment: Deployment) -> Deployed:
     folder = deployment.root / deployment.model
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        # not the champion, yet served: killed between the two; the steps are idempotent
         champion_digest = deployment.champion_digest()
         current = read_pointer(folder)
-        pointer = Pointer(
-            version=deployment.version, digest=deployment.digest, path=deployment.version
-        )
-        previous = current
-        if current is not None and current.digest == deployment.digest:
-            # this very version: an attempt was killed after the switch, or all is done already
-            previous = read_pointer(folder, name=PREVIOUS)
-        if champion_digest == deployment.digest and _serves_already(deployment, folder, current):
+        if (
+            current is not None
+            and champion_digest == deployment.digest
+            and _serves_already(deployment, folder, current)
+        ):
             log.info("%s version %s is serving already", deployment.model, deployment.version)
-            return Deployed(already=True, previous=previous)
-        _put_beside(deployment, folder / pointer.path)
+            previous = read_pointer(folder, name=PREVIOUS)
+            return Deployed(already=True, pointer=current, previous=previous)
+        pointer = Pointer(
+            version=deployment.version,
+            digest=deployment.digest,
+            path=_put_beside(deployment, folder, current),
+        )
         answers = deployment.known_answers()
         if not answers:
             raise StageError("there are no known answers to ask the model server for")
         difference = _ask_probe(deployment, pointer, answers)
-        _switch(deployment, folder, pointer, previous, answers)
-        _prune(folder, keep={pointer.path, *([previous.path] if previous else [])})
-    return Deployed(already=False, previous=previous, answers=len(answers), difference=difference)
+        switch = Switch.prepare(folder, pointer)
+        _switch(deployment, switch, answers)
+        _prune(folder)
+    return Deployed(
+        already=False,
+        pointer=pointer,
+        previous=switch.previous,
+        answers=len(answers),
+        difference=difference,
+    )
 
 
-def _serves_already(deployment: Deployment, folder: Path, pointer: Pointer | None) -> bool:
-    if pointer is None or pointer.digest != deployment.digest:
-        return False
-    target = folder / pointer.path
-    if not target.is_dir() or tree_sha256(target) != deployment.digest:
+def _serves_already(deployment: Deployment, folder: Path, pointer: Pointer) -> bool:
+    # an earlier release may have given this model another digest
+    known = pointer.digest in (deployment.digest, deployment.former_digest())
+    if not known or not _holds(folder / pointer.path, pointer.digest):
         return False
     if not deployment.server_url:
         return True
     try:
         with ServerClient(deployment.server_url) as client:
             serving = client.served(deployment.model).get("serving") or {}
-            return bool(serving.get("digest") == deployment.digest)
+            return bool(serving.get("digest") == pointer.digest)
     except StageError as error:
         # a server that is away cannot be helped by deploying again what is there already
         log.warning("%s", error)
         return True
 
 
-def _put_beside(deployment: Deployment, target: Path) -> None:
-    """Copy the model to its place at once or not at all, and check that it is the judged one."""
-    for left in target.parent.glob(".incoming.*"):
+def _put_beside(deployment: Deployment, folder: Path, current: Pointer | None) -> str:
+    """Return the name of a folder with the judged model, copied there at once or not at all.
+
+    A folder that is there is used as it is, or left alone: something may serve from it.
+    """
+    for left in folder.glob(".incoming.*"):
         shutil.rmtree(left, ignore_errors=True)
-    if target.is_dir() and tree_sha256(target) == deployment.digest:
-        return
+    # an earlier release named folders by their version alone
+    for name in (*([current.path] if current else []), deployment.version):
+        if _holds(folder / name, deployment.digest):
+            return name
+    for name in folder_names(deployment.version, deployment.digest):
+        if _holds(folder / name, deployment.digest):
+            return name
+        if not os.path.lexists(folder / name):
+            _copy(deployment, folder / name)
+            return name
+        log.warning("%s: was altered, and is left alone", folder / name)
+    raise AssertionError("unreachable")
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    return folder.is_dir() and tree_sha256(folder) == digest
+
+
+def _copy(deployment: Deployment, target: Path) -> None:
     draft = target.parent / f".incoming.{uuid.uuid4().hex}"
     try:
         shutil.copytree(deployment.source, draft)
         if tree_sha256(draft) != deployment.digest:
-            raise StageError(
+            raise Altered(
                 f"{deployment.source}: the files are not those that were judged (digest "
-                f"{deployment.digest[:12]}): train again"
+                f"{deployment.digest[:12]}): run stage 'train' again with --force, and the stages "
+                "after it"
             )
         # copytree keeps the age of the source; pruning goes by when a version came here
         os.utime(draft)
-        if target.exists():
-            # an older copy that somebody changed
-            os.replace(target, target.parent / f".incoming.{uuid.uuid4().hex}")
         os.replace(draft, target)
     finally:
-        for left in target.parent.glob(".incoming.*"):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _ask_probe(deployment: Deployment, pointer: Pointer, answers: Sequence[KnownAnswer]) -> float:
@@ -184,17 +216,10 @@ def _ask_probe(deployment: Deployment, pointer: Pointer, answers: Sequence[Known
     return difference
 
 
-def _switch(
-    deployment: Deployment,
-    folder: Path,
-    pointer: Pointer,
-    previous: Pointer | None,
-    answers: Sequence[KnownAnswer],
-) -> None:
-    # the way back is on disk before the step, so that a kill cannot lose it
-    write_pointer(folder, previous, name=PREVIOUS)
-    write_pointer(folder, pointer)
+def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswer]) -> None:
+    pointer = switch.to
     try:
+        switch.take()
         if deployment.server_url:
             with ServerClient(deployment.server_url) as client:
                 client.switch_now(deployment.model)
@@ -208,16 +233,18 @@ def _switch(
         # last: whoever follows the alias finds a version that serves
         deployment.set_champion()
     except BaseException:
-        _restore(deployment, folder, previous)
+        _undo(deployment, switch)
         raise
+    switch.complete()
 
 
-def _restore(deployment: Deployment, folder: Path, previous: Pointer | None) -> None:
-    write_pointer(folder, previous)
+def _undo(deployment: Deployment, switch: Switch) -> None:
+    switch.undo()
+    serving = read_pointer(switch.folder)
     log.error(
         "%s: back to %s",
         deployment.model,
-        f"version {previous.version}" if previous else "no version in service",
+        f"version {serving.version}" if serving else "no version in service",
     )
     if deployment.server_url:
         with suppress(StageError), ServerClient(deployment.server_url, timeout=10) as client:
@@ -235,7 +262,9 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _prune(folder: Path, *, keep: set[str]) -> None:
+def _prune(folder: Path) -> None:
+    named = [read_pointer(folder), read_pointer(folder, name=PREVIOUS)]
+    keep = {pointer.path for pointer in named if pointer}
     versions = [each for each in folder.iterdir() if each.is_dir() and each.name[0] != "."]
     versions.sort(key=lambda each: each.stat().st_mtime, reverse=True)
     spare = [each for each in versions if each.name not in keep]

@@ -1,14 +1,16 @@
 """What lies below the serving root. Standard library only: the model server imports it too.
 
-``<root>/<model>/<version>/`` holds a SavedModel, ``<root>/<model>/champion.json`` says which one
-serves. Replacing that file is the switch.
+``<root>/<model>/<version>-<digest>/`` holds a SavedModel, and is never changed once it is there;
+``<root>/<model>/champion.json`` says which one serves. Replacing that file is the switch.
 """
 
 import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,19 @@ class Pointer:
     path: str
 
 
+def folder_names(version: str, digest: str) -> Iterator[str]:
+    """Return names for a model's folder, the first for use unless it holds something else.
+
+    The version alone would not do: it is unique in one registry only, and a registry that is set up
+    anew counts from 1 again.
+    """
+    short = digest[:12]
+    name = version if version.endswith(short) else f"{version}-{short}"
+    yield name
+    for number in count(2):
+        yield f"{name}.{number}"
+
+
 def tree_digest(folder: Path) -> str:
     """Return the digest of a folder: of its sorted ``path sha256`` lines.
 
@@ -51,9 +66,17 @@ def tree_digest(folder: Path) -> str:
 def read_pointer(model_folder: Path, *, name: str = POINTER) -> Pointer | None:
     """Return which version of a model serves; None when there is no readable pointer."""
     try:
-        document = json.loads((model_folder / name).read_text(encoding="utf-8"))
+        return parse_pointer((model_folder / name).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_pointer(content: bytes) -> Pointer | None:
+    """Return the pointer that a file holds; None when it cannot be read."""
+    try:
+        document = json.loads(content)
         return Pointer(**{name: str(document[name]) for name in ("version", "digest", "path")})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -67,7 +67,7 @@ class Deploy(Stage):
         document = {
             "model": model.model_dump(),
             "alias": registry.CHAMPION,
-            "folder": str(environment.serving_root / model.name / version),
+            "folder": str(environment.serving_root / model.name / deployed.pointer.path),
             "server_url": environment.server_url,
             "already_serving": deployed.already,
             "previous": asdict(deployed.previous) if deployed.previous else None,

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import (
+    Altered,
     BadInput,
     ModelIdentity,
     Publication,
     PublishedAnswer,
     StageError,
+    stored_tree_files,
     stored_tree_sha256,
+    tree_files,
     tree_sha256,
     write_atomically,
 )
+from tasks.serving.files import folder_names
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
@@ -23,11 +27,12 @@ log = logging.getLogger("tasks")
 
 
 class Publish(Stage):
-    """Puts the blessed model where model servers fetch it, ``<root>/models/<model>/<version>/``.
+    """Puts the blessed model where model servers fetch it,
+    ``<root>/models/<model>/<version>-<digest>/``.
 
     The files are copied one by one as they are, and read back: their digest must be the one that
-    was judged. Known answers go with them, so that whoever deploys needs neither the test set nor
-    TensorFlow.
+    was judged. A file that is there is never replaced, because servers may be reading it. Known
+    answers go with them, so that whoever deploys needs neither the test set nor TensorFlow.
     """
 
     name = "publish"
@@ -49,8 +54,10 @@ class Publish(Stage):
                 "stage 'evaluate' again"
             )
         root = context.run.pipeline_path.rsplit("/", 1)[0]
-        folder = f"{root}/models/{model.name}/{version}"
-        copied = _copy(context.input("train").path("model/"), context.run.fs, folder, model)
+        place = f"{root}/models/{model.name}"
+        folder, copied = _put(
+            context.input("train").path("model/"), context.run.fs, place, version, model
+        )
         publication = Publication(
             model=model.model_copy(update={"version": version}),
             model_uri=context.run.fs.unstrip_protocol(folder),
@@ -69,29 +76,44 @@ class Publish(Stage):
         return Outcome(metrics={"files_copied": copied, "known_answers": len(answers)})
 
 
-def _copy(source: Path, fs: Any, folder: str, model: ModelIdentity) -> int:
-    """Make the folder equal to the judged model; return how many files had to be copied."""
+def _put(source: Path, fs: Any, place: str, version: str, model: ModelIdentity) -> tuple[str, int]:
+    """Return a folder that holds the judged model, and how many files had to be copied there."""
     if tree_sha256(source) != model.digest:
-        raise StageError(
+        raise Altered(
             f"{source}: the files are not those that were judged (digest {model.digest[:12]}): "
-            "train again"
+            "run stage 'train' again with --force, and the stages after it"
         )
-    if _stored_digest(fs, folder) == model.digest:
-        return 0
-    wanted = {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
-    for path in fs.find(folder):
-        if path.removeprefix(f"{folder}/") not in wanted:
-            log.warning("removing %s, which is no part of the model", path)
-            fs.rm_file(path)
-    for name, file in sorted(wanted.items()):
-        fs.makedirs(f"{folder}/{name}".rsplit("/", 1)[0], exist_ok=True)
-        fs.put_file(str(file), f"{folder}/{name}")
-    found = _stored_digest(fs, folder)
-    if found != model.digest:
-        raise StageError(
-            f"{folder}: reads back with digest {found[:12] or 'none'}, not {model.digest[:12]}"
-        )
-    return len(wanted)
+    # an earlier release named folders by their version alone
+    if _stored_digest(fs, f"{place}/{version}") == model.digest:
+        return f"{place}/{version}", 0
+    wanted = tree_files(source)
+    for name in folder_names(version, model.digest):
+        folder = f"{place}/{name}"
+        stored = _stored_files(fs, folder)
+        if not stored.items() <= wanted.items():
+            log.warning("%s: was altered, and is left alone", fs.unstrip_protocol(folder))
+            continue
+        # what is there already is what a killed attempt has copied, or all of it
+        missing = sorted(wanted.keys() - stored.keys())
+        if not missing:
+            return folder, 0
+        for path in missing:
+            fs.makedirs(f"{folder}/{path}".rsplit("/", 1)[0], exist_ok=True)
+            fs.put_file(str(source / path), f"{folder}/{path}")
+        found = _stored_digest(fs, folder)
+        if found != model.digest:
+            raise StageError(
+                f"{folder}: reads back with digest {found[:12] or 'none'}, not {model.digest[:12]}"
+            )
+        return folder, len(missing)
+    raise AssertionError("unreachable")
+
+
+def _stored_files(fs: Any, folder: str) -> dict[str, str]:
+    try:
+        return stored_tree_files(fs, folder)
+    except FileNotFoundError:
+        return {}
 
 
 def _stored_digest(fs: Any, folder: str) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.contract import StageError, tree_sha256
+from tasks.contract import Altered, StageError, is_bad_input, tree_sha256
 from tasks.serving.client import KnownAnswer
 from tasks.serving.deployment import Deployment, deploy
-from tasks.serving.files import Pointer, pointed_models, read_pointer, write_pointer
+from tasks.serving.files import pointed_models, read_pointer, write_pointer
+from tests.tasks.serving.models_in_service import install
 
 REPOSITORY = Path(__file__).parents[3]
 Make = Callable[..., Deployment]
@@ -75,14 +76,6 @@ def make(
     return made
 
 
-def install(root: Path, version: str, folder: Path) -> Pointer:
-    """Put a version into service without asking."""
-    shutil.copytree(folder, root / "demo" / version)
-    pointer = Pointer(version=version, digest=tree_sha256(folder), path=version)
-    write_pointer(root / "demo", pointer)
-    return pointer
-
-
 def test_a_version_is_asked_then_switched_to_then_the_alias_moves(
     make: Make, aliases: list[str]
 ) -> None:
@@ -91,7 +84,8 @@ def test_a_version_is_asked_then_switched_to_then_the_alias_moves(
     assert (deployed.already, deployed.previous, deployed.answers) == (False, None, 3)
     assert 0 <= deployed.difference <= 0.02
     assert pointed_models(deployment.root)["demo"].digest == deployment.digest
-    assert tree_sha256(deployment.root / "demo" / "1") == deployment.digest
+    assert deployed.pointer.path == f"1-{deployment.digest[:12]}"
+    assert tree_sha256(deployment.root / "demo" / deployed.pointer.path) == deployment.digest
     assert aliases == ["1"]
     assert no_server_runs(deployment.root)
 
@@ -153,8 +147,10 @@ def test_files_other_than_those_judged_are_refused_before_any_server_starts(
     shutil.copytree(saved_models["1"], changed)
     (changed / "model.json").write_text("{}")
     deployment = make("1", source=changed, python=Path("absent"))
-    with pytest.raises(StageError, match="not those that were judged"):
+    with pytest.raises(Altered, match="not those that were judged") as refused:
         deploy(deployment)
+    # exit code 65: a retry would find the same
+    assert is_bad_input(refused.value.exit_code)
     assert pointed_models(deployment.root) == {}
     assert [each.name for each in (deployment.root / "demo").iterdir()] == [".lock"]
 
@@ -238,4 +234,5 @@ def test_only_the_last_three_versions_stay_on_disk(
     # in service, although it came first
     os.utime(folder / "1", (0, 0))
     deploy(deployment)
-    assert {each.name for each in folder.iterdir() if each.is_dir()} == {"1", "2", "old-a"}
+    new = f"2-{deployment.digest[:12]}"
+    assert {each.name for each in folder.iterdir() if each.is_dir()} == {"1", new, "old-a"}

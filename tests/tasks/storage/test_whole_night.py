@@ -99,9 +99,10 @@ def _published(store, run, verdict):
     publication = json.loads(
         store.fs.cat_file("nights/runs/demo/runs/one/publish/publication.json")
     )
-    assert publication["model_uri"] == "s3://nights/runs/models/demo/1"
+    folder = f"runs/models/demo/1-{verdict.model.digest[:12]}"
+    assert publication["model_uri"] == f"s3://nights/{folder}"
     assert publication["model"]["digest"] == verdict.model.digest
-    assert "runs/models/demo/1/saved_model.pb" in store.files("runs/models")
+    assert f"{folder}/saved_model.pb" in store.files("runs/models")
 
 
 def _tracked(store, environment, run):

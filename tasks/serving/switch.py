@@ -1,0 +1,123 @@
+"""The step from the version that serves to the next one, and the way back, byte for byte.
+
+Below a model's folder ``champion.json`` and ``previous.json`` are replaced; ``.switch.json`` holds
+what they were until the new version is the champion, so that a failure can be undone by the process
+that sees it or, after a kill, by the next attempt.
+"""
+
+import base64
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.serving.files import POINTER, PREVIOUS, Pointer, parse_pointer, write_json, write_pointer
+
+JOURNAL = ".switch.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """A step that is not completed yet.
+
+    Attributes
+    ----------
+    folder : Path
+        The model's folder below the serving root.
+    to : Pointer
+        The version that is to serve.
+    before : dict of str to bytes or None
+        Content of either pointer before the step; None for one that was not there.
+    """
+
+    folder: Path
+    to: Pointer
+    before: dict[str, bytes | None]
+
+    @classmethod
+    def prepare(cls, folder: Path, to: Pointer) -> "Switch":
+        """Return the step from what serves now, or the same step that a killed attempt began."""
+        begun = _read_journal(folder)
+        if begun is not None:
+            serving = _read(folder / POINTER)
+            if serving == begun.before[POINTER]:
+                # killed before the step
+                begun.undo()
+            elif begun.to.digest == to.digest and _pointer(serving) == begun.to:
+                return cls(folder=folder, to=to, before=begun.before)
+        before = {name: _read(folder / name) for name in (POINTER, PREVIOUS)}
+        return cls(folder=folder, to=to, before=before)
+
+    @property
+    def previous(self) -> Pointer | None:
+        """What served before; of a version that serves already, what served before that."""
+        serving = _pointer(self.before[POINTER])
+        if serving is not None and serving.digest == self.to.digest:
+            return _pointer(self.before[PREVIOUS])
+        return serving
+
+    def take(self) -> None:
+        """Let the pointers name the new version and the one before."""
+        document = {
+            "to": vars(self.to),
+            "before": {
+                name: None if content is None else base64.b64encode(content).decode()
+                for name, content in self.before.items()
+            },
+        }
+        write_json(self.folder / JOURNAL, document)
+        # the way back is on disk before the step, so that a kill cannot lose it
+        write_pointer(self.folder, self.previous, name=PREVIOUS)
+        write_pointer(self.folder, self.to)
+
+    def undo(self) -> None:
+        """Put both pointers back as they were."""
+        for name, content in self.before.items():
+            _restore(self.folder / name, content)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Forget the way back of a version that is the champion now."""
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+
+
+def _pointer(content: bytes | None) -> Pointer | None:
+    return None if content is None else parse_pointer(content)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if content == _read(path):
+        return
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read_journal(folder: Path) -> Switch | None:
+    try:
+        document = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
+        before = {
+            name: None if content is None else base64.b64decode(content)
+            for name, content in document["before"].items()
+        }
+        known = {name: before[name] for name in (POINTER, PREVIOUS)}
+        return Switch(folder=folder, to=Pointer(**document["to"]), before=known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
