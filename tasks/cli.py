@@ -1,6 +1,7 @@
 """The command line of the stages."""
 
 import argparse
+import getpass
 import inspect
 import json
 import logging
@@ -8,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.contract import (
     EX_CONFIG,
@@ -21,7 +22,8 @@ from tasks.contract import (
 )
 from tasks.environment import Environment
 from tasks.log_lines import STYLED, LineFormatter
-from tasks.spec import SpecError, apply_overrides, load_pipeline, parse_overrides
+from tasks.spec import SpecError, load_pipeline, override, parse_overrides
+from tasks.spec.overrides import check_run
 
 if TYPE_CHECKING:
     from tasks.runner import Reuse
@@ -56,12 +58,12 @@ def _run_stage(options: argparse.Namespace) -> int:
     from tasks.runner import run_stage
     from tasks.stages import load_stage
 
-    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    environment = Environment.read()
     manifest = run_stage(
         load_stage(options.command),
-        pipeline=pipeline,
+        **_asked(options, environment),
         run=RunDirectory(options.run_uri),
-        environment=Environment.read(),
+        environment=environment,
         reuse=_reuse(options),
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
@@ -73,7 +75,9 @@ def _run_extra(options: argparse.Namespace) -> int:
     from tasks.runner import fetch_for, run_stage
     from tasks.stages.extra import Extra, Reused
 
-    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    run, environment = RunDirectory(options.run_uri), Environment.read()
+    asked = _asked(options, environment)
+    pipeline = asked["pipeline"]
     wanted = pipeline.extra_stage(options.name)
     if wanted is None:
         known = ", ".join(each.name for each in pipeline.extra_stages) or "none"
@@ -81,14 +85,13 @@ def _run_extra(options: argparse.Namespace) -> int:
     exchange = Path(options.exchange) if options.exchange else None
     if options.phase in ("fetch", "commit") and exchange is None:
         raise BadConfig(f"--phase {options.phase} needs --exchange, the pod's volume")
-    run, environment = RunDirectory(options.run_uri), Environment.read()
     if options.phase == "fetch":
         stage = Extra(wanted, exchange=exchange)
-        fetch_for(stage, pipeline=pipeline, run=run, environment=environment)
+        fetch_for(stage, **asked, run=run, environment=environment)
         return 0
     manifest = run_stage(
         Reused(wanted) if options.phase == "reuse" else Extra(wanted, exchange=exchange),
-        pipeline=pipeline,
+        **asked,
         run=run,
         environment=environment,
         # the container has run: what it left is the result
@@ -110,6 +113,26 @@ def _reuse(options: argparse.Namespace) -> "Reuse":
     if options.force:
         return "none"
     return "own" if options.no_cache else "all"
+
+
+def _asked(options: argparse.Namespace, environment: Environment) -> dict[str, Any]:
+    """Return the pipeline as this run has it, as its file has it, and who asked for the run."""
+    given = load_pipeline(options.spec)
+    pipeline = override(given, parse_overrides(options.set))
+    if options.file is None:
+        return {"pipeline": pipeline, "file": given, "requested_by": _user()}
+    # from an operator: whoever triggered the run is not the owner of the file
+    file = load_pipeline(options.file)
+    check_run(file, pipeline, allowed=environment.allowed_addresses or ())
+    return {"pipeline": pipeline, "file": file, "requested_by": options.requested_by}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a container whose user has no name
+        return str(os.getuid())
 
 
 def _summarize(options: argparse.Namespace) -> int:
@@ -149,7 +172,7 @@ def _compare_splits(options: argparse.Namespace) -> int:
     from tasks.stages.base import StageInput
     from tasks.storage import InputCache, Workspace
 
-    pipeline = apply_overrides(load_pipeline(options.spec), parse_overrides(options.set))
+    pipeline = override(load_pipeline(options.spec), parse_overrides(options.set))
     if options.repeats < 1:
         raise BadConfig(f"--repeats {options.repeats} must be 1 or more")
     run = RunDirectory(options.run_uri)
@@ -251,6 +274,9 @@ def _add_run_arguments(command: argparse.ArgumentParser, *, force: bool = True) 
     command.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
     )
+    # of an operator: the pipeline file as it is, of which --spec is the changed state; and by whom
+    command.add_argument("--file", help=argparse.SUPPRESS)
+    command.add_argument("--requested-by", default="", help=argparse.SUPPRESS)
     if force:
         command.add_argument("--force", action="store_true", help="compute even if a result exists")
         command.add_argument(

@@ -30,6 +30,10 @@ class Environment:
     mlflow_artifacts : str
         Where new MLflow experiments keep their files; empty leaves it to the tracking server, or
         puts them beside an SQLite store.
+    deploy_changed_rules : bool
+        Whether a run that changed the rules may deploy what passed them.
+    allowed_addresses : tuple of str or None
+        Prefixes below which a run may be pointed, and a download be sent on; None, by hand: any.
     scratch : Path or None
         Folder for what is on its way to or from a remote store; the system's folder for temporary
         files when None.
@@ -43,6 +47,8 @@ class Environment:
     state_dir: Path = Path(".local")
     mlflow_artifacts: str = ""
     scratch: Path | None = None
+    deploy_changed_rules: bool = False
+    allowed_addresses: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls) -> "Environment":
@@ -61,4 +67,16 @@ class Environment:
             state_dir=state,
             mlflow_artifacts=value("TRUSTED_RETRAINING_MLFLOW_ARTIFACTS", ""),
             scratch=Path(scratch) if scratch else None,
+            deploy_changed_rules=value("TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES") == "true",
+            allowed_addresses=allowed_addresses(),
         )
+
+
+def allowed_addresses() -> tuple[str, ...] | None:
+    """Return the prefixes below which addresses may lie; None when nobody has said."""
+    text = os.environ.get("TRUSTED_RETRAINING_ALLOWED_ADDRESSES")
+    return (
+        None
+        if text is None
+        else tuple(each for each in text.split(",") if each not in ("", "none"))
+    )

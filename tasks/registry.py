@@ -202,6 +202,18 @@ def tag(environment: Environment, model_name: str, version: str, tags: dict[str,
             )
 
 
+def tags_of(environment: Environment, model_name: str, version: str) -> dict[str, str]:
+    """Return the tags of a version.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached, or there is no such version.
+    """
+    with mlflow_client(environment) as client:
+        return dict(patiently(lambda: client.get_model_version(model_name, version)).tags)
+
+
 def _by_alias(environment: Environment, model_name: str, alias: str) -> "ModelVersion | None":
     if not environment.mlflow_uri:
         return None

@@ -13,8 +13,10 @@ from typing import Literal
 from tasks import tracking
 from tasks.contract import (
     Altered,
+    BadConfig,
     Failure,
     Manifest,
+    Request,
     RunDirectory,
     StageError,
     describe_outputs,
@@ -22,10 +24,12 @@ from tasks.contract import (
     now,
     outputs_digest,
 )
+from tasks.contract.records import REQUEST
 from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, SpecError, changes
 from tasks.spec.masking import masked_deep, without_credentials
+from tasks.spec.overrides import check_same_run
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.extra import Extra
 from tasks.storage import InputCache, Mirror, Workspace, store_outputs
@@ -45,6 +49,8 @@ def run_stage(
     run: RunDirectory,
     environment: Environment,
     reuse: Reuse = "all",
+    file: Pipeline | None = None,
+    requested_by: str = "",
 ) -> Manifest:
     """Run a stage to its manifest, or take over an equal result of an earlier run.
 
@@ -61,6 +67,10 @@ def run_stage(
     reuse : {"all", "own", "none"}
         Which equal results are taken over: of any run, only what this very run has computed (a
         retry of a run that was told to compute everything), or none.
+    file : Pipeline, optional
+        The pipeline as in its file; left out: nothing of it was changed.
+    requested_by : str
+        Who triggered the run; empty when the schedule or new data did.
 
     Returns
     -------
@@ -73,12 +83,25 @@ def run_stage(
         The stage cannot go on; a failure record has been written.
     """
     started = time.perf_counter()
-    with stage_context(stage, pipeline=pipeline, run=run, environment=environment) as context:
+    with stage_context(
+        stage,
+        pipeline=pipeline,
+        run=run,
+        environment=environment,
+        file=file,
+        requested_by=requested_by,
+    ) as context:
         return _committed(stage, context, reuse=reuse, started=started)
 
 
 def fetch_for(
-    stage: Extra, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
+    stage: Extra,
+    *,
+    pipeline: Pipeline,
+    run: RunDirectory,
+    environment: Environment,
+    file: Pipeline | None = None,
+    requested_by: str = "",
 ) -> None:
     """Make everything ready for the foreign container of an extra stage, in its pod.
 
@@ -86,7 +109,7 @@ def fetch_for(
     ----------
     stage : Extra
         With the pod's volume.
-    pipeline, run, environment : Pipeline, RunDirectory, Environment
+    pipeline, run, environment, file, requested_by : Pipeline, RunDirectory, Environment, ...
         As for :func:`run_stage`.
 
     Raises
@@ -95,7 +118,14 @@ def fetch_for(
         An input is missing; a failure record has been written.
     """
     started = time.perf_counter()
-    with stage_context(stage, pipeline=pipeline, run=run, environment=environment) as context:
+    with stage_context(
+        stage,
+        pipeline=pipeline,
+        run=run,
+        environment=environment,
+        file=file,
+        requested_by=requested_by,
+    ) as context:
         try:
             stage.fetch(context)
         except Exception as error:
@@ -105,9 +135,16 @@ def fetch_for(
 
 @contextmanager
 def stage_context(
-    stage: Stage, *, pipeline: Pipeline, run: RunDirectory, environment: Environment
+    stage: Stage,
+    *,
+    pipeline: Pipeline,
+    run: RunDirectory,
+    environment: Environment,
+    file: Pipeline | None = None,
+    requested_by: str = "",
 ) -> Iterator[StageContext]:
     """Yield what a stage is given; the run knows its pipeline from then on."""
+    begun = _begun(run, file or pipeline, requested_by)
     # what is refused today may stand in a pipeline that was made otherwise
     document = masked_deep(json.loads(pipeline.to_json()))
     if run.read_json("pipeline.json") != document:
@@ -119,8 +156,38 @@ def stage_context(
             run=run,
             out=here / stage.name,
             environment=environment,
+            changes=changes(begun, pipeline),
+            requested_by=requested_by,
             cache=InputCache(workspace, run.storage_options),
         )
+
+
+def _begun(run: RunDirectory, file: Pipeline, requested_by: str) -> Pipeline:
+    """Return the pipeline file that the run was begun with; the first stage records it.
+
+    Raises
+    ------
+    BadConfig
+        The stage was given another one, or the record cannot be read.
+    """
+    found = run.read_json(REQUEST)
+    if found is None and not run.fs.exists(f"{run.path}/{REQUEST}"):
+        document = masked_deep(json.loads(file.to_json()))
+        run.write_json(REQUEST, Request(file=document, requested_by=requested_by).model_dump())
+        return file
+    try:
+        stored = Request.model_validate(found).file
+        begun = Pipeline.model_validate(stored, context={"stored": True})
+    except ValueError as error:
+        raise BadConfig(
+            f"{run.uri}/{REQUEST}: cannot be read, so nothing tells what the run was begun with: "
+            "start a new run"
+        ) from error
+    try:
+        check_same_run(begun, file)
+    except SpecError as error:
+        raise BadConfig(str(error)) from error
+    return begun
 
 
 def _committed(stage: Stage, context: StageContext, *, reuse: Reuse, started: float) -> Manifest:

@@ -295,7 +295,7 @@ def _close(client: "MlflowClient", mlflow_run: "Run", run: RunDirectory) -> None
     verdict = run.read_verdict()
     ended = any(run.read_manifest(stage) for stage in ("deploy", "reject"))
     status = "FAILED" if failures or verdict is None or not ended else "FINISHED"
-    blessed = verdict is not None and verdict.blessed
+    blessed = verdict is not None and verdict.may_serve
     patiently(lambda: client.set_tag(run_id, "blessed", str(blessed).lower()))
     if mlflow_run.info.status != status:
         patiently(lambda: client.set_terminated(run_id, status))

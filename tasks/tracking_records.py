@@ -110,8 +110,11 @@ def stage_tags(manifest: Manifest, run: RunDirectory) -> dict[str, str]:
     tags |= {f"address.{name}": address for name, address in manifest.addresses.items()}
     verdict = run.read_verdict() if stage == "bless" else None
     if verdict is not None:
-        tags["blessed"] = str(verdict.blessed).lower()
-        tags["verdict.reasons"] = "\n".join(verdict.reasons)
+        tags["blessed"] = str(verdict.may_serve).lower()
+        tags["verdict"] = verdict.word
+        tags["verdict.reasons"] = "\n".join(verdict.reasons) or verdict.refusal
+        tags["requested_by"] = verdict.requested_by
+        tags["changed"] = "\n".join(change.in_words for change in verdict.changes)
         tags["model.digest"] = verdict.model.digest
         tags["model.version"] = verdict.model.version or ""
     # MLflow shows an empty tag like any other; leaving it out keeps the page readable

@@ -148,8 +148,8 @@ class ClusterSettings:
             image_pull_secrets=tuple(get("image_pull_secrets", "").replace(",", " ").split()),
             pod_template_file=get("pod_template_file", ""),
             run_as_user=_number(get, "run_as_user", 65532),
-            deferrable=_switch(get, "deferrable"),
-            keep_failed_pods=_switch(get, "keep_failed_pods"),
+            deferrable=switch(get, "deferrable"),
+            keep_failed_pods=switch(get, "keep_failed_pods"),
             poll_seconds=_number(get, "poll_seconds", 5),
             log_seconds=_number(get, "log_seconds", 30),
             schedule_timeout_seconds=_number(get, "schedule_timeout_seconds", 1800),
@@ -180,7 +180,7 @@ def _in_cluster(value: str) -> bool | None:
     return None if value == "auto" else _is_true("in_cluster", value, "auto, True or False")
 
 
-def _switch(get: Read, name: str) -> bool:
+def switch(get: Read, name: str) -> bool:
     return _is_true(name, get(name, "False"), "True or False")
 
 

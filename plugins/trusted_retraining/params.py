@@ -10,24 +10,17 @@ configuration.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from airflow.sdk import Param
 
-from tasks.spec import Pipeline, SpecError
+from tasks.spec import Pipeline, SpecError, override
+from tasks.spec.overrides import OF_THE_DAG
 
 FORCE = "force"
 """The one parameter that is not a field of the pipeline."""
-
-OF_THE_DAG = (
-    *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages", "parameters"),
-    *("publish.dataset", "publish.report", "deploy.model_name"),
-    *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
-    "is_paused_upon_creation",
-)
-"""Fields of the pipeline that no run's configuration can change."""
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern")
 _Schema = dict[str, Any]
@@ -73,16 +66,15 @@ def changed_fields(pipeline: Pipeline, params: Mapping[str, Any]) -> dict[str, A
     Returns
     -------
     dict
-        Dotted field to value, for :func:`tasks.spec.apply_overrides`. A field that has its default
-        is not among them.
+        Dotted field to value, for :func:`tasks.spec.override`. A field that has its default is not
+        among them.
 
     Raises
     ------
     SpecError
-        See :func:`check_fields`.
+        A field is given twice, or no run may change it.
     """
     own = pipeline.parameters
-    check_fields(own.get(name, name) for name in params)
     defaults = {name: (value, schema) for name, value, schema, _ in _fields(pipeline)}
     overrides: dict[str, Any] = {}
     for given, value in params.items():
@@ -98,32 +90,8 @@ def changed_fields(pipeline: Pipeline, params: Mapping[str, Any]) -> dict[str, A
         if name in overrides:
             raise SpecError(f"{name} is given twice, by its own name and by the pipeline's")
         overrides[name] = value
+    override(pipeline, overrides)
     return overrides
-
-
-def check_fields(names: Iterable[str]) -> None:
-    """Refuse fields that one night cannot change.
-
-    They belong to the DAG, which is made before the night starts, so that a change would do
-    nothing; and a night under the name of another pipeline, or of its model, would put its own
-    model in that one's place, past who may start which DAG.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Dotted fields.
-
-    Raises
-    ------
-    SpecError
-        One of them is the DAG's.
-    """
-    fixed = [name for name in names if name in OF_THE_DAG or name.split(".")[0] in OF_THE_DAG]
-    if fixed:
-        raise SpecError(
-            f"{', '.join(fixed)}: belongs to the DAG and is the same every night; change it in the "
-            "pipeline file"
-        )
 
 
 def _fields(pipeline: Pipeline) -> Iterator[tuple[str, Any, _Schema, str]]:

@@ -252,6 +252,9 @@ def stage_variables(settings: Settings) -> dict[str, str]:
         "TRUSTED_RETRAINING_STATE": f"{SCRATCH}/state",
         # with a server its own place for artifacts; the default is a folder of Airflow's machine
         "TRUSTED_RETRAINING_MLFLOW_ARTIFACTS": artifacts if "://" in artifacts else "",
+        # left out, anything would be allowed, as it is to a person who runs a stage by hand
+        "TRUSTED_RETRAINING_ALLOWED_ADDRESSES": ",".join(settings.allowed_addresses) or "none",
+        "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": str(settings.deploy_changed_rules).lower(),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
     }
     return {name: value for name, value in variables.items() if value}

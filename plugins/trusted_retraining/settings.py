@@ -12,8 +12,9 @@ from typing import Literal
 from airflow.sdk.configuration import conf
 
 from tasks.spec import Pipeline
+from tasks.spec.addresses import is_below
 from tasks.spec.masking import masked, secret_in
-from trusted_retraining.cluster_settings import ClusterSettings, SettingError, unless_none
+from trusted_retraining.cluster_settings import ClusterSettings, SettingError, switch, unless_none
 from trusted_retraining.serving_settings import ServingSettings
 
 __all__ = [
@@ -67,6 +68,10 @@ class Settings:
         Interpreter of the serving environment.
     server_url : str
         Address of a model server that runs already and is to switch; empty when there is none.
+    allowed_addresses : tuple of str
+        Prefixes of the addresses that a run may be pointed at besides those of its pipeline file.
+    deploy_changed_rules : bool
+        Whether a run that changed the rules may deploy what passed them.
     tasks_image, serving_image : str
         Container images of the stages and of the model server.
     cluster : ClusterSettings
@@ -87,6 +92,8 @@ class Settings:
     serving_root: str
     serving_python: str
     server_url: str
+    allowed_addresses: tuple[str, ...]
+    deploy_changed_rules: bool
     tasks_image: str
     serving_image: str
     cluster: ClusterSettings
@@ -115,6 +122,8 @@ class Settings:
             serving_root=_get("serving_root", f"{state}/served"),
             serving_python=_get("serving_python", f"{state}/serving-venv/bin/python"),
             server_url=_get("server_url", "").rstrip("/"),
+            allowed_addresses=_addresses(_get("allowed_addresses", "")),
+            deploy_changed_rules=switch(_get, "deploy_changed_rules"),
             tasks_image=_get("tasks_image", "trusted-retraining/tasks:latest"),
             serving_image=_get("serving_image", "trusted-retraining/serving:latest"),
             cluster=ClusterSettings.read(_get),
@@ -135,6 +144,12 @@ class Settings:
             self._check_for_pods(runtime)
         return runtime
 
+    def addresses_of(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """Return the prefixes below which a run of a pipeline may be pointed."""
+        # on one machine its files are open to whoever may trigger
+        here = ("/",) if self.runtime_of(pipeline) == "local" else ()
+        return (*self.allowed_addresses, *here)
+
     def stage_environment(self) -> dict[str, str]:
         """Return the variables from which a stage reads where it runs (``tasks.environment``)."""
         return {
@@ -143,6 +158,8 @@ class Settings:
             "TRUSTED_RETRAINING_SERVING_ROOT": self.serving_root,
             "TRUSTED_RETRAINING_SERVING_PYTHON": self.serving_python,
             "TRUSTED_RETRAINING_SERVER_URL": self.server_url,
+            "TRUSTED_RETRAINING_ALLOWED_ADDRESSES": ",".join((*self.allowed_addresses, "/")),
+            "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": str(self.deploy_changed_rules).lower(),
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
         }
 
@@ -192,6 +209,25 @@ def _get(name: str, default: str) -> str:
 
 def _dags_folder() -> str:
     return str(conf.get("core", "dags_folder", fallback="dags"))
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    """Return prefixes given by comma.
+
+    Raises
+    ------
+    SettingError
+        One of them is no address.
+    """
+    prefixes = tuple(each.strip() for each in text.split(",") if each.strip())
+    for prefix in prefixes:
+        if not is_below(prefix, [prefix]):
+            raise SettingError(
+                "allowed_addresses",
+                prefix,
+                "is no prefix of addresses, such as s3://bucket/films/, https://host/ or /data",
+            )
+    return prefixes
 
 
 def _runtime(value: str) -> Runtime:

@@ -46,14 +46,17 @@ from tasks.contract.night import (
     stages_of,
 )
 from tasks.contract.records import (
+    EarlierVerdict,
     Failure,
     Manifest,
     ModelIdentity,
     Output,
     Publication,
     PublishedAnswer,
+    Request,
     RuleResult,
     Verdict,
+    not_deployed,
 )
 from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
 
@@ -69,6 +72,7 @@ __all__ = [
     "Altered",
     "BadConfig",
     "BadInput",
+    "EarlierVerdict",
     "Failure",
     "Manifest",
     "ModelIdentity",
@@ -76,6 +80,7 @@ __all__ = [
     "Output",
     "Publication",
     "PublishedAnswer",
+    "Request",
     "RuleResult",
     "RunDirectory",
     "StageError",
@@ -87,6 +92,7 @@ __all__ = [
     "fingerprint",
     "is_bad_input",
     "judged_stages",
+    "not_deployed",
     "now",
     "open_filesystem",
     "outputs_digest",

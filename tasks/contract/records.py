@@ -1,11 +1,16 @@
 """What a run directory holds as JSON: manifests, failure records, the verdict."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tasks.spec import Change
 from tasks.spec.foreign_text import visible
 from tasks.spec.masking import masked
+
+# strict: what is no number, or no yes or no, must not be taken for one
+Number = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class _Record(BaseModel):
@@ -90,7 +95,7 @@ class Manifest(_Record):
     digest: str
     location: str
     outputs: list[Output] = []
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Number] = {}
     notes: dict[str, Line] = {}
     warnings: list[Line] = []
     rows_in: int | None = None
@@ -143,11 +148,11 @@ class RuleResult(_Record):
     """
 
     metric: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
     bound: str
-    passed: bool
+    passed: Flag
     reason: Line
 
 
@@ -169,6 +174,49 @@ class ModelIdentity(_Record):
     digest: str = ""
 
 
+REQUEST = "run.json"
+"""Name of the :class:`Request` in the run's folder."""
+
+
+class Request(_Record):
+    """What a run was begun with, and by whom.
+
+    Attributes
+    ----------
+    file : dict
+        The pipeline file, as JSON, before any change.
+    requested_by : str
+        User who triggered the run; empty when the schedule or new data did.
+    """
+
+    file: dict[str, Any]
+    requested_by: str = ""
+
+
+class EarlierVerdict(_Record):
+    """A verdict that was given on the very same model before.
+
+    Attributes
+    ----------
+    at : str
+        ISO 8601, UTC.
+    verdict : str
+        As :attr:`Verdict.word`.
+    run_uri : str
+    requested_by : str
+    changed : list of str
+        Rules, and fields like them, that the run had changed.
+    reasons : list of str
+    """
+
+    at: str
+    verdict: str
+    run_uri: str = ""
+    requested_by: str = ""
+    changed: list[str] = []
+    reasons: list[str] = []
+
+
 class Verdict(_Record):
     """Whether the model may serve, rule by rule. ``blessed`` is true only if every rule passed.
 
@@ -183,21 +231,70 @@ class Verdict(_Record):
         The sentences of everything that failed; empty when blessed.
     at : str
         ISO 8601, UTC.
+    changes : list of Change
+        What the run had otherwise than its pipeline file.
+    requested_by : str
+        Who triggered the run; empty when the schedule or new data did.
+    deployable : bool
+        False where a model that passed is not deployed all the same, because the run changed the
+        rules.
+    earlier : list of EarlierVerdict
+        What was said of the very same model before, oldest first.
     """
 
-    blessed: bool
+    blessed: Flag
     model: ModelIdentity
     champion: ModelIdentity | None = None
     rules: list[RuleResult] = []
     reasons: list[Line] = []
     at: str = ""
+    changes: list[Change] = []
+    requested_by: str = ""
+    deployable: Flag = True
+    earlier: list[EarlierVerdict] = []
 
     @property
-    def may_serve(self) -> bool:
+    def passed(self) -> bool:
         """Whether it blesses and nothing in it says otherwise: a rule at least, all of them passed,
         no reason against it."""
         passed = bool(self.rules) and all(rule.passed for rule in self.rules)
         return self.blessed and passed and not self.reasons
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether the model passed, under rules under which it may also be deployed."""
+        return self.passed and self.deployable
+
+    @property
+    def changed_rules(self) -> list[Change]:
+        """The changes that decide what the model is judged on and by."""
+        return [change for change in self.changes if change.is_rule]
+
+    @property
+    def word(self) -> str:
+        """``blessed``, ``passed, not deployed`` or ``rejected``."""
+        if not self.passed:
+            return "rejected"
+        return "blessed" if self.deployable else "passed, not deployed"
+
+    @property
+    def refusal(self) -> str:
+        """Why the model may not serve, in one sentence; empty when it may."""
+        if self.may_serve:
+            return ""
+        if not self.passed:
+            reasons = "; ".join(self.reasons[:5]) or "a rule did not pass"
+            return f"{self.model.name}: the verdict refuses this model: {reasons}"
+        return f"{self.model.name}: {not_deployed(self.changed_rules)}"
+
+
+def not_deployed(changed: list[Change]) -> str:
+    """Return why a model that passed is not deployed, and how it could be."""
+    names = ", ".join(change.field for change in changed) or "unknown"
+    return (
+        f"passed its rules, but under changed rules: not deployed ({names}); to deploy under them "
+        "put them into the pipeline file and run it again"
+    )
 
 
 class PublishedAnswer(_Record):
@@ -215,7 +312,7 @@ class PublishedAnswer(_Record):
 
     image_id: str
     image_b64: str
-    probabilities: list[float]
+    probabilities: list[Number]
 
 
 class Publication(_Record):
@@ -236,4 +333,4 @@ class Publication(_Record):
     model: ModelIdentity
     model_uri: str
     known_answers: list[PublishedAnswer]
-    tolerance: float
+    tolerance: Number

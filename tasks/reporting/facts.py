@@ -11,6 +11,7 @@ from tasks.contract import (
     Failure,
     Manifest,
     NoInput,
+    Request,
     RunDirectory,
     Verdict,
     extras_of,
@@ -19,6 +20,8 @@ from tasks.contract import (
     storage_errors,
 )
 from tasks.contract.filesystem import read_whole
+from tasks.contract.records import REQUEST
+from tasks.spec import Change, Pipeline, changes
 
 log = logging.getLogger("tasks")
 
@@ -141,8 +144,38 @@ class RunFacts:
 
     @property
     def blessed(self) -> bool:
-        """Whether a verdict was given and it was favourable."""
-        return self.verdict is not None and self.verdict.blessed
+        """Whether a verdict was given under which the model may serve."""
+        return self.verdict is not None and self.verdict.may_serve
+
+    @cached_property
+    def request(self) -> Request | None:
+        """What the run was begun with; None when it was not recorded, or cannot be read."""
+        try:
+            return Request.model_validate(self.run.read_json(REQUEST))
+        except ValueError:
+            return None
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """What the run has otherwise than its pipeline file, as its verdict says or, without one,
+        as it was recorded."""
+        if self.verdict is not None:
+            return self.verdict.changes
+        try:
+            file, run = (
+                Pipeline.model_validate(each, context={"stored": True})
+                for each in (self.request.file if self.request else None, self.pipeline)
+            )
+            return changes(file, run)
+        except ValueError:
+            return []
+
+    @property
+    def requested_by(self) -> str:
+        """Who triggered the run; empty when the schedule or new data did."""
+        if self.verdict is not None and self.verdict.requested_by:
+            return self.verdict.requested_by
+        return self.request.requested_by if self.request else ""
 
     @property
     def needed(self) -> list[StageFacts]:

@@ -12,18 +12,16 @@ from tasks.code_version import library_versions
 from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts
 from tasks.reporting.view import Cell, Section, Table, number_cell
-from tasks.spec import SpecError, load_pipeline
 from tasks.spec.masking import without_queries
+from tasks.spec.overrides import flatten
 
 _MORE_PACKAGES = ("trusted-retraining", "mlflow", "pydantic", "fsspec", "pyarrow")
-
-_MISSING = object()
 
 _ROOT = Path(__file__).parents[2]
 """The checkout, when this code runs from one."""
 
 
-def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | None) -> Section:
+def lineage_section(run: RunFacts, *, code_revision: str) -> Section:
     """Return what an auditor needs to make the same model again.
 
     Parameters
@@ -32,8 +30,6 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
         The run.
     code_revision : str
         Source revision; empty when unknown.
-    pipeline_file : Path or None
-        The pipeline file that the night was started from, to tell the overrides.
     """
     pipeline = run.pipeline
     source = pipeline.get("source") if isinstance(pipeline.get("source"), dict) else {}
@@ -58,7 +54,6 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
     section.tables = [
         table
         for table in (
-            _overrides_table(pipeline, pipeline_file),
             _digests_table(run),
             _packages_table(),
             _settings_table(pipeline),
@@ -66,57 +61,6 @@ def lineage_section(run: RunFacts, *, code_revision: str, pipeline_file: Path | 
         if table is not None
     ]
     return section
-
-
-def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and value of every field; lists are values."""
-    if isinstance(document, dict) and document:
-        for key, value in document.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, document
-
-
-def overrides(pipeline: dict[str, Any], pipeline_file: Path) -> list[tuple[str, Any, Any]] | None:
-    """Return the fields that the night changed, as (field, in the file, as run).
-
-    Parameters
-    ----------
-    pipeline : dict
-        The pipeline as run.
-    pipeline_file : Path
-        The file to compare with.
-
-    Returns
-    -------
-    list of tuple or None
-        None when the file cannot be read.
-    """
-    try:
-        written = load_pipeline(pipeline_file).model_dump(mode="json", by_alias=True)
-    except SpecError:
-        return None
-    before, after = dict(flatten(written)), dict(flatten(pipeline))
-    return [
-        (field, before.get(field, _MISSING), after.get(field, _MISSING))
-        for field in sorted(before.keys() | after.keys())
-        if before.get(field, _MISSING) != after.get(field, _MISSING)
-    ]
-
-
-def _overrides_table(pipeline: dict[str, Any], pipeline_file: Path | None) -> Table | None:
-    changed = overrides(pipeline, pipeline_file) if pipeline_file and pipeline else None
-    if changed is None:
-        return None
-    rows = [
-        [Cell(field, "code"), Cell(_show(old)), Cell(_show(new))] for field, old, new in changed
-    ]
-    nothing = [[Cell("none: the night ran the file as it is", "quiet"), Cell(""), Cell("")]]
-    return Table(
-        title="Overrides of the pipeline file",
-        headings=["Field", "In the file", "As run"],
-        rows=rows or nothing,
-    )
 
 
 def _digests_table(run: RunFacts) -> Table | None:
@@ -174,7 +118,7 @@ def _digest(run: RunFacts, stage: str) -> str:
 
 
 def _show(value: Any) -> str:
-    return "not set" if value is None or value is _MISSING else without_queries(str(value))
+    return "not set" if value is None else without_queries(str(value))
 
 
 def checkout_revision(root: Path) -> str:
@@ -190,11 +134,3 @@ def checkout_revision(root: Path) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip().replace("-dirty", ", with local changes")
-
-
-def shipped_pipeline_file(name: str) -> Path | None:
-    """Return the pipeline file of that name in the checkout that this code runs from, if any."""
-    if not name.isidentifier():
-        return None
-    path = _ROOT / "dags" / "pipelines" / f"{name}.yaml"
-    return path if path.is_file() else None

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from tasks.contract import STAGES, RunDirectory, now
 from tasks.reporting import wording
+from tasks.reporting.changes_section import changes_table, earlier_table, summary
 from tasks.reporting.data_sections import data_section
 from tasks.reporting.extra_sections import extra_section
 from tasks.reporting.facts import RunFacts
 from tasks.reporting.fairness_section import fairness_section
-from tasks.reporting.lineage import lineage_section, shipped_pipeline_file
+from tasks.reporting.lineage import lineage_section
 from tasks.reporting.model_sections import evaluation_section, training_section
 from tasks.reporting.pictures import PAGE_BUDGET, Picture, embed
 from tasks.reporting.run_sections import rules_section, stages_section, warnings_section
@@ -40,18 +41,21 @@ class Headline:
     Attributes
     ----------
     word : str
-        ``Blessed`` or ``Rejected``.
+        ``Blessed``, ``Passed, not deployed`` or ``Rejected``.
     blessed : bool
     sentence : str
         What follows from it for the model in service.
     reasons : list of str
         Why it was refused, or why a blessed model does not serve.
+    sign : str
+        Before the word; left out: a tick or a cross.
     """
 
     word: str
     blessed: bool
     sentence: str
     reasons: list[str]
+    sign: str = ""
 
 
 def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAGE_BUDGET) -> str:
@@ -74,11 +78,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     facts = RunFacts(run)
-    lineage = partial(
-        lineage_section,
-        code_revision=code_revision,
-        pipeline_file=shipped_pipeline_file(facts.pipeline_name),
-    )
+    lineage = partial(lineage_section, code_revision=code_revision)
     sections = [
         _built("rules", "Rules", rules_section, facts),
         _built("stages", "Stages", stages_section, facts),
@@ -106,6 +106,14 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         pipeline=facts.pipeline_name,
         description=str(facts.pipeline.get("description", "")),
         facts=_run_facts(facts),
+        opening=[
+            table
+            for table in (
+                changes_table(facts.changes, facts.requested_by),
+                earlier_table(facts.verdict.earlier if facts.verdict else []),
+            )
+            if table
+        ],
         sections=sections,
         written=wording.moment(now()),
     )
@@ -127,23 +135,36 @@ def headline(facts: RunFacts) -> Headline:
         )
     passed = sum(rule.passed for rule in verdict.rules)
     score = f"{passed} of {wording.count_of(len(verdict.rules), 'rule')} passed."
-    if not verdict.blessed:
+    changed = summary(verdict.changes, facts.requested_by) if verdict.changed_rules else ""
+    if not verdict.passed:
         return Headline(
             word="Rejected",
             blessed=False,
             sentence=f"{score} {stays}",
             reasons=list(verdict.reasons) or [r.reason for r in verdict.rules if not r.passed],
         )
+    if not verdict.deployable:
+        return Headline(
+            word="Passed, not deployed",
+            blessed=False,
+            sign="!",
+            sentence=f"{score} They are not those of the pipeline file ({changed}). {stays}",
+            reasons=[
+                "To deploy under them, put them into the pipeline file and run it again: "
+                + ", ".join(change.field for change in verdict.changed_rules)
+            ],
+        )
+    word = f"Blessed under changed rules ({changed})" if changed else "Blessed"
     deploy = facts.stages["deploy"]
     if deploy.manifest is not None:
         return Headline(
-            word="Blessed",
+            word=word,
             blessed=True,
             sentence=f"{score} {facts.subject} serves now.",
             reasons=[],
         )
     return Headline(
-        word="Blessed, not in service",
+        word=f"{word}, not in service",
         blessed=True,
         sentence=f"{score} {stays}",
         reasons=[f"deploy: {deploy.absence}"],
@@ -190,6 +211,7 @@ def _run_facts(facts: RunFacts) -> list[tuple[str, str]]:
         ("Version", model["version"] or "not registered"),
         ("Compared with champion", facts.champion or "none"),
         ("Run", facts.run.run_id),
+        ("Triggered by", facts.requested_by or "the schedule, or new data"),
         ("Started", wording.moment(started)),
         ("Judged", wording.moment(verdict.at if verdict else "")),
         ("Time in stages", wording.seconds(spent)),

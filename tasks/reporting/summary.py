@@ -25,7 +25,9 @@ def read_summary(run: RunDirectory) -> dict[str, Any]:
     -------
     dict
         ``pipeline``, ``run_id``, ``state`` (``success``, or ``failed`` when a stage that the night
-        needed has no result), ``blessed``, ``stages`` (of those that ran: ``seconds``, ``reused``,
+        needed has no result), ``blessed`` (it may serve), ``verdict`` (``blessed``, ``passed, not
+        deployed`` or ``rejected``), ``requested_by``, ``changes`` (``field``, ``file``, ``run``),
+        ``stages`` (of those that ran: ``seconds``, ``reused``,
         ``exit_code``; the seconds of a reused result are those of its computation), ``metrics``,
         ``rules``, ``model`` (``name``, ``version``, ``alias``), ``report`` and ``mlflow_run_id``.
     """
@@ -35,6 +37,9 @@ def read_summary(run: RunDirectory) -> dict[str, Any]:
         "run_id": run.run_id,
         "state": facts.state,
         "blessed": facts.blessed,
+        "verdict": facts.verdict.word if facts.verdict else "rejected",
+        "requested_by": facts.requested_by,
+        "changes": [change.model_dump() for change in facts.changes],
         "stages": {
             name: _outcome(stage)
             for name, stage in facts.stages.items()

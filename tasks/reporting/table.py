@@ -8,6 +8,7 @@ from typing import Any
 from tasks.contract import RunDirectory
 from tasks.environment import Environment
 from tasks.reporting import wording
+from tasks.reporting.changes_section import summary as summary_of_changes
 from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.spec.foreign_text import visible
 from tasks.spec.masking import without_queries
@@ -164,8 +165,17 @@ def _verdict_lines(summary: dict[str, Any], facts: RunFacts, paint: Painter) -> 
             f"  {paint('REJECTED', 'bad')}  without a verdict, which counts as a refusal",
             *_indented(f"bless: {why}", 12),
         ]
-    word = paint("BLESSED", "good") if verdict.blessed else paint("REJECTED", "bad")
+    word = paint(verdict.word.upper(), "good" if verdict.may_serve else "bad")
     lines = [f"  {word}  {visible(facts.subject)}"]
+    if verdict.changed_rules:
+        by_whom = summary_of_changes(verdict.changes, facts.requested_by)
+        lines += _indented(f"under changed rules: {by_whom}", 4)
+    if verdict.passed and not verdict.deployable:
+        lines += _indented(verdict.refusal, 4)
+    refusals = [each for each in verdict.earlier if each.verdict == "rejected"]
+    if refusals:
+        last = f"{wording.moment(refusals[-1].at)}: {'; '.join(refusals[-1].reasons)}"
+        lines += _indented(f"this very model was rejected before ({len(refusals)}), on {last}", 4)
     width = min(46, max((len(rule["metric"]) for rule in summary["rules"]), default=0))
     for rule in summary["rules"]:
         sign = paint("✓", "good") if rule["passed"] else paint("✗", "bad")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-Look = Literal["text", "number", "code", "pass", "fail", "quiet"]
+Look = Literal["text", "number", "code", "pass", "fail", "quiet", "lines"]
 
 
 _SENTENCE = 40
@@ -19,7 +19,8 @@ class Cell:
     text : str
         As it comes from the data; the template escapes it.
     look : str
-        How it is set. ``pass`` and ``fail`` carry a sign beside the colour.
+        How it is set; ``lines`` keeps the line breaks. ``pass`` and ``fail`` carry a sign beside
+        the colour.
     hint : str
         Small print under the text.
     """
@@ -42,7 +43,12 @@ class Table:
     @property
     def has_sentences(self) -> bool:
         """Whether cells hold sentences: such rows are set one under the other on a phone."""
-        texts = (cell.text for row in self.rows for cell in row if cell.look in ("text", "quiet"))
+        texts = (
+            cell.text
+            for row in self.rows
+            for cell in row
+            if cell.look in ("text", "quiet", "lines")
+        )
         return len(self.headings) > 2 and any(len(text) > _SENTENCE for text in texts)
 
 

@@ -8,6 +8,7 @@ from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.database import Sql
 from tasks.spec.extra import ExtraStage, after_verdict, in_order
 from tasks.spec.gate import Blessing, ChampionComparison, Deploy, Rule
+from tasks.spec.overrides import Change, changes, override
 from tasks.spec.pipeline import Pipeline, apply_overrides, load_pipeline, parse_overrides
 from tasks.spec.publishing import Publish, PublishDataset, PublishReport
 from tasks.spec.resources import MODEL_STAGES, Requests, Resources, Toleration
@@ -31,6 +32,7 @@ __all__ = [
     "Augmentation",
     "Blessing",
     "ChampionComparison",
+    "Change",
     "Cifar10",
     "ClassFolders",
     "CloudAnnotations",
@@ -71,7 +73,9 @@ __all__ = [
     "Validate",
     "after_verdict",
     "apply_overrides",
+    "changes",
     "in_order",
     "load_pipeline",
+    "override",
     "parse_overrides",
 ]

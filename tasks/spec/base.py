@@ -7,10 +7,12 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from tasks.spec.foreign_text import visible
+from tasks.spec.marks import Address
 from tasks.spec.masking import masked, secret_in
 
 
@@ -115,7 +117,7 @@ def _names_something(uri: str) -> str:
 
 
 def _stays_inside(path: str) -> str:
-    parts = path.replace("\\", "/").split("/")
+    parts = unquote(path).replace("\\", "/").split("/")
     if ".." in parts or path.startswith(("/", "\\")) or "://" in path or "\0" in path:
         raise ValueError(
             "leads out of the source; give a path inside it, relative to source.uri, without '..'"
@@ -128,7 +130,7 @@ def _none_is_the_source_itself(value: Any) -> Any:
     return "" if value is None else value
 
 
-Uri = Annotated[str, NO_SECRET, AfterValidator(_names_something)]
+Uri = Annotated[str, NO_SECRET, AfterValidator(_names_something), Address()]
 """A field that holds an address, or a path. Every field that does has this type."""
 InnerFile = Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
 """Path of a file inside the source."""
@@ -136,8 +138,10 @@ InnerFolder = Annotated[
     str, BeforeValidator(_none_is_the_source_itself), AfterValidator(_stays_inside)
 ]
 """Path of a folder inside the source; empty, or ``.``: the source itself."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+# strict: a bound of "0.9" or false is a mistake, and no number
+Number = Annotated[float, Field(strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"^[a-z][a-z0-9_]{0,59}$"
 Name = Annotated[str, Field(pattern=NAME)]

@@ -1,10 +1,11 @@
 """Section of a source that the user's own code reads."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import field_validator
 
 from tasks.spec.base import Fraction, Section, Uri
+from tasks.spec.marks import Code
 
 
 class Custom(Section):
@@ -12,12 +13,12 @@ class Custom(Section):
 
     kind: Literal["custom"] = "custom"
     """How the source is laid out."""
-    reader: str
+    reader: Annotated[str, Code()]
     """``package.module:Class``, a subclass of ``tasks.data.sources.SourceReader`` that is made with
     this section; on ``PYTHONPATH`` or installed where the stages run."""
     uri: Uri | None = None
     """Where it reads from, if that is an address."""
-    options: dict[str, Any] = {}
+    options: Annotated[dict[str, Any], Code()] = {}
     """Whatever else the class wants to know; it checks them itself. No secrets: the pipeline file
     is logged and reported."""
     max_quarantined: Fraction = 0.1

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.base import Fraction, PositiveInt, Section, Uri
+from tasks.spec.marks import Code
 
 
 class Sql(Section):
@@ -18,13 +19,13 @@ class Sql(Section):
     ``sqlite:////data/films.db``; the driver's own ways to a password (``PGPASSWORD``,
     ``~/.pgpass``) are open."""
     # a name of their own, so that no other secret of a stage can be asked for by a field
-    address_env: Annotated[str, Field(pattern=r"^SOURCE_[A-Z0-9_]+$")] | None = None
+    address_env: Annotated[str, Field(pattern=r"^SOURCE_[A-Z0-9_]+$"), Code()] | None = None
     """Environment variable ``SOURCE_...`` that holds the whole address with its credentials, as a
     secret sets it; takes the place of ``address``."""
-    query: str
+    query: Annotated[str, Code()]
     """One SELECT. Its columns are the metadata; give it an ORDER BY, so that equal data come in
     equal order."""
-    version_query: str | None = None
+    version_query: Annotated[str, Code()] | None = None
     """One SELECT with a small result that changes when the rows do, such as
     ``SELECT count(*), max(changed_at) FROM films``; without it the rows themselves are read to see
     whether there is anything new."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tasks.spec.base import PositiveInt, Section
+from tasks.spec.marks import Code
 from tasks.spec.resources import ObjectName, Requests, Resources, StageName, StageRequests
 
 BUILT_IN: tuple[str, ...] = (*get_args(StageName), "deploy")
@@ -40,9 +41,9 @@ class ExtraStage(Section):
     """Its name, and what its metrics begin with; none of a stage that is there already."""
     description: str = ""
     """What it does, for the Airflow UI and the report."""
-    image: Image | None = None
+    image: Annotated[Image, Code()] | None = None
     """Container image, where stages are pods; best with its digest (``name@sha256:...``)."""
-    command: list[str] = []
+    command: Annotated[list[str], Code()] = []
     """Program and arguments, without a shell; ``{inputs}`` and ``{outputs}`` stand for the two
     folders. In a pod it takes the place of the image's entry point; left out: that one. On one
     machine there must be one."""
@@ -51,13 +52,13 @@ class ExtraStage(Section):
     ``bless``, ``deploy`` or ``reject`` (or a stage that is) it no longer counts for the verdict."""
     reads: list[str] | None = None
     """Outputs that it is given, as ``stage/output`` (``train/model/``); left out: all of them."""
-    env: dict[Variable, str] = {}
+    env: Annotated[dict[Variable, str], Code()] = {}
     """Variables that it is given besides those of the protocol; no place for secrets."""
-    inherit: list[Variable] = []
+    inherit: Annotated[list[Variable], Code()] = []
     """Variables of the worker that a command on one machine is given."""
-    secret: ObjectName | None = None
+    secret: Annotated[ObjectName, Code()] | None = None
     """Secret of the stages' namespace whose keys become variables of the container."""
-    credentials: list[Literal["storage", "mlflow"]] = []
+    credentials: Annotated[list[Literal["storage", "mlflow"]], Code()] = []
     """Credentials of our own stages that it is given too; none unless asked for."""
     resources: StageRequests = StageRequests()
     """What its pod asks for; what is left out is as for data stages, without a GPU."""

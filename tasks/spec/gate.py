@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.spec.base import Fraction, Name, PositiveInt, Section
+from tasks.spec.base import Fraction, Name, Number, PositiveInt, Section
 
 
 class Rule(Section):
@@ -12,9 +12,9 @@ class Rule(Section):
 
     metric: str
     """Dotted name of the metric, such as ``evaluate.balanced_accuracy``."""
-    min: float | None = None
+    min: Number | None = None
     """Least value that passes."""
-    max: float | None = None
+    max: Number | None = None
     """Largest value that passes."""
     on: Literal["value", "interval"] = "value"
     """Whether the value or its whole confidence interval must be within the bounds."""
@@ -28,6 +28,14 @@ class Rule(Section):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"rule on {self.metric!r}: min {self.min} is above max {self.max}")
         return self
+
+    def implies(self, other: "Rule") -> bool:
+        """Return whether whatever passes this rule passes the other one, too."""
+        least = other.min is None or (self.min is not None and self.min >= other.min)
+        largest = other.max is None or (self.max is not None and self.max <= other.max)
+        # an interval within the bounds holds its value
+        kind = self.on == "interval" or other.on == "value"
+        return self.metric == other.metric and least and largest and kind
 
 
 class ChampionComparison(Section):
@@ -57,17 +65,27 @@ class Blessing(Section):
     """The rules a model must meet before it may serve."""
 
     rules: list[Rule] = []
-    """Rules of this pipeline; one on a metric of the default rules takes that one's place."""
+    """Rules of this pipeline; one on a metric of a default rule can make it stricter, and never
+    laxer: both hold."""
     default_rules: bool = True
     """Also refuse collapsed models (least recall, balanced accuracy against chance)."""
+    without: list[Literal["evaluate.least_recall", "evaluate.balanced_accuracy_above_chance"]] = []
+    """Default rules that are switched off, by their metric."""
     champion: ChampionComparison | None = ChampionComparison()
     """Comparison with the model that serves now; null leaves it out."""
 
     def all_rules(self) -> list[Rule]:
-        """Return the rules in force: defaults that are not replaced, then the pipeline's own."""
-        own = {rule.metric for rule in self.rules}
-        defaults = [rule for rule in COLLAPSE_RULES if rule.metric not in own]
-        return [*(defaults if self.default_rules else []), *self.rules]
+        """Return the rules in force: the default ones, then the pipeline's own.
+
+        A default rule is left out where one of the pipeline's own implies it.
+        """
+        defaults = COLLAPSE_RULES if self.default_rules else ()
+        kept = [
+            rule
+            for rule in defaults
+            if rule.metric not in self.without and not any(own.implies(rule) for own in self.rules)
+        ]
+        return [*kept, *self.rules]
 
 
 class Deploy(Section):
@@ -77,7 +95,7 @@ class Deploy(Section):
     """Name of the registered and served model; the pipeline's name when left out."""
     known_answers: Annotated[int, Field(ge=1, le=256)] = 8
     """Test images whose served answers must equal the offline predictions before the switch."""
-    tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3
+    tolerance: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 1e-3
     """Largest difference of a probability between served and offline answer."""
     startup_seconds: PositiveInt = 120
     """Time the model server has to become ready; on a cluster with the image pulled and a node
@@ -99,7 +117,7 @@ class Deploy(Section):
     set."""
     max_error_rate: Fraction = 0.0
     """Share of the watched requests that may fail."""
-    max_latency_ms: Annotated[float, Field(gt=0)] = 5000.0
+    max_latency_ms: Annotated[float, Field(gt=0, strict=True)] = 5000.0
     """Bound on the 95th percentile of the watched requests' latency, one image each."""
     min_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Model servers at least; 0 scales to zero when idle. Left out: 1 with ``kserve``, 2 with

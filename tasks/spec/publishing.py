@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tasks.spec.base import NO_SECRET, PositiveInt, Section, Uri
+from tasks.spec.marks import Address
 
 
 def _writable(uri: str) -> str:
@@ -39,7 +40,7 @@ class PublishReport(Section):
 
     uri: Destination
     """Folder or s3:// URI; the page comes to lie in ``<uri>/<pipeline>/<run>/report.html``."""
-    browse: Annotated[str, Field(pattern=r"^https?://[^\s@]+$"), NO_SECRET] | None = None
+    browse: Annotated[str, Field(pattern=r"^https?://[^\s@]+$"), NO_SECRET, Address()] | None = None
     """Address at which a browser reaches that folder, for links; left out: there are none."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section, Uri
+from tasks.spec.marks import Address, Code
 
 OWN_ARCHITECTURES = ("cnn", "dense")
 """Architectures that this package defines."""
@@ -93,7 +94,7 @@ class Privacy(Section):
 class Train(Section):
     """The model and how it is fitted."""
 
-    architecture: str = "mobilenet_v2"
+    architecture: Annotated[str, Code(unless=r"\w+")] = "mobilenet_v2"
     """``mobilenet_v2``, ``cnn`` (three convolution blocks 32-64-64), ``dense`` (128 units), any
     function of ``keras.applications`` by its name, or ``package.module:function`` that takes
     ``(input_shape, classes, train)`` and returns an uncompiled Keras model that reads pixels 0..255
@@ -104,9 +105,10 @@ class Train(Section):
     """Height and width that the model sees, in pixels."""
     channels: Literal[1, 3] = 3
     """Grey or colour input; ImageNet architectures want 3."""
-    weights: Uri = "none"
+    weights: Annotated[Uri, Address(words=("none", "imagenet"))] = "none"
     """``imagenet`` (fetched by Keras), ``none`` (random) or path or URI of a weights file."""
-    frozen: Literal["all", "none"] | PositiveInt = "none"
+    # not strict: the trigger form has a free text for both
+    frozen: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "none"
     """Layers of the backbone that keep their weights: all, none, or the first so many."""
     head: Head = Head()
     """Layers on top of an ImageNet architecture."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.code_version import code_version
-from tasks.contract import Manifest, NoInput, RunDirectory
+from tasks.contract import Manifest, NoInput, RunDirectory, not_deployed
 from tasks.environment import Environment
-from tasks.spec import Pipeline
+from tasks.spec import Change, Pipeline
 from tasks.storage import InputCache
 
 log = logging.getLogger("tasks")
@@ -105,6 +105,10 @@ class StageContext:
         what a manifest lists.
     environment : Environment
         Addresses and folders outside the run.
+    changes : list of Change
+        What the run has otherwise than its pipeline file.
+    requested_by : str
+        Who triggered the run; empty when the schedule or new data did.
     cache : InputCache
         Outputs that this process has fetched and hashed.
     """
@@ -113,6 +117,8 @@ class StageContext:
     run: RunDirectory
     out: Path
     environment: Environment
+    changes: list[Change] = field(default_factory=list)
+    requested_by: str = ""
     cache: InputCache = field(default_factory=InputCache)
 
     def input(self, stage: str) -> StageInput:
@@ -131,6 +137,14 @@ class StageContext:
                 f"{self.run.stage_uri(stage)} holds no manifest{why}: run stage {stage!r} first"
             )
         return self.outputs(manifest)
+
+    @property
+    def not_deployed(self) -> str:
+        """Why a model that passes in this run is not deployed; empty when it is."""
+        changed = [change for change in self.changes if change.is_rule]
+        return (
+            not_deployed(changed) if changed and not self.environment.deploy_changed_rules else ""
+        )
 
     def outputs(self, manifest: Manifest) -> StageInput:
         """Return what a manifest names."""

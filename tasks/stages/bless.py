@@ -7,6 +7,7 @@ from typing import Any
 from tasks import registry, tracking
 from tasks.contract import (
     Altered,
+    EarlierVerdict,
     ModelIdentity,
     NoInput,
     RuleResult,
@@ -15,7 +16,7 @@ from tasks.contract import (
     judged_stages,
     write_atomically,
 )
-from tasks.gate import ChampionEvidence, Evidence, judge
+from tasks.gate import ChampionEvidence, Evidence, history, judge
 from tasks.gate.evidence import JUDGED
 from tasks.gate.verdict import champion_of, verdict_of
 from tasks.spec import Pipeline
@@ -46,9 +47,15 @@ class Bless(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         evidence = Evidence.read(context.run, judged_stages(context.pipeline))
-        verdict = self._judge(context, evidence)
-        if evidence.model_digest and context.environment.mlflow_uri:
-            verdict = self._register(context, evidence, verdict)
+        verdict = self._judge(context, evidence).model_copy(
+            update={
+                "changes": context.changes,
+                "requested_by": context.requested_by,
+                "deployable": not context.not_deployed,
+            }
+        )
+        if evidence.model_digest:
+            verdict = self._remember(context, evidence, verdict)
         write_atomically(context.out / "verdict.json", verdict.model_dump_json(indent=1))
         _tell(verdict)
         return _outcome(verdict)
@@ -78,14 +85,33 @@ class Bless(Stage):
             verdict = verdict_of(rules, model=verdict.model, champion=verdict.champion)
         return verdict
 
-    def _register(self, context: StageContext, evidence: Evidence, verdict: Verdict) -> Verdict:
+    def _remember(self, context: StageContext, evidence: Evidence, verdict: Verdict) -> Verdict:
+        """Add the verdict to those on this model, which it then lists; register the model."""
+        environment, run = context.environment, context.run
+        earlier = history.earlier_verdicts(
+            environment, run, model_name=verdict.model.name, digest=evidence.model_digest
+        )
+        verdict = verdict.model_copy(update={"earlier": earlier})
+        entry = history.entry_of(verdict, run, reasons=verdict.reasons)
+        if environment.mlflow_uri:
+            return self._register(context, evidence, verdict, entry)
+        history.keep(environment, run, verdict=verdict, entry=entry)
+        return verdict
+
+    def _register(
+        self,
+        context: StageContext,
+        evidence: Evidence,
+        verdict: Verdict,
+        entry: EarlierVerdict,
+    ) -> Verdict:
         if _model_problem(context, evidence):
             return verdict
         pipeline, environment = context.pipeline, context.environment
         name, digest = pipeline.model_name, evidence.model_digest
         tags = {
-            "verdict": "blessed" if verdict.blessed else "rejected",
-            "reasons": "\n".join(verdict.reasons)[:2000] or "every rule passed",
+            "verdict": history.shown(verdict),
+            "reasons": "\n".join(verdict.reasons)[:2000] or verdict.refusal or "every rule passed",
             "run_uri": context.run.uri,
             "pipeline": pipeline.name,
         }
@@ -99,15 +125,18 @@ class Bless(Stage):
                 pipeline=pipeline, run=context.run, environment=environment
             ),
             example=lambda: _example(context, evidence),
-            tags=tags,
+            tags={name: tags[name] for name in ("run_uri", "pipeline")},
         )
+        model = ModelIdentity(name=name, version=version, digest=digest)
+        verdict = verdict.model_copy(update={"model": model})
+        # before the tags that it takes the place of: what was said before is never lost
+        history.keep(environment, context.run, verdict=verdict, entry=entry)
         if champion is not None and champion.version == version:
             # what it earned its place with stays; tonight's opinion stands beside it
             tags = {f"last_{key}": text for key, text in tags.items() if key != "pipeline"}
         registry.tag(environment, name, version, tags)
         registry.set_alias(environment, name, registry.CHALLENGER, version)
-        model = ModelIdentity(name=name, version=version, digest=digest)
-        return verdict.model_copy(update={"model": model})
+        return verdict
 
 
 def _champion_evidence(
@@ -169,15 +198,19 @@ def _tell(verdict: Verdict) -> None:
         "%s version %s: %s (%d of %d rules passed)",
         model.name,
         model.version or "(not registered)",
-        "blessed" if verdict.blessed else "refused",
+        "refused" if verdict.word == "rejected" else verdict.word,
         sum(rule.passed for rule in verdict.rules),
         len(verdict.rules),
     )
+    for change in verdict.changes:
+        log.info("changed: %s", change.in_words)
+    if verdict.passed and not verdict.deployable:
+        log.warning("%s", verdict.refusal)
 
 
 def _outcome(verdict: Verdict) -> Outcome:
     metrics = {
-        "blessed": float(verdict.blessed),
+        "blessed": float(verdict.may_serve),
         "rules_passed": float(sum(rule.passed for rule in verdict.rules)),
         "rules_failed": float(sum(not rule.passed for rule in verdict.rules)),
     }

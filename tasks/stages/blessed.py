@@ -25,10 +25,10 @@ def blessed_verdict(context: StageContext) -> Verdict:
             f"{context.run.stage_uri('bless')} holds no readable verdict: run 'bless' first"
         )
     if not verdict.may_serve:
-        raise BadInput(
-            f"{verdict.model.name}: the verdict refuses this model: "
-            f"{'; '.join(verdict.reasons[:5]) or 'a rule did not pass'}"
-        )
+        raise BadInput(verdict.refusal)
+    if context.not_deployed:
+        # whatever rules the verdict was given under, this stage was told others
+        raise BadInput(f"{verdict.model.name}: {context.not_deployed}")
     if verdict.model.name != context.pipeline.model_name:
         raise BadInput(
             f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "

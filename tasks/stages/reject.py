@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks import registry
 from tasks.contract import write_atomically
+from tasks.gate import history
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -13,7 +14,7 @@ log = logging.getLogger("tasks")
 
 
 class Reject(Stage):
-    """Tags the refused version, says why, and leaves the champion in service.
+    """Tags the version that is not deployed, says why, and leaves the champion in service.
 
     A missing or unreadable verdict is a refusal too.
     """
@@ -34,16 +35,22 @@ class Reject(Stage):
             version = verdict.model.version
         champion = registry.champion_identity(environment, name)
         is_champion = champion is not None and champion[0] == version
+        word = verdict.word if verdict is not None and not verdict.may_serve else "rejected"
         if version is not None and environment.mlflow_uri and not is_champion:
-            tags = {"verdict": "rejected", "reasons": "\n".join(reasons)[:2000]}
+            tags = {"verdict": word, "reasons": "\n".join(reasons)[:2000]}
             registry.tag(environment, name, version, tags)
+        if verdict is not None and verdict.may_serve:
+            # what bless has kept says that nothing stood against the model
+            entry = history.entry_of(verdict, context.run, reasons=reasons)
+            history.keep(environment, context.run, verdict=verdict, entry=entry)
         document = {
             "model": {"name": name, "version": version},
+            "verdict": word,
             "reasons": reasons,
             "champion": {"version": champion[0], "digest": champion[1]} if champion else None,
         }
         write_atomically(context.out / "rejection.json", json.dumps(document, indent=1))
-        log.info("%s version %s is rejected:", name, version or "(not registered)")
+        log.info("%s version %s is %s:", name, version or "(not registered)", word)
         for reason in reasons:
             log.info("  %s", reason)
         log.info(
@@ -55,7 +62,7 @@ class Reject(Stage):
 def _reasons(context: StageContext) -> list[str]:
     verdict = context.run.read_verdict()
     if verdict is not None:
-        return verdict.reasons or ["deployment was not approved"]
+        return verdict.reasons or [verdict.refusal or "deployment was not approved"]
     failure = context.run.read_failure("bless")
     if failure is not None:
         return [f"bless failed: exit {failure.exit_code}: {failure.reason}"]

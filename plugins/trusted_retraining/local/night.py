@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import EX_CONFIG, EX_USAGE, RunDirectory, run_uri, stages_of
-from tasks.spec import Pipeline, SpecError, apply_overrides, parse_overrides
+from tasks.spec import Pipeline, SpecError, changes, override, parse_overrides
+from tasks.spec.addresses import is_below
 from trusted_retraining.local import home, stack_file
 from trusted_retraining.operators import reaper
 
@@ -38,19 +39,30 @@ def main(arguments: list[str] | None = None) -> int:
     _quieten()
     home.prepare()
     # these import Airflow, which looks for its home at that moment
-    from trusted_retraining.params import FORCE, check_fields
+    from trusted_retraining.params import FORCE
     from trusted_retraining.settings import Settings
     from trusted_retraining.storage import storage_options, storage_variables
 
     try:
         overrides = _overrides(options)
         settings = Settings.read()
+        if is_below(options.source, [options.source]):
+            # whoever types SOURCE here owns this installation; the DAG reads the settings anew
+            allowed = [*settings.allowed_addresses, options.source.replace(",", "%2C")]
+            os.environ["AIRFLOW__TRUSTED_RETRAINING__ALLOWED_ADDRESSES"] = ",".join(allowed)
+            settings = Settings.read()
         pipeline = _find(options.pipeline, settings.pipelines)
-        check_fields(pipeline.parameters.get(name, name) for name in overrides)
-        apply_overrides(pipeline, overrides)
+        tonight = override(pipeline, overrides, allowed=settings.addresses_of(pipeline))
     except (SpecError, ValueError) as error:
         home.say(str(error))
         return EX_CONFIG
+    changed = [change for change in changes(pipeline, tonight) if change.is_rule]
+    if changed and not settings.deploy_changed_rules:
+        home.say(
+            f"{options.pipeline}: {', '.join(change.field for change in changed)}: these rules are "
+            "not those of the pipeline file, so the model is judged but not deployed; to deploy "
+            "under them put them into the file"
+        )
     home.give_up_unfinished()
     home.say(f"{options.pipeline}: starting a night; Airflow takes some seconds to load")
     with home.unfinished():

@@ -166,7 +166,9 @@ class DeployOperator(StageMixin, BaseOperator):
         run, pipeline = self.run_directory(context), self.tonight(context)
         told, left_behind = "", False
         try:
-            verdict, publication = read_blessed(run, model_name=pipeline.model_name)
+            verdict, publication = read_blessed(
+                run, model_name=pipeline.model_name, not_deployed=self.not_deployed(context)
+            )
             plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
             with kserve_hook(self.settings, self.settings.runtime_of(pipeline)) as hook:
                 attempt = Attempt(

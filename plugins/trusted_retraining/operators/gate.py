@@ -53,7 +53,7 @@ class BlessingGate(BaseBranchOperator):
         if verdict.may_serve:
             self.log.info("blessed: %s", verdict.model.name)
             return self.blessed
-        reasons = verdict.reasons or ["a rule failed"]
+        reasons = verdict.reasons or [verdict.refusal]
         more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         self.log.info("refused: %s%s", "; ".join(reasons[:3]), more)
         return self.refused

@@ -1,5 +1,6 @@
 """What every operator of a stage shares, whatever runs it."""
 
+import getpass
 import json
 import shlex
 from collections.abc import Collection, Mapping
@@ -8,12 +9,22 @@ from typing import Any
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tasks.contract import EX_CONFIG, Failure, RunDirectory, is_bad_input, now
-from tasks.spec import Pipeline, SpecError, apply_overrides
+from tasks.contract import (
+    EX_CONFIG,
+    Failure,
+    RunDirectory,
+    is_bad_input,
+    not_deployed,
+    now,
+)
+from tasks.spec import Pipeline, SpecError, changes, override
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.params import FORCE, changed_fields
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory
+
+_OF_THE_COMMAND_LINE = "dag_test"
+"""User that Airflow gives a run of ``dag.test``."""
 
 
 class StageMixin:
@@ -52,16 +63,24 @@ class StageMixin:
         Raises
         ------
         AirflowFailException
-            An override names no field, or its value is not allowed.
+            An override names no field, its value is not allowed, or no run may change it.
         """
         try:
-            return apply_overrides(self.pipeline, self.overrides(context))
+            allowed = self.settings.addresses_of(self.pipeline)
+            return override(self.pipeline, self.overrides(context), allowed=allowed)
         except SpecError as error:
             # the record tells the last task of the night, and its summary, what was wrong
             self.record(
                 self.run_directory(context), exit_code=EX_CONFIG, reason=str(error), seconds=0.0
             )
             raise AirflowFailException(str(error)) from error
+
+    def not_deployed(self, context: Mapping[str, Any]) -> str:
+        """Return why a model that passes in this DAG run is not deployed; empty when it is."""
+        changed = [
+            change for change in changes(self.pipeline, self.tonight(context)) if change.is_rule
+        ]
+        return not_deployed(changed) if changed and not self.settings.deploy_changed_rules else ""
 
     def stage_arguments(self, context: Mapping[str, Any]) -> list[str]:
         """Return the arguments after ``python -m tasks``.
@@ -74,6 +93,9 @@ class StageMixin:
         tonight = self.tonight(context)
         arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
         arguments += ["--spec", tonight.to_json()]
+        # the file as well: the stage itself compares what was made of it
+        arguments += ["--file", self.pipeline.to_json()]
+        arguments += ["--requested-by", requested_by(context)]
         # not --force: a retry must not compute again what this very run has computed
         return [*arguments, "--no-cache"] if context["params"].get(FORCE) else arguments
 
@@ -161,6 +183,13 @@ class StageMixin:
             self.log.error("%s: %s (exit code %d)", self.stage, failure.reason, exit_code)
         kind = AirflowFailException if is_bad_input(exit_code) else AirflowException
         return kind(f"{self.stage}: {failure.reason} (exit code {exit_code})")
+
+
+def requested_by(context: Mapping[str, Any]) -> str:
+    """Return the user who triggered a DAG run; empty when the schedule or new data did."""
+    name = getattr(context.get("dag_run"), "triggering_user_name", None) or ""
+    # a run of the command line has no user of Airflow's
+    return getpass.getuser() if name == _OF_THE_COMMAND_LINE else str(name)
 
 
 def _died(exit_code: int) -> str:

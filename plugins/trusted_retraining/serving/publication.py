@@ -13,7 +13,9 @@ from tasks.contract import (
 )
 
 
-def read_blessed(run: RunDirectory, *, model_name: str) -> tuple[Verdict, Publication]:
+def read_blessed(
+    run: RunDirectory, *, model_name: str, not_deployed: str = ""
+) -> tuple[Verdict, Publication]:
     """Return the verdict and the publication of a night, which are about the same model.
 
     Parameters
@@ -22,6 +24,8 @@ def read_blessed(run: RunDirectory, *, model_name: str) -> tuple[Verdict, Public
         The night.
     model_name : str
         Registered and served model.
+    not_deployed : str
+        Why nothing is deployed in this run, whatever its verdict says; empty when it is.
 
     Raises
     ------
@@ -32,10 +36,9 @@ def read_blessed(run: RunDirectory, *, model_name: str) -> tuple[Verdict, Public
     if verdict is None:
         raise NoInput(f"{run.stage_uri('bless')} holds no readable verdict: run 'bless' first")
     if not verdict.may_serve:
-        raise BadInput(
-            f"{verdict.model.name}: the verdict refuses this model: "
-            f"{'; '.join(verdict.reasons[:5]) or 'a rule did not pass'}"
-        )
+        raise BadInput(verdict.refusal)
+    if not_deployed:
+        raise BadInput(f"{verdict.model.name}: {not_deployed}")
     if verdict.model.name != model_name:
         raise BadInput(
             f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "

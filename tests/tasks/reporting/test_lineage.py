@@ -1,24 +1,9 @@
-"""Lineage tells which fields a night changed and which code it ran."""
+"""Lineage tells which code a night ran, and keeps credentials to itself."""
 
-import json
 import subprocess
 
-import yaml
-
-from tasks.reporting.lineage import checkout_revision, overrides
+from tasks.reporting.lineage import checkout_revision
 from tasks.reporting.page import render_page
-from tasks.spec import apply_overrides
-
-
-def test_the_fields_that_a_night_changed_are_told_apart_from_the_file(pipeline, tmp_path):
-    path = tmp_path / "demo.yaml"
-    path.write_text(yaml.safe_dump(json.loads(pipeline.to_json())))
-    changed = apply_overrides(pipeline, {"train.epochs": 2, "source.seed": 11})
-    assert overrides(json.loads(changed.to_json()), path) == [
-        ("source.seed", 7, 11),
-        ("train.epochs", 10, 2),
-    ]
-    assert overrides(json.loads(pipeline.to_json()), path) == []
 
 
 def test_credentials_in_an_address_stay_off_the_page(run):
@@ -27,10 +12,6 @@ def test_credentials_in_an_address_stay_off_the_page(run):
     html = render_page(run)
     assert "https://***@host/data.zip?***" in html
     assert "secret" not in html and "token=" not in html
-
-
-def test_without_a_readable_pipeline_file_nothing_is_said_of_overrides(pipeline, tmp_path):
-    assert overrides(json.loads(pipeline.to_json()), tmp_path / "absent.yaml") is None
 
 
 def test_the_code_revision_is_that_of_the_checkout_and_tells_local_changes(tmp_path):

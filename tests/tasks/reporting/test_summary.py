@@ -23,7 +23,7 @@ def test_the_summary_of_a_blessed_night(night, run: RunDirectory):
     summary = read_summary(night())
     assert set(summary) == {
         *("pipeline", "run_id", "state", "blessed", "stages", "metrics", "rules"),
-        *("model", "report", "mlflow_run_id"),
+        *("model", "report", "mlflow_run_id", "verdict", "requested_by", "changes"),
     }
     assert summary["pipeline"] == "demo"
     assert summary["run_id"] == "manual__2026-01-31"

@@ -1,0 +1,199 @@
+"""What a run changes of its pipeline file, by effect: compared after the overrides are applied."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.spec.addresses import is_below
+from tasks.spec.base import SpecError
+from tasks.spec.marks import Code, Mark, marked_fields
+from tasks.spec.masking import masked
+from tasks.spec.pipeline import Pipeline, apply_overrides
+
+OF_THE_DAG = (
+    *("name", "description", "tags", "owner", "schedule", "trigger", "extra_stages", "parameters"),
+    *("publish.dataset", "publish.report", "deploy.model_name"),
+    *("retries", "retry_delay_seconds", "stage_timeout_minutes", "runtime", "deploy.target"),
+    "is_paused_upon_creation",
+)
+"""Fields of the pipeline that no run can change."""
+
+OF_THE_RUN = ("name", "deploy.model_name")
+"""Fields that all stages of a run have in common, whatever becomes of the file meanwhile."""
+
+RULES = (
+    *("blessing", "deploy", "split", "filter", "transform", "label", "validate"),
+    *("fairness.protected", "extra_stages"),
+)
+"""Fields that decide what a model is judged on and by: changed, it is judged but not deployed."""
+
+
+class Change(BaseModel):
+    """A field that a run changes.
+
+    Attributes
+    ----------
+    field : str
+        Dotted name.
+    file, run : any
+        Value in the pipeline file and in the run, as JSON has it; None also where one of them has
+        no such field.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str
+    file: Any = None
+    run: Any = None
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether it decides what the model is judged on and by."""
+        return _among(self.field, RULES)
+
+    @property
+    def in_words(self) -> str:
+        """Field, value in the file and value in the run, in one line."""
+        return f"{self.field}: {_short(self.run)}, in the pipeline file {_short(self.file)}"
+
+
+def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of every field; lists are values."""
+    if isinstance(document, dict) and document:
+        for key, value in document.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, document
+
+
+def changes(file: Pipeline, run: Pipeline) -> list[Change]:
+    """Return the fields that a run has otherwise than the pipeline file, by name.
+
+    Parameters
+    ----------
+    file, run : Pipeline
+        As in the file; and as run, overrides applied.
+    """
+    before, after = (
+        dict(flatten(each.model_dump(mode="json", by_alias=True))) for each in (file, run)
+    )
+    return [
+        Change(field=field, file=before.get(field), run=after.get(field))
+        for field in sorted(before.keys() | after.keys())
+        if before.get(field) != after.get(field)
+    ]
+
+
+def override(
+    file: Pipeline, overrides: Mapping[str, Any], *, allowed: Iterable[str] | None = None
+) -> Pipeline:
+    """Return the pipeline as a run has it, if the run may have it so.
+
+    Parameters
+    ----------
+    file : Pipeline
+        As in its file.
+    overrides : mapping
+        Dotted field, or whole section, to value.
+    allowed : iterable of str, optional
+        As for :func:`check_run`.
+
+    Raises
+    ------
+    SpecError
+        A field does not exist, a value is not allowed, or a run may not change it.
+    """
+    named = [file.parameters.get(name, name) for name in overrides]
+    _refuse_fixed(name for name in named if name.split(".")[0] in OF_THE_DAG or name in OF_THE_DAG)
+    run = apply_overrides(file, dict(overrides))
+    check_run(file, run, allowed=allowed)
+    return run
+
+
+def check_run(file: Pipeline, run: Pipeline, *, allowed: Iterable[str] | None = None) -> None:
+    """Refuse a run that differs from its pipeline file where no run may.
+
+    Parameters
+    ----------
+    file, run : Pipeline
+        As in the file; and as run, overrides applied.
+    allowed : iterable of str, optional
+        Prefixes below which addresses may lie. None, for whoever owns the file: any address, and
+        code too.
+
+    Raises
+    ------
+    SpecError
+        Fields of the DAG differ, code, or addresses outside of what is allowed.
+    """
+    _refuse_fixed(each.field for each in changes(file, run) if _among(each.field, OF_THE_DAG))
+    if allowed is not None:
+        _check_marked(file, run, tuple(allowed))
+
+
+def _refuse_fixed(fields: Iterable[str]) -> None:
+    fixed = ", ".join(fields)
+    if fixed:
+        raise SpecError(
+            f"{fixed}: belongs to the DAG and is the same in every run; change it in the pipeline "
+            "file"
+        )
+
+
+def check_same_run(begun: Pipeline, file: Pipeline) -> None:
+    """Refuse to go on with a run under another pipeline file than it was begun with.
+
+    Parameters
+    ----------
+    begun, file : Pipeline
+        The file when the run began, and the one that a later stage was given.
+
+    Raises
+    ------
+    SpecError
+        They differ in what all stages of a run have in common.
+    """
+    for change in changes(begun, file):
+        if _among(change.field, OF_THE_RUN):
+            raise SpecError(
+                f"{change.field}: this run was begun with {_short(change.file)}, and the pipeline "
+                f"file given now has {_short(change.run)}: start a new run"
+            )
+
+
+def _check_marked(file: Pipeline, run: Pipeline, allowed: tuple[str, ...]) -> None:
+    known = {name: value for name, _, value in marked_fields(file)}
+    for name, mark, value in marked_fields(run):
+        if value is None or (name in known and known[name] == value):
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            problem = _problem(mark, each, allowed)
+            if problem:
+                raise SpecError(f"{name}: {_short(each)} {problem}")
+
+
+def _problem(mark: Mark, value: Any, allowed: tuple[str, ...]) -> str:
+    if isinstance(mark, Code):
+        if mark.harmless(value):
+            return ""
+        return "is code, or names a secret, which only the pipeline file may; change it there"
+    if value in mark.words or is_below(str(value), allowed):
+        return ""
+    places = ", ".join(allowed) or "no other address"
+    return (
+        f"is outside of what a run may be pointed at ({places}); put it into the pipeline file, or "
+        "allow it in [trusted_retraining] allowed_addresses"
+    )
+
+
+def _among(field: str, names: Iterable[str]) -> bool:
+    """Return whether a field is one of some, is inside of one, or holds one."""
+    return any(f"{field}.".startswith(f"{name}.") for name in names) or any(
+        name.startswith(f"{field}.") for name in names
+    )
+
+
+def _short(value: Any) -> str:
+    text = masked("not set" if value is None else repr(value))
+    return text if len(text) <= 120 else f"{text[:117]}..."
