@@ -6,19 +6,21 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.functions import as_text
-from tasks.data.group_sizes import large_groups, without_blank_groups
+from tasks.data.group_sizes import large_groups
 from tasks.data.images import place
 from tasks.data.label_conflicts import check_labels
-from tasks.data.near_duplicates import SMALLEST_SIDE, Families, look_for_families
+from tasks.data.near_duplicates import Families, look_for_families
 from tasks.data.shards import write_shards
 from tasks.data.spellings import normalised, spelling_problem
 from tasks.data.split import Grouping, hash_sides, join_groups
 from tasks.data.tables import column, quoted, read_table, write_table
+from tasks.data.trained_on import TRAINED_ON, TrainedOn, group_values, own_groups, split_settings
 from tasks.spec.data import Label, Split
 from tasks.storage import read_verified
 
@@ -32,7 +34,13 @@ SHARD_UNIT = 1_000_000
 
 
 def arrange(
-    metadata: Path, taken_in: Path, out: Path, *, label: Label, split: Split
+    metadata: Path,
+    taken_in: Path,
+    out: Path,
+    *,
+    label: Label,
+    split: Split,
+    champions: Mapping[str, TrainedOn] | None = None,
 ) -> tuple["pd.DataFrame", list[str]]:
     """Arrange a data set.
 
@@ -43,10 +51,12 @@ def arrange(
     taken_in : Path
         Folder that holds ``images/`` and perhaps ``regions/``.
     out : Path
-        Gets ``images.parquet``, ``classes.json``, ``near_duplicates.json``, ``folders/`` or shards,
-        and ``regions/``.
+        Gets ``images.parquet``, ``classes.json``, ``near_duplicates.json``,
+        ``trained_on.parquet``, ``folders/`` or shards, and ``regions/``.
     label, split : Label, Split
         As the pipeline says.
+    champions : mapping of str to TrainedOn, optional
+        What the models that serve were trained on, by a name for messages; it is not tested on.
 
     Returns
     -------
@@ -76,6 +86,8 @@ def arrange(
     grouping = _group(table, families, split, warnings)
     table["group_key"] = grouping.keys
     table["split_side"] = _sides(table, grouping, split)
+    for name, trained_on in (champions or {}).items():
+        _keep_in_training(table, split, name, trained_on, warnings)
     order = [hashlib.sha256(str(i).encode()).hexdigest() for i in table["image_id"]]
     table = table.assign(_order=order).sort_values(
         ["split_side", "_order"], ascending=[False, True]
@@ -101,6 +113,7 @@ def arrange(
     document = {"classes": classes, "positive": positive}
     (out / "classes.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
     (out / "near_duplicates.json").write_text(json.dumps(families.to_dict(), indent=1))
+    TrainedOn.of(table, split).write(out / TRAINED_ON)
     return table, warnings
 
 
@@ -202,8 +215,7 @@ def _usable(table: "pd.DataFrame", label: Label, warnings: list[str]) -> "pd.Dat
 def _families(table: "pd.DataFrame", images: Path, split: Split, warnings: list[str]) -> Families:
     if split.near_duplicates == "off" or "image_phash" not in table.columns:
         return Families(of=[None] * len(table))
-    smallest = SMALLEST_SIDE if split.near_duplicates == "auto" else 1
-    found = look_for_families(table, images, smallest=smallest)
+    found = look_for_families(table, images, split)
     log.info(
         "arrange: %d images compared, %d are near duplicates of another, in %d families",
         found.looked_at,
@@ -224,18 +236,16 @@ def _families(table: "pd.DataFrame", images: Path, split: Split, warnings: list[
 def _group(
     table: "pd.DataFrame", families: Families, split: Split, warnings: list[str]
 ) -> Grouping:
-    own = "image " + table["image_id"]
-    groups = own
     if split.group is not None:
-        values = as_text(column(table, split.group, "split.group"))
-        values = without_blank_groups(values, split)
+        column(table, split.group, "split.group")
+        values = group_values(table, split)
         warnings += large_groups(values, split.group)
         blank = int(values.isna().sum())
         if blank:
             warnings.append(
                 f"{blank} images have a blank {split.group!r}; each is a group of its own"
             )
-        groups = values.where(values.notna(), own)
+    groups = own_groups(table, split)
     same = join_groups(list(groups), list(table["image_sha256"]))
     nearly = join_groups(same.keys, families.joined)
     if split.group is not None:
@@ -262,6 +272,29 @@ def _sides(table: "pd.DataFrame", grouping: Grouping, split: Split) -> list[str]
             "map them with a transform"
         )
     return list(sides)
+
+
+def _keep_in_training(
+    table: "pd.DataFrame", split: Split, name: str, trained_on: TrainedOn, warnings: list[str]
+) -> None:
+    """Take out of the test side whatever a champion was trained on: names of groups change, joined
+    groups lose the image that joined them, and a hash alone would let them change sides."""
+    moved = trained_on.seen(table, split) & (table["split_side"] == "test").to_numpy()
+    if not moved.any():
+        return
+    groups = table.loc[moved, "group_key"]
+    told = (
+        f"{int(moved.sum())} images ({groups.nunique()} groups, such as {groups.iloc[0]}) would be "
+        f"tested on, but {name} was trained on them or on others of their group"
+    )
+    if split.column is not None or trained_on.settings != split_settings(split):
+        warnings.append(
+            f"{told}; the split was made anew (split.group, test, column or salt), so they stay, "
+            "and are left out of the comparison with it"
+        )
+        return
+    table.loc[moved, "split_side"] = "train"
+    warnings.append(f"{told}; they stay in training")
 
 
 def _paths(table: "pd.DataFrame", classes: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ Candidates are images whose perceptual hashes differ in a few bits; they are nea
 their thumbnails correlate as well. The hash alone takes pictures of one layout for the same one.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tasks.spec.data import Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +126,41 @@ def find_families(
     return Families(of=of, too_large=too_large, looked_at=len(known))
 
 
-def look_for_families(table: "pd.DataFrame", images: Path, *, smallest: int) -> Families:
+def comparable(table: "pd.DataFrame", split: Split) -> "pd.Series":
+    """Return which images have a hash and are large enough for it to mean something.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``image_phash``, ``image_width``, ``image_height``.
+    split : Split
+        Says from which size on.
+    """
+    smallest = {"auto": SMALLEST_SIDE, "on": 1, "off": math.inf}[split.near_duplicates]
+    big = table[["image_width", "image_height"]].min(axis=1) >= smallest
+    return big & table["image_phash"].notna()
+
+
+def near_codes(hashes: set[str], others: set[str]) -> set[str]:
+    """Return the hashes that differ from one of the others in a few bits at most.
+
+    The hash alone decides: there are no images any more to look at.
+    """
+    import numpy as np
+
+    if not hashes or not others:
+        return set()
+    names = sorted(hashes | others)
+    pairs = hash_pairs(np.array([int(name, 16) for name in names], np.uint64))
+    found = hashes & others
+    for one, other in [] if pairs is None else pairs.tolist():
+        for here, there in ((names[one], names[other]), (names[other], names[one])):
+            if here in hashes and there in others:
+                found.add(here)
+    return found
+
+
+def look_for_families(table: "pd.DataFrame", images: Path, split: Split) -> Families:
     """Find the near duplicates among the images of a table.
 
     Parameters
@@ -132,8 +169,8 @@ def look_for_families(table: "pd.DataFrame", images: Path, *, smallest: int) -> 
         Columns ``image_id``, ``image_sha256``, ``image_phash``, ``image_width``, ``image_height``.
     images : Path
         Folder that ``image_id`` is a path in.
-    smallest : int
-        Pixels that both sides of an image must have.
+    split : Split
+        Says from which size on images are compared.
 
     Returns
     -------
@@ -146,8 +183,7 @@ def look_for_families(table: "pd.DataFrame", images: Path, *, smallest: int) -> 
 
     # a file that is there twice is looked at once
     contents = table.drop_duplicates("image_sha256")
-    big = contents[["image_width", "image_height"]].min(axis=1) >= smallest
-    known = big & contents["image_phash"].notna()
+    known = comparable(contents, split)
     hashes = [h if fit else None for h, fit in zip(contents["image_phash"], known, strict=True)]
     names = contents["image_id"].tolist()
 

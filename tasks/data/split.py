@@ -63,8 +63,8 @@ def hash_sides(grouping: Grouping, *, test: float, salt: str = "") -> list[str]:
     """Return ``train`` or ``test`` for each row.
 
     A group's side depends on its name and the salt alone: it stays as the data grow. Joined groups
-    test only if each of them would alone, so that what has once been trained on is never moved into
-    the test set.
+    test only if each of them would alone, so that a join moves nobody into the test set. The end of
+    a join may: see :meth:`tasks.data.trained_on.TrainedOn.seen`.
 
     Parameters
     ----------

@@ -3,8 +3,10 @@
 from typing import Any
 
 from tasks.data.arrange import arrange
+from tasks.data.trained_on import TRAINED_ON, TrainedOn
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.stages.champion_trained_on import champions_trained_on, state_of
 
 
 class Arrange(Stage):
@@ -21,6 +23,7 @@ class Arrange(Stage):
         "images.parquet": "one row a usable, labelled image: side, class, place, metadata",
         "classes.json": "class names in the order of the model's outputs, and the positive one",
         "near_duplicates.json": "how many images show nearly the same picture as another",
+        "trained_on.parquet": "digests of what trains, to be kept with the model",
         "folders/": "SIDE/CLASS/FILE (split.layout links)",
         "train_shards/": "the training images, packed (split.layout shards)",
         "test_shards/": "the test images, packed",
@@ -29,6 +32,15 @@ class Arrange(Stage):
 
     def config(self, pipeline: Pipeline) -> Any:
         return [pipeline.label.model_dump(mode="json"), pipeline.split.model_dump(mode="json")]
+
+    def state(self, context: StageContext) -> str:
+        """Return what the champion was trained on: that is not tested on."""
+        return state_of(context)
+
+    def equivalent_states(self, context: StageContext) -> list[str]:
+        """Let a night without new data, after a promotion, take over this result: what it trains on
+        itself changes nothing in it."""
+        return [TrainedOn.read(context.out / TRAINED_ON).digest]
 
     def run(self, context: StageContext) -> Outcome:
         split = context.pipeline.split
@@ -40,13 +52,21 @@ class Arrange(Stage):
         if source.has("regions/"):
             # outputs of a stage lie side by side, once they are fetched
             source.path("regions/")
+        champions = champions_trained_on(context)
         table, warnings = arrange(
             context.input("filter").path("metadata.parquet"),
             taken_in,
             context.out,
             label=context.pipeline.label,
             split=split,
+            champions={each.name: each.record for each in champions if each.record is not None},
         )
+        warnings += [
+            f"what {each.name} was trained on is not known ({each.problem}), so test images may be "
+            "among it"
+            for each in champions
+            if each.record is None
+        ]
         sides = table["split_side"].value_counts()
         metrics: dict[str, float] = {
             "images": len(table),

@@ -135,8 +135,28 @@ class Bless(Stage):
             # what it earned its place with stays; tonight's opinion stands beside it
             tags = {f"last_{key}": text for key, text in tags.items() if key != "pipeline"}
         registry.tag(environment, name, version, tags)
+        _keep_trained_on(context, evidence, version)
         registry.set_alias(environment, name, registry.CHALLENGER, version)
         return verdict
+
+
+def _keep_trained_on(context: StageContext, evidence: Evidence, version: str) -> None:
+    from tasks.data.trained_on import TRAINED_ON, TrainedOn
+    from tasks.registry_trained_on import keep_trained_on
+
+    outputs = context.outputs(evidence.manifests["arrange"])
+    if not outputs.has(TRAINED_ON):
+        return
+    try:
+        record = outputs.path(TRAINED_ON)
+        digest = TrainedOn.read(record).digest
+    except (Altered, NoInput) as error:
+        # whoever asks later is told that it is not known
+        log.warning("bless: the version gets no record of what it was trained on: %s", error)
+        return
+    keep_trained_on(
+        context.environment, context.pipeline.model_name, version, record=record, digest=digest
+    )
 
 
 def _champion_evidence(

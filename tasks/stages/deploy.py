@@ -7,10 +7,12 @@ from typing import Any
 
 from tasks import registry
 from tasks.contract import BadInput, Verdict, write_atomically
+from tasks.data.trained_on import TRAINED_ON
 from tasks.serving.deployment import Deployment, deploy
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
+from tasks.stages.champion_trained_on import keep_beside_served
 
 log = logging.getLogger("tasks")
 
@@ -64,6 +66,10 @@ class Deploy(Stage):
                 set_champion=set_champion,
             )
         )
+        arranged = context.input("arrange")
+        if arranged.has(TRAINED_ON):
+            folder = environment.serving_root / model.name
+            keep_beside_served(arranged.path(TRAINED_ON), folder, model.digest)
         document = {
             "model": model.model_dump(),
             "alias": registry.CHAMPION,
