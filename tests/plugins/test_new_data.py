@@ -218,7 +218,9 @@ def test_an_event_of_the_asset_makes_a_run(tmp_path):
     from sqlalchemy import select
 
     home.prepare(Path(os.environ["TEST_AIRFLOW_STATE"]))
-    watched = pipeline(name="films_of_a_test", trigger={}, schedule="0 2 * * *")
+    watched = pipeline(
+        name="films_of_a_test", trigger={}, schedule="0 2 * * *", is_paused_upon_creation=False
+    )
     (tmp_path / "films.py").write_text(DAG_FILE.format(spec=watched.to_json()))
     bag = BundleDagBag(tmp_path, bundle_path=tmp_path, bundle_name="of-a-test")
     assert bag.import_errors == {}
