@@ -38,10 +38,18 @@ def check_labels(table: "pd.DataFrame", kept: "pd.DataFrame", label: Label) -> l
         More files than that have different labels.
     """
     again = table[(table["image_status"] == "repeated") & table[label.column].notna()]
-    again = again[again["duplicate_of"].isin(kept["image_id"])]
+    counted = again["duplicate_of"].isin(kept["image_id"])
+    warnings = []
+    if not counted.all():
+        warnings.append(
+            f"{int((~counted).sum())} rows name the file of an earlier row that was filtered out, "
+            f"has no label or no usable image, and are left out with it, such as "
+            f"{again.loc[~counted, 'image_id'].iloc[0][:120]}"
+        )
+    again = again[counted]
     if again.empty:
-        return []
-    warnings = [f"{len(again)} rows name the file of an earlier row, whose label counts"]
+        return warnings
+    warnings.append(f"{len(again)} rows name the file of an earlier row, whose label counts")
     first = as_text(kept.set_index("image_id")[label.column])
     found: dict[str, dict[str, str]] = {}
     for file, row, value in zip(

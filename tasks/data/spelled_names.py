@@ -72,7 +72,10 @@ class SpelledNames:
         """Return the file that a name stands for."""
         if "\0" in name:
             return Match(None)
-        for spelled in dict.fromkeys((name, unquote(name))):
+        address, _, query = name.partition("?")
+        # Label Studio serves local files as /data/local-files/?d=PATH
+        inner = query.removeprefix("d=") if query.startswith("d=") else ""
+        for spelled in dict.fromkeys((name, unquote(name), unquote(inner), unquote(address))):
             match = self._search(name, spelling(spelled))
             if match is not None:
                 return match

@@ -17,6 +17,7 @@ from tasks.data.fetch import is_remote, local_path
 from tasks.data.names import is_plain_path
 from tasks.data.objects import PARALLEL_OBJECTS, fetch_objects, is_object_store, listing_digest
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
+from tasks.data.spelled_names import SpelledNames
 from tasks.spec.database import Sql
 
 log = logging.getLogger("tasks")
@@ -46,7 +47,7 @@ class SqlReader(SourceReader):
                 digest = hashlib.sha256(json.dumps([columns, values]).encode()).digest()
                 # a sum: equal rows in another order are the same rows
                 total += int.from_bytes(digest)
-                if name is not None and is_plain_path(name):
+                if name is not None and (self._is_folder or is_plain_path(name)):
                     names.append(name)
         return f"{total % 2**256:x} {self._image_state(names)}"
 
@@ -67,6 +68,7 @@ class SqlReader(SourceReader):
             columns=columns,
             rows=_spooled(spool),
             images=self._images(list(names), scratch / "objects"),
+            complete=self._is_folder,
         )
 
     def _rows(self, columns: list[str], chunks: Iterator[object]) -> Iterator[_Row]:
@@ -99,6 +101,10 @@ class SqlReader(SourceReader):
         path = unquote(address.removeprefix("file://")) if address[:7] == "file://" else address
         return path.removeprefix(f"{str(self._folder).rstrip('/')}/")
 
+    @property
+    def _is_folder(self) -> bool:
+        return not is_remote(self._root) and not is_object_store(self._root)
+
     @cached_property
     def _folder(self) -> Path:
         folder = local_path(self._root, _FIELD)
@@ -112,17 +118,18 @@ class SqlReader(SourceReader):
             return ""
         if is_object_store(self._root):
             return listing_digest(self._root, names, field=_FIELD) if names else ""
-        digest = hashlib.sha256()
+        digest, held = hashlib.sha256(), SpelledNames(self._folder)
         for name in sorted(names):
-            try:
-                status = os.stat(self._folder / name)
-            except (OSError, ValueError):
+            plain = is_plain_path(name) and os.path.exists(self._folder / name)
+            found = name if plain else held.find(name).name
+            if found is None:
                 continue
+            status = os.stat(self._folder / found)
             digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def _images(self, names: list[str], target: Path) -> Path:
-        if not is_remote(self._root) and not is_object_store(self._root):
+        if self._is_folder:
             return self._folder
         target.mkdir(parents=True, exist_ok=True)
         if names and is_object_store(self._root):

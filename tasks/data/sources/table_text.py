@@ -38,6 +38,8 @@ _NO_TABLES = (
 _EXCEL = re.compile(r"\"?sep=(.)\"?\r?\n?")
 _TYPOGRAPHY = frozenset(b"\x80\x85\x91\x92\x93\x94\x95\x96\x97\x99")
 """Bytes of Windows-1252 that are no letters: quotes, dashes, the euro."""
+_SIGN_IN_A_WORD = re.compile(rb"[A-Za-z][\xa1-\xa9\xab-\xb1\xb3\xb4\xb6\xb8\xb9\xbb-\xbf][A-Za-z]")
+"""What a letter of Central Europe's Windows-1250 would be in Windows-1252."""
 _HIGH = re.compile(rb"[\x80-\xff]+")
 
 
@@ -178,19 +180,20 @@ def _is_western(table: Path) -> bool:
     Its accents stand alone among plain letters; Cyrillic, Greek, Chinese and Japanese come in runs,
     and the letters of Mac OS Roman where Windows-1252 has few.
     """
-    runs = long = letters = low = 0
+    runs = long = letters = low = signs = 0
     with table.open("rb") as stream:
         for line in stream:
             try:
                 line.decode("cp1252")
             except UnicodeDecodeError:
                 return False
+            signs += len(_SIGN_IN_A_WORD.findall(line))
             for found in _HIGH.findall(line):
                 runs += 1
                 long += len(found) > 2
                 letters += sum(byte >= 0xC0 for byte in found)
                 low += sum(byte < 0xA0 and byte not in _TYPOGRAPHY for byte in found)
-    return long * 20 <= runs and low <= letters
+    return long * 20 <= runs and signs * 20 <= runs and low <= letters
 
 
 def _guess(table: Path) -> str:

@@ -68,6 +68,15 @@ def test_a_file_with_the_same_label_twice_is_told_and_no_conflict(arranged: Arra
     assert len(table) == 20
 
 
+def test_a_label_that_only_a_later_row_of_a_file_has_is_told(arranged: Arrange) -> None:
+    rows = [("x.png", "", 70), ("x.png", "cat", 70), *ROWS]
+    table, warnings = arranged(rows)
+    assert "x.png" not in set(table["image_id"])
+    assert any(
+        "1 rows name the file of an earlier row that was filtered out" in w for w in warnings
+    )
+
+
 def test_spellings_of_one_label_are_told(arranged: Arrange) -> None:
     _, warnings = arranged([*ROWS, ("a.png", "Cat", 50), ("b.png", " cat", 51)])
     assert "' cat' (1 rows) and 'Cat' (1 rows) and 'cat' (10 rows)" in warnings[0]

@@ -62,6 +62,8 @@ def _ingest(tmp_path: Path, source: Path, **fields: object) -> tuple[Summary, pd
         ("/home/me/sub/film.png", "sub/film.png"),
         ("..\\..\\label-studio\\media\\upload\\4\\film.png", "film.png"),
         ("../upload/film.png", "film.png"),
+        ("/data/local-files/?d=films%2Ffilm.png", "film.png"),
+        ("https://host/films/film.png?X-Date=1", "film.png"),
     ],
 )
 def test_a_name_finds_the_one_file_that_it_can_mean(tmp_path: Path, name: str, file: str) -> None:

@@ -249,3 +249,37 @@ def test_every_kind_of_files_is_read_from_a_bucket_and_from_an_archive_in_it(sto
     after = open_source(spec).state()
     store.fs.pipe_file(f"nights/{kind}/{changed}", contents[changed])
     assert open_source(spec).state() != after
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ("parquet", "films.parquet", table(film(1))),
+        ("parquet", "films", table(film(1))),
+        ("tfrecord", "train.record", tfrecord(film(1))),
+        ("tfrecord", "part-r-00000", tfrecord(film(1))),
+    ],
+)
+def test_a_single_object_is_told_by_its_content(store, tmp_path, kind, name, content):
+    store.fs.pipe_file(f"nights/single/{name}", content)
+    spec = TypeAdapter(Source).validate_python({"kind": kind, "uri": f"s3://nights/single/{name}"})
+    for attempt in ("first", "second"):
+        out = tmp_path / attempt
+        out.mkdir()
+        reader = open_source(spec)
+        assert reader.state() == open_source(spec).state()
+        assert ingest(reader, out, scratch=tmp_path / "scratch").usable == 1
+    columns = pq.read_table(out / "metadata.parquet").to_pydict()
+    assert columns["table_file" if kind == "parquet" else "record_file"] == [name]
+
+
+@pytest.mark.parametrize(("kind", "content"), [("parquet", table), ("tfrecord", tfrecord)])
+def test_a_prefix_may_be_called_like_a_file(store, tmp_path, kind, content):
+    for number in (1, 2):
+        store.fs.pipe_file(f"nights/films.{kind}/part-{number}.{kind}", content(film(number)))
+    more = {"table": ""} if kind == "parquet" else {}
+    spec = TypeAdapter(Source).validate_python(
+        {"kind": kind, "uri": f"s3://nights/films.{kind}", **more}
+    )
+    (tmp_path / "out").mkdir()
+    assert ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch").usable == 2

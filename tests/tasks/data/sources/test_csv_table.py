@@ -98,6 +98,7 @@ def test_a_table_of_one_column_is_a_table(written: Write) -> None:
         ("filename,диагноз\na.png,здоров\n".encode("cp1251"), "is not UTF-8 .*cannot be told"),
         ("filename,診断\na.png,肺炎です\n".encode("shift_jis"), "is not UTF-8 .*cannot be told"),
         ("filename,note\na.png,né à l'hôpital été\n".encode("mac_roman"), "is not UTF-8"),
+        ("filename,note\na.png,mały włos\n".encode("cp1250"), "is not UTF-8"),
         (b"\x00\x01\x02\xff\xfe\x81", "is not UTF-8"),
         (b"filename,filename\n", "appears more than once"),
         (b"filename,a\na.png,1,2\n", "row 1 has 3 cells where the header has 2"),

@@ -245,3 +245,23 @@ def test_addresses_that_cannot_be_used_are_told_without_their_text(
     assert SECRET not in message
     assert "driver of 'postgres+none' is not installed" in told("postgres+none://films:x@db/films")
     assert "postgresql+psycopg2" in told("oracle+oracledb://films:x@db/films")
+
+
+def test_images_are_found_and_watched_under_another_spelling(
+    images: Path, tmp_path: Path, image_bytes: Encode
+) -> None:
+    path = tmp_path / "spelled.db"
+    names = ["A.PNG", "sub\\b", "../a.png", "/etc/passwd", None]
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE films (id, image, finding, sex, age, taken)")
+        rows = [(n, name, "x", "F", 1, None) for n, name in enumerate(names)]
+        connection.executemany("INSERT INTO films VALUES (?, ?, ?, ?, ?, ?)", rows)
+    connection.close()
+    spec = source(images, address=f"sqlite:///{path}", max_missing=1, max_quarantined=1)
+    before = open_source(spec).state()
+    summary, table = take_in(spec, tmp_path)
+    assert table["image_id"].tolist()[:2] == ["a.png", "sub/b.png"]
+    assert table["image_status"].tolist()[3] == "outside"
+    assert "2 of 5 rows" not in " ".join(summary.warnings)
+    (images / "sub/b.png").write_bytes(image_bytes(3, size=40))
+    assert open_source(spec).state() != before
