@@ -21,6 +21,7 @@ from tasks.data.spellings import normalised, spelling_problem
 from tasks.data.split import Grouping, hash_sides, join_groups
 from tasks.data.tables import column, quoted, read_table, write_table
 from tasks.data.trained_on import TRAINED_ON, TrainedOn, group_values, own_groups, split_settings
+from tasks.spec.base import like_an_interval
 from tasks.spec.data import Label, Split
 from tasks.storage import read_verified
 
@@ -146,6 +147,9 @@ def choose_classes(
     counts = Counter(as_text(table[label.column]))
     if label.classes is None:
         classes = sorted(counts)
+        posing = next(filter(None, map(like_an_interval, classes)), "")
+        if posing:
+            raise BadInput(f"label.column {label.column!r}: the class {posing}")
     else:
         classes = list(label.classes)
         strange = [(name, n) for name, n in counts.most_common() if name not in classes]

@@ -1,8 +1,10 @@
 """Fetches files over http(s), going on where a broken transfer stopped."""
 
+import ipaddress
 import logging
 import netrc
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tasks.contract import BadConfig, NoInput, StageError
 from tasks.contract.run_directory import write_atomically
+from tasks.environment import allowed_addresses
+from tasks.spec.addresses import is_below
 
 if TYPE_CHECKING:
     import httpx
@@ -139,17 +143,36 @@ def _client() -> "httpx.Client":
         follow_redirects=True,
         max_redirects=5,
         auth=account,
-        event_hooks={"response": [_refuse_downgrade]},
+        event_hooks={"response": [_check_redirect]},
     )
 
 
-def _refuse_downgrade(answer: "httpx.Response") -> None:
-    """Refuse to be sent from https to http, where anybody may change what is trained on."""
-    if answer.url.scheme != "https" or not answer.has_redirect_location:
+def _check_redirect(answer: "httpx.Response") -> None:
+    """Refuse to be sent from https to http, where anybody may change what is trained on, and from
+    the address that was given into this machine or its network."""
+    if not answer.has_redirect_location:
         return
     following = answer.url.join(answer.headers["location"])
-    if following.scheme != "https":
-        raise NoInput(f"{shown(str(answer.url))}: sends on to {shown(str(following))}, no https")
+    place = f"{shown(str(answer.url))}: sends on to {shown(str(following))}"
+    if answer.url.scheme == "https" and following.scheme != "https":
+        raise NoInput(f"{place}, no https")
+    allowed = allowed_addresses() or ()
+    if following.host == answer.url.host or is_below(str(following), allowed):
+        return
+    if _is_inside(following.host):
+        raise NoInput(
+            f"{place}, which is no public address: give that address itself, or allow it in "
+            "[trusted_retraining] allowed_addresses"
+        )
+
+
+def _is_inside(host: str) -> bool:
+    """Return whether a host has an address that is not public; one without any cannot be asked."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return any(not ipaddress.ip_address(each.partition("%")[0]).is_global for each in found)
 
 
 def shown(uri: str) -> str:

@@ -48,12 +48,6 @@ def entry_of(verdict: Verdict, run: RunDirectory, *, reasons: list[str]) -> Earl
     )
 
 
-def shown(verdict: Verdict) -> str:
-    """Return a verdict in a word, and that it was another one before: the worst is never hidden."""
-    refused = verdict.passed and any(each.verdict == "rejected" for each in verdict.earlier)
-    return f"{verdict.word} (rejected before: see {PREFIX}...)" if refused else verdict.word
-
-
 def earlier_verdicts(
     environment: Environment, run: RunDirectory, *, model_name: str, digest: str
 ) -> list[EarlierVerdict]:
@@ -110,8 +104,8 @@ def keep(
         The registry or the storage cannot be reached.
     """
     text, model = entry.model_dump_json(), verdict.model
-    said = verdict.earlier[-1:] if entry.verdict == "blessed" and not entry.changed else []
-    if any((each.verdict, each.changed) == (entry.verdict, []) for each in said):
+    last = verdict.earlier[-1:] if entry.verdict == "blessed" and not entry.changed else []
+    if any((each.verdict, each.changed) == ("blessed", []) for each in last):
         # the champion is judged again every night
         return
     moment = entry.at.replace("+00:00", "Z")
@@ -120,6 +114,11 @@ def keep(
         # what an earlier release said stands in the tags that are about to be written anew
         before = [each.model_dump_json() for each in verdict.earlier if not each.at]
         tags = {f"{PREFIX}before": each for each in before} | {key: text}
+        refused = [each for each in verdict.earlier if each.verdict == "rejected"]
+        if refused and entry.verdict != "rejected":
+            # beside the tag `verdict`, which has the latest
+            said = "; ".join(refused[-1].reasons)
+            tags["rejected_before"] = f"{len(refused)}, last {refused[-1].at}: {said}"[:2000]
         registry.tag(environment, model.name, model.version, tags)
     elif model.digest:
         folder = f"{run.pipeline_path}/verdicts/{model.digest}"

@@ -109,6 +109,31 @@ def without_secret(address: str, info: ValidationInfo) -> str:
 NO_SECRET = AfterValidator(without_secret)
 
 
+def like_an_interval(name: str) -> str:
+    """Return what is wrong with a name that metrics are named after; empty when nothing is.
+
+    ``recall.risk.low`` would be taken for the lower end of the interval of ``recall.risk``.
+    """
+    if not name.endswith((".low", ".high")):
+        return ""
+    way = name.rpartition(".")[2]
+    return (
+        f"{name!r} ends as the interval of a metric does (NAME.low, NAME.high): rename it by a "
+        f"transform, such as replace('.{way}', ' {way}')"
+    )
+
+
+def _is_no_interval(name: str) -> str:
+    problem = like_an_interval(name)
+    if problem:
+        raise ValueError(problem)
+    return name
+
+
+MetricPart = Annotated[str, AfterValidator(_is_no_interval)]
+"""A name of the data's that metrics are named after: of a class, of a column."""
+
+
 def _names_something(uri: str) -> str:
     if not uri.strip():
         # to a path library the empty text is the folder of the process

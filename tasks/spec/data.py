@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section
+from tasks.spec.base import Fraction, MetricPart, OpenFraction, PositiveInt, Section
 from tasks.spec.expressions import check_function
 
 
@@ -33,7 +33,7 @@ class Label(Section):
 
     column: str
     """Column that holds the class."""
-    classes: list[str] | None = None
+    classes: list[MetricPart] | None = None
     """Class names in the order of the model's outputs; the data's own, sorted, when left out."""
     positive: str | None = None
     """Class that counts as the finding; the last one of two when left out."""

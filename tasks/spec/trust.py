@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.spec.base import Fraction, Name, PositiveInt, Section
+from tasks.spec.base import Fraction, MetricPart, Name, PositiveInt, Section
 
 GROUP_SEPARATOR = " & "
 """Stands between the values of an intersection's columns in the name of a group."""
@@ -17,7 +17,7 @@ Box = tuple[Fraction, Fraction, Fraction, Fraction]
 class ProtectedAttribute(Section):
     """A column, or an intersection of columns, whose groups must be served alike."""
 
-    attribute: str
+    attribute: MetricPart
     """Column of the metadata; ``race*age`` is the intersection of two, or more."""
     privileged: list[str] = []
     """Groups that serve as the reference; the largest group when left out. A group of an

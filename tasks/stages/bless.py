@@ -110,7 +110,7 @@ class Bless(Stage):
         pipeline, environment = context.pipeline, context.environment
         name, digest = pipeline.model_name, evidence.model_digest
         tags = {
-            "verdict": history.shown(verdict),
+            "verdict": verdict.word,
             "reasons": "\n".join(verdict.reasons)[:2000] or verdict.refusal or "every rule passed",
             "run_uri": context.run.uri,
             "pipeline": pipeline.name,

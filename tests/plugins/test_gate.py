@@ -9,6 +9,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from tasks.contract import ModelIdentity, RuleResult, RunDirectory, Verdict
+from tasks.spec import Change
 from tests.tasks.committed import commit
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.settings import Settings
@@ -100,6 +101,12 @@ def test_a_blessing_by_no_rule_is_a_refusal(run: RunDirectory) -> None:
 
 def test_a_blessing_with_a_reason_against_it_is_a_refusal(run: RunDirectory) -> None:
     commit_verdict(run, verdict(reasons=["too low"]))
+    assert choice() == "reject"
+
+
+def test_a_model_that_passed_changed_rules_is_not_deployed(run: RunDirectory) -> None:
+    changes = [Change(field="split.salt", file="", run="x")]
+    commit_verdict(run, verdict(deployable=False, changes=changes))
     assert choice() == "reject"
 
 

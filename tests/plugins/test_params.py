@@ -150,3 +150,19 @@ def test_another_name_does_not_free_what_belongs_to_the_dag(pipeline: Pipeline) 
     document = json.loads(pipeline.to_json()) | {"parameters": {"hour": "schedule"}}
     with pytest.raises(SpecError, match="schedule: belongs to the DAG"):
         changed_fields(Pipeline.model_validate(document), {"hour": "0 5 * * *"})
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"deploy": {"model_name": "demo"}},
+        {"publish": {"report": {"uri": "/x"}}},
+        {"deploy": {"target": "kserve"}, "train.epochs": 3},
+        {"extra_stages": []} | {"extra_stages.0.command": ["sh"]},
+    ],
+)
+def test_a_whole_section_does_not_carry_what_belongs_to_the_dag(
+    pipeline: Pipeline, conf: dict[str, Any]
+) -> None:
+    with pytest.raises(SpecError, match="belongs to the DAG"):
+        changed_fields(pipeline, values(pipeline) | conf)

@@ -110,6 +110,56 @@ def test_a_verdict_that_says_nothing_clear_is_none(run: RunDirectory, text: str)
     assert run.read_verdict() is None
 
 
+@pytest.mark.parametrize("value", ["0.99", True, None, [0.99]])
+def test_a_metric_that_is_no_number_makes_the_manifest_unreadable(
+    run: RunDirectory, value: object
+) -> None:
+    manifest = commit(run, "evaluate", {}, metrics={"evaluate.accuracy": 1})
+    assert run.read_manifest("evaluate") == manifest
+    document = manifest.model_dump() | {"metrics": {"evaluate.accuracy": value}}
+    run.write_json("evaluate/manifest.json", document)
+    assert run.read_manifest("evaluate") is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"blessed": "true"},
+        {"blessed": 1},
+        {"deployable": "yes"},
+        {"rules": [{"metric": "a", "bound": ">= 0", "passed": 1, "reason": ""}]},
+        {"rules": [{"metric": "a", "bound": "", "passed": True, "reason": "", "value": "1"}]},
+    ],
+    ids=json.dumps,
+)
+def test_a_verdict_with_words_for_numbers_is_none(run: RunDirectory, odd: dict) -> None:
+    commit(run, "bless", {"verdict.json": json.dumps(VERDICT | odd)})
+    assert run.read_verdict() is None
+
+
+def test_a_verdict_of_an_earlier_release_may_serve_as_it_said(run: RunDirectory) -> None:
+    rules = [{"metric": "a", "bound": ">= 0", "passed": True, "reason": "", "value": 1}]
+    commit(run, "bless", {"verdict.json": json.dumps(VERDICT | {"rules": rules})})
+    found = run.read_verdict()
+    assert found is not None
+    assert found.may_serve
+    assert found.word == "blessed"
+
+
+def test_a_verdict_under_changed_rules_may_not_serve(run: RunDirectory) -> None:
+    rules = [{"metric": "a", "bound": ">= 0", "passed": True, "reason": "", "value": 1}]
+    changes = [{"field": "blessing.rules", "file": [1], "run": []}]
+    document = VERDICT | {"rules": rules, "changes": changes, "deployable": False}
+    commit(run, "bless", {"verdict.json": json.dumps(document)})
+    found = run.read_verdict()
+    assert found is not None
+    assert (found.passed, found.may_serve) == (True, False)
+    assert found.word == "passed, not deployed"
+    assert "passed its rules, but under changed rules: not deployed (blessing.rules)" in (
+        found.refusal
+    )
+
+
 def test_a_verdict_changed_after_its_commit_is_none(run: RunDirectory) -> None:
     refused = json.dumps(VERDICT | {"blessed": False})
     commit(run, "bless", {"verdict.json": refused})

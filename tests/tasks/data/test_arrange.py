@@ -164,6 +164,15 @@ def test_a_positive_class_that_is_none_and_a_single_class_are_refused(
         _arrange(taken_in, tmp_path / "c", Label(column="label"))
 
 
+def test_a_class_of_the_data_cannot_pose_as_an_interval(taken_in: Path, tmp_path: Path) -> None:
+    path = taken_in / "metadata.parquet"
+    table = pd.read_parquet(path)
+    table["risk"] = ["risk", "risk.low", "risk.high"] * 10
+    table.to_parquet(path)
+    with pytest.raises(BadInput, match=r"label.column 'risk': the class 'risk.high' ends as the"):
+        _arrange(taken_in, tmp_path / "a", Label(column="risk"))
+
+
 def test_a_split_column_is_obeyed_and_checked(taken_in: Path, tmp_path: Path) -> None:
     path = taken_in / "metadata.parquet"
     table = pd.read_parquet(path)

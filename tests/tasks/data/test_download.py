@@ -179,15 +179,55 @@ def test_the_account_comes_from_the_netrc_file(
     assert set(server.accounts) == {expected}
 
 
-def test_a_way_from_https_to_http_is_not_taken() -> None:
+def _sent_on(start: str, to: str) -> None:
+    """Follow a redirect as a download does."""
+
     def answer(request: httpx.Request) -> httpx.Response:
-        headers = {"location": "http://elsewhere.example/data.zip"}
-        return httpx.Response(302, headers=headers, request=request)
+        if str(request.url) != start:
+            return httpx.Response(200, request=request)
+        return httpx.Response(302, headers={"location": to}, request=request)
 
     with httpx.Client(
         transport=httpx.MockTransport(answer),
         follow_redirects=True,
-        event_hooks={"response": [module._refuse_downgrade]},
+        event_hooks={"response": [module._check_redirect]},
     ) as client:
-        with pytest.raises(NoInput, match="sends on to http://elsewhere"):
-            client.get("https://source.example/data.zip")
+        client.get(start)
+
+
+def test_a_way_from_https_to_http_is_not_taken() -> None:
+    with pytest.raises(NoInput, match="sends on to http://elsewhere"):
+        _sent_on("https://source.example/data.zip", "http://elsewhere.example/data.zip")
+
+
+INSIDE = [
+    "http://169.254.169.254/latest/meta-data",
+    "http://10.0.0.7/data.zip",
+    "http://127.0.0.1:8080/data.zip",
+    "http://localhost/data.zip",
+    "http://[::1]/data.zip",
+    "http://[fe80::1]/data.zip",
+    "http://[::ffff:169.254.169.254]/data.zip",
+    "http://2852039166/data.zip",
+    "http://0x7f.1/data.zip",
+]
+
+
+@pytest.mark.parametrize("to", INSIDE)
+def test_a_way_from_the_given_address_into_this_network_is_not_taken(to: str) -> None:
+    with pytest.raises(NoInput, match=r"no public address.*allowed_addresses"):
+        _sent_on("http://source.example/data.zip", to)
+
+
+def test_a_way_into_this_network_is_taken_where_the_installation_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRUSTED_RETRAINING_ALLOWED_ADDRESSES", "s3://films,http://10.0.0.7/")
+    _sent_on("http://source.example/data.zip", "http://10.0.0.7/data.zip")
+    with pytest.raises(NoInput, match="no public address"):
+        _sent_on("http://source.example/data.zip", "http://10.0.0.70/data.zip")
+
+
+def test_a_server_may_send_on_to_itself_and_to_a_public_address() -> None:
+    _sent_on("http://127.0.0.1/data.zip", "http://127.0.0.1:8080/data.zip")
+    _sent_on("http://source.example/data.zip", "http://93.184.216.34/data.zip")

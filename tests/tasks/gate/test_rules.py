@@ -60,6 +60,37 @@ def test_a_missing_interval_is_named() -> None:
     assert "without a confidence interval" in judge_rule(rule, metrics=METRICS, notes={}).reason
 
 
+def test_the_recalls_of_other_classes_are_no_interval() -> None:
+    recalls = {"risk": 0.75, "risk.low": 0.6, "risk.high": 0.9}
+    metrics = {
+        f"evaluate.{measure}.{name}": value
+        for measure in ("recall", "precision", "f1")
+        for name, value in recalls.items()
+    } | {f"explain.focus_for.{name}": value for name, value in recalls.items()}
+    for metric in ("evaluate.recall.risk", "explain.focus_for.risk"):
+        result = judge_rule(Rule(metric=metric, min=0.55, on="interval"), metrics=metrics, notes={})
+        assert not result.passed
+        assert "without a confidence interval" in result.reason
+        # the value itself is there
+        assert judge_rule(Rule(metric=metric, min=0.55), metrics=metrics, notes={}).passed
+
+
+def test_a_class_called_low_has_an_interval_of_its_own() -> None:
+    metrics = {"explain.focus_for.low": 0.7, "explain.focus_for.low.low": 0.6}
+    metrics |= {"explain.focus_for.low.high": 0.8, "evaluate.recall.low": 0.9}
+    rule = Rule(metric="explain.focus_for.low", min=0.55, on="interval")
+    assert judge_rule(rule, metrics=metrics, notes={}).passed
+
+
+def test_a_lax_rule_on_the_metric_of_a_default_rule_does_not_take_its_place() -> None:
+    lax = [Rule(metric=rule.metric, min=-1) for rule in Blessing().all_rules()]
+    metrics = {rule.metric: 0.0 for rule in lax}
+    results = [
+        judge_rule(rule, metrics=metrics, notes={}) for rule in Blessing(rules=lax).all_rules()
+    ]
+    assert [result.passed for result in results] == [False, False, True, True]
+
+
 def test_the_reason_names_value_bound_group_and_purpose() -> None:
     rule = Rule(metric="fairness.sex.gap", max=0.1, why="women must be served as well")
     result = judge_rule(

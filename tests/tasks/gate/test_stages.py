@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.contract import (
+    BadConfig,
     BadInput,
     Failure,
     Manifest,
@@ -21,7 +23,7 @@ from tasks.contract import (
 from tasks.environment import Environment
 from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, override
 from tasks.stages import load_stage
 from tests.tasks.committed import commit
 
@@ -41,15 +43,25 @@ def run(tmp_path: Path) -> RunDirectory:
     return directory
 
 
-def perform(stage: str, run: RunDirectory) -> Manifest:
+def perform(
+    stage: str, run: RunDirectory, overrides: dict[str, Any] | None = None, **place: Any
+) -> Manifest:
     environment = Environment(
         mlflow_uri="",
         serving_root=Path(run.path).parents[2] / "served",
         serving_python=Path("absent"),
         server_url="",
         code_revision="",
+        **place,
     )
-    return run_stage(load_stage(stage), pipeline=PIPELINE, run=run, environment=environment)
+    return run_stage(
+        load_stage(stage),
+        pipeline=override(PIPELINE, overrides or {}),
+        file=PIPELINE,
+        requested_by="admin",
+        run=run,
+        environment=environment,
+    )
 
 
 def verdict(run: RunDirectory) -> Verdict:
@@ -119,6 +131,110 @@ def test_deploy_refuses_a_verdict_on_another_model(run: RunDirectory) -> None:
     commit(run, "bless", {"verdict.json": other.model_dump_json()})
     with pytest.raises(BadInput, match="the verdict is on model another"):
         perform("deploy", run)
+
+
+CHANGED = [
+    {"blessing": {"rules": [{"metric": "evaluate.least_recall", "min": 0.1}]}},
+    {"blessing.default_rules": False, "blessing.rules": [{"metric": "train.x", "max": 1}]},
+    {"deploy.tolerance": 0.49},
+    {"split.salt": "another"},
+    {"filter": ["metadata.view == 'PA'"]},
+    {"transform": [{"column": "a", "function": "lower()"}]},
+    {"label.positive": "yes"},
+    {"validate.leakage": "warn"},
+    {"fairness": {"protected": [{"attribute": "sex"}]}},
+]
+
+
+@pytest.mark.parametrize("overrides", CHANGED, ids=json.dumps)
+def test_under_changed_rules_a_model_is_judged_and_never_deployed(
+    run: RunDirectory, overrides: dict[str, Any]
+) -> None:
+    commit(run, "train", {"model/saved_model.pb": "graph"}, metrics={"train.x": 0.5})
+    for stage in JUDGED[JUDGED.index("train") + 1 :]:
+        commit(run, stage, {}, metrics=GOOD if stage == "evaluate" else {})
+    perform("bless", run, overrides)
+    found = verdict(run)
+    assert (found.blessed, found.may_serve, found.word) == (True, False, "passed, not deployed")
+    assert {change.field.split(".")[0] for change in found.changes} == {
+        field.split(".")[0] for field in overrides
+    }
+    assert found.requested_by == "admin"
+    for given in (overrides, {}):
+        with pytest.raises(BadInput, match="under changed rules: not deployed"):
+            perform("deploy", run, given)
+    assert not (Path(run.path).parents[2] / "served").exists()
+    perform("reject", run, overrides)
+    document = json.loads((Path(run.path) / "reject" / "rejection.json").read_text())
+    assert document["verdict"] == "passed, not deployed"
+    assert "put them into the pipeline file" in document["reasons"][0]
+
+
+def test_a_deployment_under_other_settings_than_the_verdict_s_is_refused(run: RunDirectory) -> None:
+    perform("bless", run)
+    assert verdict(run).may_serve
+    with pytest.raises(BadInput, match=r"not deployed \(deploy\.tolerance\)"):
+        perform("deploy", run, {"deploy.tolerance": 0.49})
+
+
+def test_other_changes_are_told_and_stand_in_the_way_of_nothing(run: RunDirectory) -> None:
+    perform("bless", run, {"train.epochs": 3})
+    assert verdict(run).may_serve
+    assert [change.field for change in verdict(run).changes] == ["train.epochs"]
+
+
+def test_an_installation_may_deploy_under_changed_rules(run: RunDirectory) -> None:
+    perform("bless", run, {"split.salt": "another"}, deploy_changed_rules=True)
+    assert verdict(run).may_serve
+    assert verdict(run).changed_rules[0].field == "split.salt"
+
+
+def test_a_run_goes_on_with_the_file_that_it_was_begun_with(run: RunDirectory) -> None:
+    """The first stage records the file; one that is given another file changes it."""
+    perform("bless", run)
+    environment = Environment(
+        mlflow_uri="",
+        serving_root=Path(run.path).parents[2] / "served",
+        serving_python=Path("absent"),
+        server_url="",
+        code_revision="",
+    )
+
+    def again(stage: str, **changes: Any) -> None:
+        other = Pipeline.model_validate(json.loads(PIPELINE.to_json()) | changes)
+        run_stage(load_stage(stage), pipeline=other, run=run, environment=environment)
+
+    with pytest.raises(BadConfig, match=r"deploy\.model_name: this run was begun with not set"):
+        again("bless", deploy={"model_name": "victim"})
+    with pytest.raises(BadConfig, match="name: this run was begun with 'demo'"):
+        again("bless", name="victim")
+    again("bless", blessing={"default_rules": False, "rules": [{"metric": "x", "min": 0}]})
+    assert not verdict(run).deployable
+    (Path(run.path) / "run.json").write_text("{")
+    with pytest.raises(BadConfig, match="start a new run"):
+        perform("bless", run)
+
+
+def test_without_a_registry_earlier_verdicts_are_kept_with_the_pipeline(run: RunDirectory) -> None:
+    failure = Failure(stage="explain", exit_code=1, reason="out of memory", at=now())
+    explained = run.read_manifest("explain")
+    assert explained is not None
+    run.retract("explain")
+    run.write_failure(failure)
+    perform("bless", run)
+    assert verdict(run).earlier == []
+    run.write_manifest(explained)
+    perform("bless", run, {"split.salt": "another"})
+    perform("bless", run)
+    assert [(each.verdict, each.changed) for each in verdict(run).earlier] == [
+        ("rejected", []),
+        ("passed, not deployed", ["split.salt"]),
+    ]
+    assert verdict(run).earlier[0].reasons == ["explain crashed: exit 1: out of memory"]
+    # another model has a history of its own
+    commit(run, "train", {"model/saved_model.pb": "another graph"})
+    perform("bless", run)
+    assert verdict(run).earlier == []
 
 
 @pytest.mark.parametrize("reason", ["crashed", "absent", "refused"])

@@ -31,7 +31,7 @@ from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
 from tasks.serving.client import ServerClient
 from tasks.serving.files import read_pointer
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, apply_overrides
 from tasks.stages import load_stage
 
 PIPELINE = Pipeline.model_validate(
@@ -240,12 +240,12 @@ def test_a_server_that_dies_leaves_the_champion_and_the_pointer(
     perform("bless", first, place)
     perform("deploy", first, place)
     second = night("two", "2", champion="1")
-    perform("bless", second, place)
-    server.kill()
-    server.wait()
     short = PIPELINE.model_copy(
         update={"deploy": PIPELINE.deploy.model_copy(update={"startup_seconds": 20})}
     )
+    run_stage(load_stage("bless"), pipeline=short, run=second, environment=place)
+    server.kill()
+    server.wait()
     with pytest.raises(StageError, match=r"127\.0\.0\.1"):
         run_stage(load_stage("deploy"), pipeline=short, run=second, environment=place)
     assert champion_of(place) == "1"
@@ -285,6 +285,73 @@ def test_a_champion_judged_again_keeps_the_verdict_that_made_it_champion(
     perform("bless", better, place)
     assert tags_of(place, "2")["verdict"] == "blessed"
     assert "last_verdict" not in tags_of(place, "2")
+
+
+def test_a_refusal_stays_beside_a_later_blessing_of_the_same_model(
+    night: Commit, place: Environment
+) -> None:
+    refused = night("one", "1", metrics=GOOD | {"evaluate.least_recall": 0.0})
+    perform("bless", refused, place)
+    perform("reject", refused, place)
+    lax = apply_overrides(PIPELINE, {"blessing.without": ["evaluate.least_recall"]})
+    again = night("two", "1", metrics=GOOD | {"evaluate.least_recall": 0.0})
+    run_stage(
+        load_stage("bless"),
+        pipeline=lax,
+        file=PIPELINE,
+        requested_by="admin",
+        run=again,
+        environment=place,
+    )
+    tags = tags_of(place, "1")
+    assert tags["verdict"] == "passed, not deployed"
+    assert "least_recall" in tags["rejected_before"]
+    kept = [json.loads(text) for key, text in sorted(tags.items()) if key.startswith("verdict.")]
+    assert [(each["verdict"], each["requested_by"], each["changed"]) for each in kept] == [
+        ("rejected", "", []),
+        ("passed, not deployed", "admin", ["blessing.without"]),
+    ]
+    assert kept[0]["run_uri"] == refused.uri
+    (earlier,) = verdict(again).earlier
+    assert earlier.verdict == "rejected"
+    assert "least_recall" in earlier.reasons[0]
+    with pytest.raises(BadInput, match="under changed rules: not deployed"):
+        perform("deploy", again, place)
+    assert champion_of(place) is None
+    # a third run under the rules of the file, in which the model is as it must be
+    third = night("three", "1")
+    perform("bless", third, place)
+    tags = tags_of(place, "1")
+    assert tags["verdict"] == "blessed"
+    assert "least_recall" in tags["rejected_before"]
+    assert [each.verdict for each in verdict(third).earlier] == [
+        "rejected",
+        "passed, not deployed",
+    ]
+
+
+def test_what_an_earlier_release_said_of_a_model_is_kept(night: Commit, place: Environment) -> None:
+    perform("bless", night("one", "1"), place)
+    with tracking.mlflow_client(place) as client:
+        for key in tags_of(place, "1"):
+            if key.startswith("verdict."):
+                client.delete_model_version_tag("demo", "1", key)
+        client.set_model_version_tag("demo", "1", "verdict", "rejected")
+        client.set_model_version_tag("demo", "1", "reasons", "women are found less often")
+    again = night("two", "1")
+    perform("bless", again, place)
+    assert json.loads(tags_of(place, "1")["verdict.before"])["reasons"] == [
+        "women are found less often"
+    ]
+    assert [each.verdict for each in verdict(again).earlier] == ["rejected"]
+
+
+def test_the_champion_judged_again_every_night_does_not_fill_its_tags(
+    night: Commit, place: Environment
+) -> None:
+    for name in ("one", "two", "three"):
+        perform("bless", night(name, "1"), place)
+    assert sum(key.startswith("verdict.") for key in tags_of(place, "1")) == 1
 
 
 def test_predictions_changed_after_the_evaluation_are_no_evidence(

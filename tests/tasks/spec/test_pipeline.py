@@ -1,6 +1,7 @@
 """Reading pipeline files and overriding their fields."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,11 +85,71 @@ def test_a_favourable_outcome_must_be_a_class(pipeline: Pipeline) -> None:
         )
 
 
-def test_own_rules_replace_default_rules_on_the_same_metric(pipeline: Pipeline) -> None:
-    own = [{"metric": "evaluate.least_recall", "min": 0.4}]
-    rules = apply_overrides(pipeline, {"blessing.rules": own}).blessing.all_rules()
-    assert [rule.min for rule in rules if rule.metric == "evaluate.least_recall"] == [0.4]
+@pytest.mark.parametrize(
+    ("own", "in_force"),
+    [
+        ({"min": 0.4}, [{"min": 0.4}]),
+        ({"min": 0.4, "on": "interval"}, [{"min": 0.4, "on": "interval"}]),
+        # a laxer one, or one on another side, stands beside the default rule
+        ({"min": -1}, [{"min": 0.05}, {"min": -1}]),
+        ({"max": 1}, [{"min": 0.05}, {"max": 1}]),
+    ],
+)
+def test_an_own_rule_makes_a_default_rule_stricter_and_never_laxer(
+    pipeline: Pipeline, own: dict[str, Any], in_force: list[dict[str, Any]]
+) -> None:
+    metric = "evaluate.least_recall"
+    changed = apply_overrides(pipeline, {"blessing.rules": [{"metric": metric, **own}]})
+    rules = changed.blessing.all_rules()
+    found = [
+        rule.model_dump(exclude_defaults=True, exclude={"metric", "why"})
+        for rule in rules
+        if rule.metric == metric
+    ]
+    assert found == in_force
     assert any(rule.metric == "evaluate.balanced_accuracy_above_chance" for rule in rules)
+
+
+def test_a_default_rule_is_switched_off_by_its_name(pipeline: Pipeline) -> None:
+    changed = apply_overrides(pipeline, {"blessing.without": ["evaluate.least_recall"]})
+    names = [rule.metric for rule in changed.blessing.all_rules()]
+    assert "evaluate.least_recall" not in names
+    assert "evaluate.balanced_accuracy_above_chance" in names
+    with pytest.raises(SpecError, match=r"blessing\.without"):
+        apply_overrides(pipeline, {"blessing.without": ["evaluate.leest_recall"]})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("blessing.rules", [{"metric": "evaluate.accuracy", "min": False}]),
+        ("blessing.rules", [{"metric": "evaluate.accuracy", "min": "0.99"}]),
+        ("blessing.rules", [{"metric": "evaluate.accuracy", "max": True}]),
+        ("blessing.champion.margin", "0.5"),
+        ("blessing.champion.margin", True),
+        ("deploy.tolerance", "0.4"),
+        ("deploy.max_error_rate", True),
+        ("validate.min_rows", True),
+        ("validate.max_class_share", "1"),
+    ],
+)
+def test_a_number_of_a_rule_is_a_number(pipeline: Pipeline, field: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=f"{field}.*valid (number|integer)"):
+        apply_overrides(pipeline, {field: value})
+
+
+def test_a_whole_number_is_a_bound_as_well(pipeline: Pipeline) -> None:
+    rules = [{"metric": "evaluate.accuracy", "min": 0, "max": 1}]
+    assert apply_overrides(pipeline, {"blessing.rules": rules}).blessing.rules[0].max == 1
+
+
+@pytest.mark.parametrize("end", [".low", ".high"])
+def test_a_class_or_a_column_cannot_pose_as_an_interval(pipeline: Pipeline, end: str) -> None:
+    with pytest.raises(SpecError, match="rename it by a transform"):
+        apply_overrides(pipeline, {"label": {"column": "a", "classes": ["risk", f"risk{end}"]}})
+    with pytest.raises(SpecError, match="rename it by a transform"):
+        apply_overrides(pipeline, {"fairness.protected": [{"attribute": f"income{end}"}]})
+    apply_overrides(pipeline, {"label": {"column": "a", "classes": ["low", "high"]}})
 
 
 def test_a_rule_without_a_bound_is_refused(pipeline: Pipeline) -> None:
