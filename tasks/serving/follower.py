@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.serving.files import Pointer, pointed_models
+from tasks.serving.limits import Limits, read_limits
 
 log = logging.getLogger("tasks.serving")
 
@@ -33,6 +34,8 @@ class Options:
         Time between two looks at the pointers.
     ends_with_stdin : bool
         End when standard input is closed, that is when whoever started the server is gone.
+    limits : Limits
+        Bounds on requests; a model's own file may say otherwise of its images.
     must_load : bool
         End when the model cannot be loaded, rather than wait for a better one: a container whose
         model is refused has to say so.
@@ -46,6 +49,7 @@ class Options:
     poll_seconds: float = 0.5
     ends_with_stdin: bool = False
     must_load: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass
@@ -58,8 +62,9 @@ class _Problem:
 class Follower:
     """Keeps the repository of served models at what the pointers say."""
 
-    def __init__(self, options: Options, repository: Any) -> None:
+    def __init__(self, options: Options, repository: Any, worker: Any) -> None:
         self._options = options
+        self._worker = worker
         self._repository = repository
         self._problems: dict[str, _Problem] = {}
         self._busy = threading.Lock()
@@ -112,7 +117,9 @@ class Follower:
         from tasks.serving.served_model import LoadedModel, ServedModel
 
         model = self._repository.get_model(name)
+        max_pixels = read_limits(self._options.root / name) or self._options.limits.pixels
         if model is not None and model.pointer == pointer:
+            model.max_pixels = max_pixels
             self._problems.pop(name, None)
             return
         problem = self._problems.get(name)
@@ -127,7 +134,8 @@ class Follower:
             log.error("%s version %s is refused: %s", name, pointer.version, text)
             return
         if model is None:
-            model = ServedModel(name)
+            model = ServedModel(name, self._worker)
+        model.max_pixels = max_pixels
         model.switch_to(loaded)
         self._repository.update(model)
         self._problems.pop(name, None)

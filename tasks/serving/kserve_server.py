@@ -4,17 +4,19 @@ import asyncio
 import logging
 import os
 import socket
-import struct
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from kserve import ModelRepository, ModelServer
-from kserve.errors import InferenceError, InvalidInput, ModelNotFound
+from kserve.errors import ModelNotFound
 from kserve.model_server import app
 
+from tasks.serving.connections import Connection
+from tasks.serving.endpoints import add_endpoints, add_error_handlers
 from tasks.serving.files import write_json
 from tasks.serving.follower import Follower, Options
+from tasks.serving.guard import Guard
+from tasks.serving.served_model import Worker
 
 log = logging.getLogger("tasks.serving")
 
@@ -47,15 +49,20 @@ class _Server(ModelServer):  # type: ignore[misc]
     def __init__(self, options: Options, listener: socket.socket, **settings: Any) -> None:
         super().__init__(**settings)
         self._options, self._listener = options, listener
-        self.dataplane.decode = _answerable(self.dataplane.decode)
 
     async def _serve(self) -> None:
         # the coroutine that would bind to 0.0.0.0
         for unused in self.servers:
             unused.close()
+        add_endpoints(app, self.dataplane)
         self._rest_server.create_application()
+        add_error_handlers(app)
+        # last, so that it is the first to see a request
+        app.add_middleware(Guard, limits=self._options.limits)
         # beside the protocols: which version serves, and why not another
         app.add_api_route("/served", self.registered_models.follower.describe, methods=["GET"])
+        self._rest_server.config.http = Connection
+        self._rest_server.config.ws = "none"
         _announce(self._options, self._listener)
         await self._rest_server._server.serve(sockets=[self._listener])
 
@@ -64,32 +71,10 @@ class _Server(ModelServer):  # type: ignore[misc]
         self._rest_server._server.handle_exit(sig, None)
 
 
-def _answerable(decode: Callable[..., Any]) -> Callable[..., Any]:
-    """Make what KServe cannot parse the sender's fault: it answers 500 to broken binary tensors."""
-
-    def decode_or_refuse(*arguments: Any, **options: Any) -> Any:
-        try:
-            return decode(*arguments, **options)
-        except (InferenceError, ValueError, KeyError, TypeError, struct.error) as error:
-            if isinstance(error, InvalidInput):
-                raise
-            raise InvalidInput(
-                f"request cannot be parsed: {str(error)[:200]}; images go into JSON as base64"
-            ) from error
-
-    return decode_or_refuse
-
-
-def _not_the_senders_fault(record: logging.LogRecord) -> bool:
-    """Drop the stack traces that KServe logs for requests that were refused with a message."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, InvalidInput | ModelNotFound)
-
-
 def serve(options: Options, listener: socket.socket) -> list[str]:
     """Load what is to serve, then answer until ended by a signal; or return why it cannot."""
     repository = PointedRepository()
-    repository.follower = Follower(options, repository)
+    repository.follower = Follower(options, repository, Worker(options.limits))
     repository.follower.follow_once()
     if options.must_load and repository.follower.problems():
         return repository.follower.problems()
@@ -97,7 +82,8 @@ def serve(options: Options, listener: socket.socket) -> list[str]:
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     for name in ("kserve", "kserve.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).addFilter(_not_the_senders_fault)
+    # clients that speak no HTTP are many, and none of our business
+    logging.getLogger("uvicorn.error").addFilter(_not_the_senders_fault)
     threading.Thread(target=repository.follower.follow, daemon=True).start()
     _Server(
         options,
@@ -109,6 +95,10 @@ def serve(options: Options, listener: socket.socket) -> list[str]:
         grace_period=10,
     ).start([])
     return []
+
+
+def _not_the_senders_fault(record: logging.LogRecord) -> bool:
+    return record.getMessage() != "Invalid HTTP request received."
 
 
 def _announce(options: Options, listener: socket.socket) -> None:

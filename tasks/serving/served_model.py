@@ -1,26 +1,45 @@
 """A SavedModel behind the V1 and V2 inference protocols. Runs in the serving environment only."""
 
 import asyncio
-import base64
-import binascii
 import json
 import logging
+import os
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
-from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
+from kserve import Model
 from kserve.errors import InvalidInput, ModelNotReady
 
+from tasks.serving import answers
 from tasks.serving.files import Pointer, tree_digest
 from tasks.serving.image_files import SERVED_KINDS, is_animated_webp, refusal
+from tasks.serving.image_size import MAX_SCANS, pixels_of, too_many_scans
+from tasks.serving.lanes import Lane
+from tasks.serving.limits import (
+    LIGHT_PIXELS,
+    MAX_INSTANCES,
+    SMALL_BODY,
+    WAIT_SECONDS,
+    Budget,
+    Busy,
+    Limits,
+)
+from tasks.serving.requests import Asked, parse_v1
 
 log = logging.getLogger("tasks.serving")
 
-MAX_INSTANCES, BATCH = 1024, 64
-"""Images a request may hold, and how many of them go through the model at once."""
+BATCH = 64
+"""Images that go through the model at once."""
+
+T = TypeVar("T")
+
+# what a decoder says of an image that it does not read
+_UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
 
 class LoadedModel:
@@ -42,17 +61,56 @@ class LoadedModel:
         self.shape: tuple[int, int, int] = tuple(shape[1:])
         self._warm_up()
 
+    def check(self, asked: Asked, max_pixels: int, in_all: int) -> int:
+        """Return the pixels that a request costs, read from its images' headers.
+
+        Parameters
+        ----------
+        asked : Asked
+            The request.
+        max_pixels, in_all : int
+            Bounds on an image, and on all of them together.
+
+        Raises
+        ------
+        InvalidInput
+            It is more than the server takes, or no image.
+        """
+        if asked.pixels is not None:
+            return int(asked.pixels.size)
+        total = 0
+        for position, image in enumerate(asked.images):
+            cost = _pixels(image, position)
+            if cost > max_pixels:
+                raise InvalidInput(
+                    f"instance {position}: has {cost} pixels, at most {max_pixels} are taken; "
+                    "send a smaller copy"
+                )
+            total += cost
+        if total > in_all:
+            raise InvalidInput(
+                f"the images have {total} pixels together, at most {in_all} are taken; send them "
+                "in several requests"
+            )
+        return total
+
+    def classify(self, asked: Asked) -> "np.ndarray[Any, Any]":
+        """Return probabilities [N, classes]."""
+        if asked.pixels is not None:
+            return self.classify_tensors(asked.pixels)
+        return self.classify_bytes(asked.images)
+
     def classify_bytes(self, images: list[bytes]) -> "np.ndarray[Any, Any]":
         """Return probabilities [N, classes] of encoded images."""
-        for position, image in enumerate(images):
-            if not image:
-                raise InvalidInput(f"instance {position}: is empty, not an image")
-            if is_animated_webp(image):
-                raise InvalidInput(f"instance {position}: {refusal(image)}")
+        parts = [self._part(images[start:end], start) for start, end in _batches(images)]
+        return np.concatenate(parts)
+
+    def _part(self, images: list[bytes], start: int) -> "np.ndarray[Any, Any]":
         try:
-            return self._in_batches(images, lambda part: self._bytes(image_bytes=tf.constant(part)))
-        except tf.errors.InvalidArgumentError as error:
-            raise InvalidInput(self._bad_image(images)) from error
+            found = self._bytes(image_bytes=tf.constant(images))["probabilities"]
+            return np.asarray(found.numpy())
+        except _UNREADABLE as error:
+            raise InvalidInput(self._bad_image(images, start)) from error
 
     def classify_tensors(self, images: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         """Return probabilities [N, classes] of pixels 0..255 [N, height, width, channels]."""
@@ -60,29 +118,24 @@ class LoadedModel:
             images = images[None]
         if images.ndim != 4 or images.shape[1:] != self.shape:
             raise InvalidInput(
-                f"images have shape {list(images.shape)}, must be [N, "
+                f"images have shape {list(images.shape)[:8]}, must be [N, "
                 f"{', '.join(map(str, self.shape))}] with pixels 0..255; or send image bytes"
             )
-        if not np.isfinite(images).all():
-            raise InvalidInput("images hold values that are not finite numbers")
-        return self._in_batches(images, lambda part: self._tensors(images=tf.constant(part)))
-
-    def _in_batches(self, images: Any, call: Any) -> "np.ndarray[Any, Any]":
         if not 0 < len(images) <= MAX_INSTANCES:
             raise InvalidInput(f"{len(images)} instances, must be 1 .. {MAX_INSTANCES}")
-        parts = [
-            call(images[start : start + BATCH])["probabilities"].numpy()
-            for start in range(0, len(images), BATCH)
-        ]
-        return np.concatenate(parts)
+        if not np.isfinite(images).all():
+            raise InvalidInput("images hold values that are not finite numbers")
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        found = [self._tensors(images=tf.constant(part))["probabilities"].numpy() for part in parts]
+        return np.concatenate(found)
 
-    def _bad_image(self, images: list[bytes]) -> str:
+    def _bad_image(self, images: list[bytes], start: int) -> str:
         bad = []
         for position, image in enumerate(images):
             try:
                 self._bytes(image_bytes=tf.constant([image]))
-            except tf.errors.InvalidArgumentError:
-                bad.append(position)
+            except _UNREADABLE:
+                bad.append(start + position)
         shown = ", ".join(str(position) for position in bad[:5])
         return f"instance {shown}: cannot be decoded as one of {', '.join(SERVED_KINDS)}"
 
@@ -94,11 +147,123 @@ class LoadedModel:
         self._tensors(images=tf.constant(blank))
 
 
+def _pixels(image: bytes, position: int) -> int:
+    if not image:
+        raise InvalidInput(f"instance {position}: is empty, not an image")
+    if is_animated_webp(image):
+        raise InvalidInput(f"instance {position}: {refusal(image)}")
+    if too_many_scans(image):
+        raise InvalidInput(
+            f"instance {position}: a JPEG of more than {MAX_SCANS} scans is not taken; save it as "
+            "a baseline JPEG"
+        )
+    found = pixels_of(image)
+    if found is None:
+        raise InvalidInput(
+            f"instance {position}: cannot be decoded as one of {', '.join(SERVED_KINDS)}"
+        )
+    return found
+
+
+def _batches(images: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield where batches begin and end: a large image goes alone, so that one is in memory."""
+    start = cost = 0
+    for position, image in enumerate(images):
+        own = pixels_of(image) or 0
+        if position > start and (position - start == BATCH or cost + own > LIGHT_PIXELS):
+            yield start, position
+            start, cost = position, 0
+        cost += own
+    yield start, len(images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A request that has not been looked at.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of its body.
+    parse : callable
+        Takes it apart.
+    answer : callable
+        Makes the protocol's answer of name, model, request and probabilities.
+    """
+
+    size: int
+    parse: Callable[[], Asked]
+    answer: Callable[..., Any] = answers.v1
+
+
+class Worker:
+    """Works requests off: two lanes, and a budget of pixels.
+
+    Parameters
+    ----------
+    limits : Limits
+        Bounds.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pixels = Budget(limits.pixels_in_flight, small=LIGHT_PIXELS)
+        # one large image at a time: a second would take the core that ordinary requests need
+        self._light = Lane("light", max(1, (os.cpu_count() or 2) - 1))
+        self._heavy = Lane("heavy", 1)
+
+    async def classify(
+        self, loaded: LoadedModel, work: Work, *, max_pixels: int
+    ) -> tuple[Asked, Any]:
+        """Return a request taken apart, and its probabilities.
+
+        Parameters
+        ----------
+        loaded : LoadedModel
+            The version that answers.
+        work : Work
+            The request.
+        max_pixels : int
+            Bound on an image, as far as the memory bears it.
+
+        Raises
+        ------
+        InvalidInput
+            It is wrong.
+        Busy
+            There was no room for it in time.
+        """
+        in_all = self._limits.pixels_in_flight - LIGHT_PIXELS
+
+        def take_apart() -> tuple[Asked, int]:
+            asked = work.parse()
+            return asked, loaded.check(asked, min(max_pixels, in_all), in_all)
+
+        lane = self._light if work.size <= SMALL_BODY else self._heavy
+        asked, cost = await _done(lane, work.size, take_apart)
+        async with self._pixels.taken(cost, seconds=WAIT_SECONDS):
+            lane = self._light if cost <= LIGHT_PIXELS else self._heavy
+            return asked, await _done(lane, cost, lambda: loaded.classify(asked))
+
+
+async def _done(lane: Lane, cost: int, job: Callable[[], T]) -> T:
+    future = asyncio.wrap_future(lane.submit(cost, job))
+    try:
+        # what has begun is let finish: only the wait in the queue is bounded, and by the budget
+        result: T = await future
+        return result
+    except tf.errors.ResourceExhaustedError:
+        raise Busy from None
+
+
 class ServedModel(Model):  # type: ignore[misc]
     """A name under which the newest switched-to version answers."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, worker: Worker) -> None:
         super().__init__(name)
+        self.max_pixels = 0
+        """Bound on an image."""
+        self._worker = worker
         self._loaded: LoadedModel | None = None
         self._swap = threading.Lock()
 
@@ -140,104 +305,16 @@ class ServedModel(Model):  # type: ignore[misc]
     async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
         # one version for the whole request, whatever is switched meanwhile
         loaded = self._current()
-        answer = _answer_v2 if isinstance(payload, InferRequest) else _answer_v1
-        # in a thread: the event loop goes on taking requests and health checks
-        return await asyncio.to_thread(answer, self.name, loaded, payload)
+        if not isinstance(payload, Work):
+            # a cloud event, which kserve has taken apart
+            document = payload
+            payload = Work(size=0, parse=lambda: parse_v1(document))
+        asked, probabilities = await self._worker.classify(
+            loaded, payload, max_pixels=self.max_pixels
+        )
+        return payload.answer(self.name, loaded, asked, probabilities)
 
     def _current(self) -> LoadedModel:
         if self._loaded is None:
             raise ModelNotReady(self.name)
         return self._loaded
-
-
-def _answer_v1(name: str, loaded: LoadedModel, payload: Any) -> dict[str, Any]:
-    instances = payload.get("instances") if isinstance(payload, dict) else None
-    if not isinstance(instances, list) or not instances:
-        raise InvalidInput('body must be {"instances": [{"b64": "<base64 of an image>"}, ...]}')
-    encoded = [isinstance(each, dict) for each in instances]
-    if all(encoded):
-        probabilities = loaded.classify_bytes(
-            [_b64(each, position) for position, each in enumerate(instances)]
-        )
-    elif any(encoded):
-        raise InvalidInput("instances mix base64 images and pixel lists: send one kind")
-    else:
-        probabilities = loaded.classify_tensors(_pixels(instances))
-    return {
-        "predictions": [
-            {
-                "class_name": loaded.classes[int(row.argmax())],
-                "probabilities": [float(value) for value in row],
-            }
-            for row in probabilities
-        ],
-        "classes": loaded.classes,
-        "model_name": name,
-        "model_version": loaded.pointer.version,
-        "model_digest": loaded.pointer.digest,
-    }
-
-
-def _answer_v2(name: str, loaded: LoadedModel, request: InferRequest) -> InferResponse:
-    if len(request.inputs) != 1:
-        raise InvalidInput(f"{len(request.inputs)} inputs, must be one: image_bytes or images")
-    tensor = request.inputs[0]
-    if tensor.datatype == "BYTES":
-        probabilities = loaded.classify_bytes(_v2_bytes(tensor))
-    elif tensor.datatype in ("FP32", "FP64", "UINT8", "INT32"):
-        try:
-            images = tensor.as_numpy().astype(np.float32)
-        except (ValueError, TypeError) as error:
-            raise InvalidInput(
-                f"input {tensor.name}: data do not fit the shape: {error}"
-            ) from error
-        probabilities = loaded.classify_tensors(images)
-    else:
-        raise InvalidInput(
-            f"input {tensor.name}: datatype {tensor.datatype} is not BYTES (encoded images) or "
-            "FP32 (pixels 0..255)"
-        )
-    names = np.array([loaded.classes[index] for index in probabilities.argmax(axis=1)], object)
-    outputs = [
-        InferOutput("probabilities", list(probabilities.shape), "FP32"),
-        InferOutput("class_name", [len(names)], "BYTES"),
-    ]
-    outputs[0].set_data_from_numpy(probabilities.astype(np.float32), binary_data=False)
-    outputs[1].set_data_from_numpy(names, binary_data=False)
-    return InferResponse(
-        response_id=request.id or "",
-        model_name=name,
-        model_version=loaded.pointer.version,
-        infer_outputs=outputs,
-        parameters={"model_digest": loaded.pointer.digest},
-    )
-
-
-def _v2_bytes(tensor: InferInput) -> list[bytes]:
-    """Return encoded images: raw ones of the binary extension, base64 strings in JSON."""
-    if tensor._raw_data is not None:
-        try:
-            return [bytes(each) for each in tensor.as_numpy().ravel()]
-        except (ValueError, TypeError) as error:
-            raise InvalidInput(f"input {tensor.name}: binary data do not fit: {error}") from error
-    data = tensor.data
-    if not isinstance(data, list):
-        raise InvalidInput(f"input {tensor.name}: data must be a list of base64 strings")
-    return [_b64({"b64": each}, position) for position, each in enumerate(data)]
-
-
-def _b64(instance: dict[str, Any], position: int) -> bytes:
-    text = instance.get("b64")
-    if not isinstance(text, str):
-        raise InvalidInput(f'instance {position}: must be {{"b64": "<base64 of an image>"}}')
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput(f"instance {position}: is not base64: {error}") from error
-
-
-def _pixels(instances: list[Any]) -> "np.ndarray[Any, Any]":
-    try:
-        return np.asarray(instances, dtype=np.float32)
-    except (ValueError, TypeError) as error:
-        raise InvalidInput(f"instances are not equal lists of numbers: {error}") from error

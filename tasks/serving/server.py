@@ -21,13 +21,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tasks.serving.container import Refused, fetch_model, say_why
 from tasks.serving.follower import Options
+from tasks.serving.limits import MAX_PIXELS, MEMORY, Limits, memory_bytes
 
 log = logging.getLogger("tasks.serving")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until ended by a signal."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(_Line("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     try:
         options = _options(arguments)
     except Refused as error:
@@ -50,6 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if problems else 0
 
 
+class _Line(logging.Formatter):
+    """Writes control characters of names out: a message is one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _end_with_stdin() -> None:
     while sys.stdin.buffer.read(4096):
         pass
@@ -70,8 +81,30 @@ def _options(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--poll-seconds", type=float, default=0.5, help="pointers are read so often"
     )
+    parser.add_argument(
+        "--memory",
+        default=os.environ.get("SERVER_MEMORY", MEMORY),
+        help=f"what it may take ({MEMORY}); bounds on requests follow from it",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=int(os.environ.get("MAX_PIXELS") or MAX_PIXELS),
+        help=f"pixels of an image ({MAX_PIXELS})",
+    )
+    parser.add_argument(
+        "--body-seconds", type=float, default=Limits.body_seconds, help="time for a request's body"
+    )
     parser.add_argument("--ends-with-stdin", action="store_true", help="end with the starter")
     given = vars(parser.parse_args(arguments))
+    try:
+        given["limits"] = Limits(
+            memory=memory_bytes(given.pop("memory")),
+            pixels=given.pop("max_pixels"),
+            body_seconds=given.pop("body_seconds"),
+        )
+    except ValueError as error:
+        parser.error(f"--memory: {error}")
     uri, name, version = (given.pop(key) for key in ("model_uri", "model_name", "model_version"))
     if uri is None:
         return Options(**given)

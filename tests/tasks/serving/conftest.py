@@ -59,21 +59,25 @@ def serving_python() -> Path:
 @pytest.fixture(scope="session")
 def start_server(
     serving_python: Path,
-) -> "Callable[[Path], AbstractContextManager[tuple[subprocess.Popen[bytes], str]]]":
-    """Return a function that runs the model server on a folder; gives its process and address."""
+) -> "Callable[..., AbstractContextManager[tuple[subprocess.Popen[bytes], str]]]":
+    """Return a function that runs the model server on a folder; gives its process and address.
+
+    Further arguments go to the server; what it says goes to ``<root>.log`` beside the folder.
+    """
 
     @contextmanager
-    def start(root: Path) -> "Iterator[tuple[subprocess.Popen[bytes], str]]":
+    def start(root: Path, *arguments: str) -> "Iterator[tuple[subprocess.Popen[bytes], str]]":
         port_file = root.parent / f"{root.name}.port.json"
         process = subprocess.Popen(
             [
                 *(serving_python, "-m", "tasks.serving.server", "--root", root, "--port", "0"),
                 *("--port-file", port_file, "--poll-seconds", "0.1", "--ends-with-stdin"),
+                *arguments,
             ],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=(root.parent / f"{root.name}.log").open("wb"),
+            stderr=subprocess.STDOUT,
         )
         try:
             for _ in range(1200):
