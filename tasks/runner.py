@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tasks import tracking
 from tasks.contract import (
@@ -22,7 +22,7 @@ from tasks.contract import (
     describe_outputs,
     fingerprint,
     now,
-    outputs_digest,
+    sha256_text,
 )
 from tasks.contract.records import REQUEST
 from tasks.environment import Environment
@@ -255,55 +255,69 @@ def _reuse_or_compute(
     stage: Stage, context: StageContext, committed: Manifest | None, reuse: Reuse
 ) -> Manifest:
     pipeline, run = context.pipeline, context.run
-    inputs = {name: context.input(name).manifest.digest for name in stage.reads}
+    read = {name: context.input(name).manifest for name in stage.reads}
     for name in stage.also_reads(pipeline):
         manifest = run.read_manifest(name)
         if manifest is not None:
-            inputs[name] = manifest.digest
-    code = stage.code_version()
+            read[name] = manifest
+    settings, code = stage.config(pipeline), stage.code_version()
+    files = {name: manifest.outputs_digest for name, manifest in read.items()}
 
     def key(state: str) -> str:
         return fingerprint(
-            stage=stage.name, config=stage.config(pipeline), inputs=inputs, code=code, state=state
+            stage=stage.name, config=settings, inputs=files, code=code, state=_mark(state)
         )
 
-    wanted = key(stage.state(context))
+    state = stage.state(context)
+    wanted = key(state)
+    tonight: dict[str, Any] = {
+        "fingerprint": wanted,
+        "state": _mark(state),
+        "inputs": {name: manifest.digest for name, manifest in read.items()},
+    }
     if committed is not None and _may_keep(stage, committed, wanted, reuse):
         if run.stands(committed):
             log.info("%s: committed in this run already", stage.name)
+            renewed = committed.model_copy(update=tonight).sealed()
+            if renewed != committed:
+                # an input says something else of the same files
+                run.write_manifest(renewed)
             run.forgive(stage.name)
-            return committed
+            return renewed
         log.warning("%s: what this run committed is gone or altered, so it is computed", stage.name)
     if stage.reusable and reuse == "all":
         reused = run.cached(wanted)
         if reused is not None:
             log.info("%s: reused from %s", stage.name, reused.location)
-            reused = reused.model_copy(
-                update={"fingerprint": wanted, "reused_from": reused.reused_from or _run_of(reused)}
-            )
+            origin = {"reused_from": reused.reused_from or _run_of(reused)}
+            reused = reused.model_copy(update=tonight | origin).sealed()
             run.write_manifest(reused)
             return reused
-    manifest = _compute(stage, context, wanted, inputs, code)
+    manifest = _compute(stage, context, tonight | {"code_version": code, "settings": settings})
     if stage.reusable:
         try:
-            for state in [None, *stage.equivalent_states(context)]:
-                run.remember(wanted if state is None else key(state), manifest)
+            for fingerprinted in [wanted, *map(key, stage.equivalent_states(context))]:
+                run.remember(fingerprinted, manifest)
         except StageError as error:
             # the result is committed; another night will have to compute it again
             log.warning("%s: other nights will not find the result: %s", stage.name, error)
     return manifest
 
 
+def _mark(state: str) -> str:
+    """Return what is kept of a state, which may be long or say more than a manifest should."""
+    return sha256_text(state) if state else ""
+
+
 def _may_keep(stage: Stage, committed: Manifest, wanted: str, reuse: Reuse) -> bool:
     """Return whether a retry after the commit has nothing left to do."""
     own = committed.reused_from is None
     allowed = reuse == "all" or (reuse == "own" and own)
+    allowed = allowed and committed.is_evidence
     return allowed and stage.reusable and committed.fingerprint == wanted
 
 
-def _compute(
-    stage: Stage, context: StageContext, wanted: str, inputs: dict[str, str], code: str
-) -> Manifest:
+def _compute(stage: Stage, context: StageContext, made_of: dict[str, Any]) -> Manifest:
     started_at, started = now(), time.perf_counter()
     context.run.retract(stage.name)
     _clear(context.out, keep=stage.scratch)
@@ -319,8 +333,6 @@ def _compute(
         store_outputs(run, stage.name, context.out, outputs)
     manifest = Manifest(
         stage=stage.name,
-        fingerprint=wanted,
-        digest=outputs_digest(outputs),
         location=run.stage_uri(stage.name),
         outputs=outputs,
         metrics=_prefixed(stage.name, outcome),
@@ -330,10 +342,9 @@ def _compute(
         rows_out=outcome.rows_out,
         seconds=round(outcome.seconds or time.perf_counter() - started, 3),
         started_at=started_at,
-        code_version=code,
-        inputs=inputs,
         addresses=outcome.addresses,
-    )
+        **made_of,
+    ).sealed()
     run.write_manifest(manifest)
     context.cache.keep(manifest, context.out)
     mirror.forget()

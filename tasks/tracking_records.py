@@ -131,7 +131,7 @@ def dataset_input(manifest: Manifest, pipeline: Pipeline) -> "DatasetInput":
     counts = {name.removeprefix("arrange."): value for name, value in manifest.metrics.items()}
     dataset = Dataset(
         name=pipeline.name,
-        digest=manifest.digest[:DIGEST_LENGTH],
+        digest=manifest.outputs_digest[:DIGEST_LENGTH],
         source_type=kind if uri else "code",
         source=json.dumps({"url" if kind == "http" else "uri": uri, **source}),
         profile=json.dumps({"num_rows": manifest.rows_out, **counts}),

@@ -31,7 +31,6 @@ from tasks.contract.hashing import (
     describe_outputs,
     fingerprint,
     now,
-    outputs_digest,
     sha256_file,
     sha256_text,
     stored_tree_files,
@@ -57,6 +56,7 @@ from tasks.contract.records import (
     RuleResult,
     Verdict,
     not_deployed,
+    old_format,
 )
 from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
 
@@ -94,8 +94,8 @@ __all__ = [
     "judged_stages",
     "not_deployed",
     "now",
+    "old_format",
     "open_filesystem",
-    "outputs_digest",
     "protocol_variables",
     "run_uri",
     "sha256_file",

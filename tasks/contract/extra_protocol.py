@@ -45,7 +45,7 @@ def extra_fingerprint(extra: ExtraStage, inputs: dict[str, str], *, state: str =
     extra : ExtraStage
         As in the pipeline file.
     inputs : dict of str to str
-        Digest of each stage that it comes after.
+        Digest of the outputs of each stage that it comes after.
     state : str
         Digest of the files that its command names, where it is run on this machine.
     """

@@ -48,11 +48,6 @@ def describe_outputs(folder: Path, *, skip: tuple[str, ...] = ()) -> list[Output
     return outputs
 
 
-def outputs_digest(outputs: list[Output]) -> str:
-    """Hash outputs by path and content, not by place or time."""
-    return sha256_text("".join(f"{o.path} {o.sha256}\n" for o in sorted(outputs, key=_by_path)))
-
-
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as stream:
@@ -126,10 +121,6 @@ def stored_tree_files(fs: AbstractFileSystem, folder: str) -> dict[str, str]:
 def now() -> str:
     """Return the time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _by_path(output: Output) -> str:
-    return output.path
 
 
 def _describe_file(path: Path) -> Output:

@@ -1,5 +1,7 @@
 """What a run directory holds as JSON: manifests, failure records, the verdict."""
 
+import hashlib
+import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,6 +13,15 @@ from tasks.spec.masking import masked
 # strict: what is no number, or no yes or no, must not be taken for one
 Number = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+
+FORMAT = 2
+"""Format of the manifests that are written now: their digest covers what they say of the result."""
+
+_NOT_OF_THE_RESULT = {
+    *("digest", "fingerprint", "state", "location", "reused_from"),
+    *("seconds", "started_at", "code_version"),
+}
+"""Fields of a manifest that its digest leaves out, so that equal results have equal digests."""
 
 
 class _Record(BaseModel):
@@ -62,7 +73,9 @@ class Manifest(_Record):
     stage, fingerprint : str
         Which stage, and the hash of everything that determines its result.
     digest : str
-        Hash of the outputs; what the next stages' fingerprints are made of.
+        Hash of the result and of all that is said of it: outputs, metrics, notes, warnings, inputs,
+        settings. A manifest whose content has another digest is not read. In format 1, which is
+        still read but is no evidence any more, of the outputs alone.
     location : str
         URI of the folder that holds the outputs; another run's when reused.
     outputs : list of Output
@@ -88,11 +101,18 @@ class Manifest(_Record):
         Stage read to the digest it had.
     addresses : dict of str to str
         What the stage put outside of the run, and where: ``report`` to its URI.
+    settings : object
+        The part of the pipeline that determined the result, as JSON-able data.
+    state : str
+        Digest of what outside of the run determined it, such as the source's listing; empty where
+        nothing did.
+    format : int
+        2; 1 where it is not given.
     """
 
     stage: str
     fingerprint: str
-    digest: str
+    digest: str = ""
     location: str
     outputs: list[Output] = []
     metrics: dict[str, Number] = {}
@@ -106,6 +126,38 @@ class Manifest(_Record):
     reused_from: str | None = None
     inputs: dict[str, str] = {}
     addresses: dict[str, Line] = {}
+    settings: Any = None
+    state: str = ""
+    format: int = 1
+
+    @property
+    def outputs_digest(self) -> str:
+        """Hash of the outputs by path and content; what the next stages' fingerprints are made of,
+        so that equal files are not worked on twice."""
+        ordered = sorted(self.outputs, key=lambda output: output.path)
+        return _sha256("".join(f"{output.path} {output.sha256}\n" for output in ordered))
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether the digest covers what the manifest says of the result, and is that of it."""
+        return self.format == FORMAT and self.is_intact
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the digest is that of the content."""
+        return self.digest == self._content_digest()
+
+    def sealed(self) -> "Manifest":
+        """Return the manifest with the digest of its content."""
+        settings = json.loads(json.dumps(self.settings, default=str))
+        current = self.model_copy(update={"format": FORMAT, "settings": settings})
+        return current.model_copy(update={"digest": current._content_digest()})
+
+    def _content_digest(self) -> str:
+        if self.format == 1:
+            return self.outputs_digest
+        document = self.model_dump(mode="json", exclude=_NOT_OF_THE_RESULT)
+        return _sha256(json.dumps(document, sort_keys=True))
 
     def output(self, path: str) -> Output:
         """Return the entry of an output.
@@ -119,6 +171,18 @@ class Manifest(_Record):
             if entry.path == path:
                 return entry
         raise KeyError(f"{self.stage} committed no {path}")
+
+
+def old_format(place: str) -> str:
+    """Return why a manifest of an older format is not used."""
+    return (
+        f"{place}/manifest.json: is of an older format, whose digest does not cover what it says "
+        "of the result"
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Failure(_Record):

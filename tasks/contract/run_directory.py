@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import uuid
@@ -23,6 +24,8 @@ from tasks.contract.filesystem import (
 )
 from tasks.contract.hashing import sha256_file, sha256_text, tree_sha256
 from tasks.contract.records import Failure, Manifest, Output, Verdict
+
+log = logging.getLogger("tasks")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -73,8 +76,20 @@ class RunDirectory:
         return f"{self.uri}/{stage}"
 
     def read_manifest(self, stage: str) -> Manifest | None:
-        """Return a stage's manifest, None when it was not committed or is unreadable."""
-        return self._read(f"{self.path}/{stage}/manifest.json", Manifest)
+        """Return a stage's manifest, None when it was not committed, is unreadable or is not as it
+        was committed. It may be of an older format, which is no evidence of a result."""
+        manifest, problem = self.examine_manifest(stage)
+        if problem:
+            log.warning("%s", problem)
+        return manifest
+
+    def examine_manifest(self, stage: str) -> tuple[Manifest | None, str]:
+        """Return a stage's manifest, or None and what is wrong with one that is there."""
+        path = f"{self.path}/{stage}/manifest.json"
+        manifest = self._read(path, Manifest)
+        if manifest is None or manifest.is_intact:
+            return manifest, ""
+        return None, f"{self._uri(path)}: is not as it was committed: its digest is another"
 
     def read_failure(self, stage: str) -> Failure | None:
         """Return why the stage's last attempt failed, None when it has not."""
@@ -83,7 +98,7 @@ class RunDirectory:
     def read_verdict(self) -> Verdict | None:
         """Return the committed verdict; None when ``bless`` did not commit one, or its file is not
         the one that was committed."""
-        manifest = self.read_manifest("bless")
+        manifest, _ = self.examine_manifest("bless")
         path = f"{self.path}/bless/verdict.json"
         try:
             raw = self._bytes(path)
@@ -123,7 +138,11 @@ class RunDirectory:
         if uri.rsplit("/", 1)[0] != self.uri.rsplit("/", 1)[0]:
             return None
         manifest = RunDirectory(uri, self.storage_options).read_manifest(stage)
-        if manifest is None or (manifest.stage, manifest.digest) != (stage, digest):
+        if (
+            manifest is None
+            or not manifest.is_evidence
+            or (manifest.stage, manifest.digest) != (stage, digest)
+        ):
             return None
         return manifest if self.stands(manifest) else None
 

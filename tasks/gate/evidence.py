@@ -1,9 +1,17 @@
 """What the stages committed, and whether it belongs together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tasks.contract import CHECKS, STAGES, Failure, Manifest, RuleResult, RunDirectory
+from tasks.contract import (
+    CHECKS,
+    STAGES,
+    Failure,
+    Manifest,
+    RuleResult,
+    RunDirectory,
+    old_format,
+)
 
 JUDGED = STAGES[: STAGES.index("bless")]
 """Stages of our own that must have succeeded before a model may be blessed."""
@@ -21,20 +29,32 @@ class Evidence:
         Why a stage's last attempt failed, by stage.
     judged : sequence of str
         Stages that must have succeeded, extra ones too.
+    unusable : dict of str to str
+        What is wrong with a manifest that is there, by stage.
     """
 
     manifests: dict[str, Manifest]
     failures: dict[str, Failure]
     judged: Sequence[str] = JUDGED
+    unusable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run: RunDirectory, judged: Sequence[str] = JUDGED) -> "Evidence":
         """Collect manifests and failure records of a run; unreadable ones count as absent."""
-        manifests = {name: run.read_manifest(name) for name in judged}
+        manifests, unusable = {}, {}
+        for name in judged:
+            found, problem = run.examine_manifest(name)
+            if found is not None and not found.is_evidence:
+                problem = old_format(run.stage_uri(name))
+            if problem:
+                unusable[name] = problem
+            elif found is not None:
+                manifests[name] = found
         failures = {name: run.read_failure(name) for name in judged}
         return cls(
             judged=judged,
-            manifests={name: found for name, found in manifests.items() if found is not None},
+            manifests=manifests,
+            unusable=unusable,
             failures={name: found for name, found in failures.items() if found is not None},
         )
 
@@ -82,6 +102,8 @@ def judge_evidence(evidence: Evidence) -> list[RuleResult]:
 
 
 def _problem(stage: str, evidence: Evidence) -> str:
+    if stage in evidence.unusable:
+        return f"{evidence.unusable[stage]}; run {stage} again"
     manifest, failure = evidence.manifests.get(stage), evidence.failures.get(stage)
     if manifest is None and failure is not None:
         verb = "crashed" if stage in CHECKS or stage not in STAGES else "failed"

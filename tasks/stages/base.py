@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tasks.code_version import code_version
-from tasks.contract import Manifest, NoInput, RunDirectory, not_deployed
+from tasks.contract import (
+    Altered,
+    Manifest,
+    NoInput,
+    RunDirectory,
+    not_deployed,
+    old_format,
+)
 from tasks.environment import Environment
 from tasks.spec import Change, Pipeline
 from tasks.storage import InputCache
@@ -128,8 +135,16 @@ class StageContext:
         ------
         NoInput
             It has not committed anything in this run.
+        Altered
+            Its manifest is not as it was committed, or of a format that is no evidence.
         """
-        manifest = self.run.read_manifest(stage)
+        manifest, problem = self.run.examine_manifest(stage)
+        if problem or (manifest is not None and not manifest.is_evidence):
+            altered = Altered(
+                f"{problem or old_format(self.run.stage_uri(stage))}; run {stage} again"
+            )
+            altered.stage = stage
+            raise altered
         if manifest is None:
             failure = self.run.read_failure(stage)
             why = f" ({failure.reason})" if failure else ""

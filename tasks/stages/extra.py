@@ -121,7 +121,9 @@ class Extra(Stage):
         return {name: context.input(name).manifest for name in self.reads}
 
     def _fingerprint(self, context: StageContext) -> str:
-        inputs = {name: manifest.digest for name, manifest in self._manifests(context).items()}
+        inputs = {
+            name: manifest.outputs_digest for name, manifest in self._manifests(context).items()
+        }
         return extra_fingerprint(self.extra, inputs)
 
     def _volume(self) -> Exchange:

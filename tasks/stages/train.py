@@ -114,7 +114,7 @@ class TrainStage(Stage):
             json.dumps(
                 [
                     self.config(context.pipeline),
-                    context.input("arrange").manifest.digest,
+                    context.input("arrange").manifest.outputs_digest,
                     self.state(context),
                     code_version(type(self).__module__),
                 ]

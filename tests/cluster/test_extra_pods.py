@@ -118,7 +118,7 @@ def test_three_steps_in_a_row_come_to_a_result(
 ) -> None:
     run = run_of(tmp_path)
     run.write_manifest(
-        Manifest(stage="judge", fingerprint="f", digest="d", location=run.stage_uri("judge"))
+        Manifest(stage="judge", fingerprint="f", location=run.stage_uri("judge")).sealed()
     )
     night = task_context("films", "judge")
     make(WORK).execute(night)

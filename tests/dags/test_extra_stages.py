@@ -115,7 +115,7 @@ def test_what_publishes_has_a_button_that_leads_there(
     for name, told in (("report", addresses), ("publish_data", {"dataset": "s3://films/data/y"})):
         location = run.stage_uri(name)
         run.write_manifest(
-            Manifest(stage=name, fingerprint="", digest="", location=location, addresses=told)
+            Manifest(stage=name, fingerprint="", location=location, addresses=told).sealed()
         )
     found = {}
     for name in ("report", "publish_data", "train"):

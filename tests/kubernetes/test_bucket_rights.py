@@ -18,7 +18,6 @@ from tasks.contract import (
     Publication,
     RunDirectory,
     now,
-    outputs_digest,
     sha256_text,
 )
 from tests.kubernetes.kustomization import ROOT
@@ -94,10 +93,9 @@ def stored(run: RunDirectory, stage: str) -> Manifest:
     manifest = Manifest(
         stage=stage,
         fingerprint="f",
-        digest=outputs_digest(outputs),
         location=run.stage_uri(stage),
         outputs=outputs,
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest
 

@@ -213,16 +213,15 @@ def commit(run: RunDirectory, stage: str, fingerprint: str = "f") -> Manifest:
     manifest = Manifest(
         stage=stage,
         fingerprint=fingerprint,
-        digest=f"digest of {stage}",
         location=run.stage_uri(stage),
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest
 
 
 def test_a_result_that_is_there_is_taken_over_without_the_foreign_container(tmp_path: Path) -> None:
     run = RunDirectory(run_uri(str(tmp_path), "films", RUN_ID))
-    inputs = {name: commit(run, name).digest for name in ("train", "evaluate")}
+    inputs = {name: commit(run, name).outputs_digest for name in ("train", "evaluate")}
     (extra,) = pipeline().extra_stages
     assert "foreign" in containers(build())
     earlier = RunDirectory(run_uri(str(tmp_path), "films", "earlier"))

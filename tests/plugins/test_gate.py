@@ -30,8 +30,8 @@ def commit_verdict(run: RunDirectory, text: str) -> Path:
     return Path(run.path) / "bless/verdict.json"
 
 
-def choice(**before: str | None) -> str:
-    """Return what the gate chooses, after tasks in these states."""
+def choice(handed: dict[str, Any] | None = None, /, **before: str | None) -> str:
+    """Return what the gate chooses, after tasks in these states that handed on these manifests."""
     with DAG("demo"):
         gate = BlessingGate(task_id="blessing_gate", settings=Settings.read())
         for name in before:
@@ -41,6 +41,7 @@ def choice(**before: str | None) -> str:
             dag_id="demo",
             run_id="manual__1",
             get_task_states=lambda **_: {"manual__1": before},
+            xcom_pull=lambda task_ids: (handed or {}).get(task_ids),
         )
     }
     return gate.choose_branch(context)
@@ -62,6 +63,34 @@ def test_a_refused_model_is_rejected(run: RunDirectory) -> None:
     )
     commit_verdict(run, refused.model_dump_json())
     assert choice() == "reject"
+
+
+def test_what_the_tasks_handed_on_is_what_the_verdict_is_about(run: RunDirectory) -> None:
+    judged = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.9})
+    inputs = {"evaluate": judged.digest}
+    given = commit(run, "bless", {"verdict.json": verdict()}, inputs=inputs)
+    handed = {"bless": given.model_dump(mode="json"), "evaluate": judged.model_dump(mode="json")}
+    assert choice(handed) == "deploy"
+    assert choice({"bless": handed["bless"]}) == "deploy"
+
+
+def test_a_verdict_and_its_manifest_replaced_together_are_refused(run: RunDirectory) -> None:
+    refused = Verdict(
+        blessed=False, model=ModelIdentity(name="demo"), rules=[FAILED], reasons=["x"]
+    )
+    handed = commit(run, "bless", {"verdict.json": refused.model_dump_json()})
+    commit(run, "bless", {"verdict.json": verdict()})
+    assert choice() == "deploy"
+    assert choice({"bless": handed.model_dump(mode="json")}) == "reject"
+
+
+def test_evidence_that_was_replaced_before_the_verdict_is_refused(run: RunDirectory) -> None:
+    handed = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.6})
+    replaced = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.98765})
+    inputs = {"evaluate": replaced.digest}
+    given = commit(run, "bless", {"verdict.json": verdict()}, inputs=inputs)
+    passed_on = {"bless": given.model_dump(mode="json"), "evaluate": handed.model_dump(mode="json")}
+    assert choice(passed_on) == "reject"
 
 
 def test_no_verdict_is_a_refusal(run: RunDirectory) -> None:

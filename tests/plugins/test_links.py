@@ -71,7 +71,7 @@ def test_the_report_is_there_once_it_was_written(run: RunDirectory, client: Test
     answer = client.get(f"{PATH}/report")
     assert answer.status_code == 404 and "no report" in answer.json()["detail"]
     run.write_manifest(
-        Manifest(stage="report", fingerprint="f", digest="d", location=run.stage_uri("report"))
+        Manifest(stage="report", fingerprint="f", location=run.stage_uri("report")).sealed()
     )
     assert client.get(f"{PATH}/report").headers["location"] == (
         "http://mlflow:5000/#/experiments/1/runs/abc/artifacts/report/report.html"

@@ -67,11 +67,10 @@ def test_the_committed_manifest_is_the_result(
 ) -> None:
     operator = make("print('done')")
     run = run_directory(tmp_path)
-    run.write_manifest(
-        Manifest(stage="train", fingerprint="f", digest="d", location=run.stage_uri("train"))
-    )
+    manifest = Manifest(stage="train", fingerprint="f", location=run.stage_uri("train")).sealed()
+    run.write_manifest(manifest)
     result = operator.execute(context)
-    assert result["stage"] == "train" and result["digest"] == "d"
+    assert result["stage"] == "train" and result["digest"] == manifest.digest
 
 
 def test_a_stage_that_commits_nothing_has_not_succeeded(

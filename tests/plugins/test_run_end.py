@@ -49,7 +49,7 @@ class Night:
 
     def commit(self, stage: str) -> None:
         self.run.write_manifest(
-            Manifest(stage=stage, fingerprint="f", digest="d", location=self.run.stage_uri(stage))
+            Manifest(stage=stage, fingerprint="f", location=self.run.stage_uri(stage)).sealed()
         )
 
 

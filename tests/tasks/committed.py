@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest
+from tasks.contract import Manifest, RunDirectory, describe_outputs
 
 
 def commit(
@@ -43,10 +43,9 @@ def commit(
     manifest = Manifest(
         stage=stage,
         fingerprint=fingerprint,
-        digest=outputs_digest(outputs),
         location=run.stage_uri(stage),
         outputs=outputs,
         **fields,
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest

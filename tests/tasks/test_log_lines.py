@@ -107,11 +107,10 @@ def test_the_same_holds_for_failures_warnings_and_notes():
     manifest = Manifest(
         stage="ingest",
         fingerprint="",
-        digest="",
         location="",
         warnings=[HOSTILE, "GET https://h/z?sig=abc failed"],
         notes={"ingest.rows": HOSTILE},
-    )
+    ).sealed()
     assert manifest.warnings == [SHOWN, "GET https://h/z?sig=*** failed"]
     assert manifest.notes == {"ingest.rows": SHOWN}
     # an older version's record is read the same way

@@ -85,12 +85,11 @@ def test_a_night_is_logged_registered_and_crowned_over_http(
     manifest = Manifest(
         stage="train",
         fingerprint="f",
-        digest="d",
         location=run.stage_uri("train"),
         outputs=describe_outputs(folder),
         metrics={"train.epochs": 2.0},
         started_at=now(),
-    )
+    ).sealed()
     run.write_manifest(manifest)
     digest = tree_sha256(model)
     # MLflow silences what its own import warns of, in a way that the filter below would undo

@@ -1,5 +1,6 @@
 """The runner: reuse, retries, failures, and what a kill leaves behind."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Count(Stage):
     def __init__(self) -> None:
         self.computed = 0
         self.world = "a"
+        self.rows = 3
         self.error: Exception | None = None
 
     def config(self, pipeline: Pipeline) -> Any:
@@ -40,7 +42,7 @@ class Count(Stage):
         if self.error is not None:
             raise self.error
         (context.out / "result.txt").write_text(self.world)
-        return Outcome(metrics={"rows": 3, "odd": math.nan}, notes={"rows": "three"})
+        return Outcome(metrics={"rows": self.rows, "odd": math.nan}, notes={"rows": "three"})
 
 
 class Later(Count):
@@ -321,6 +323,68 @@ def test_a_result_that_another_attempt_committed_meanwhile_is_kept_whatever_its_
         night(Overtaken())
     manifest = RunDirectory(str(tmp_path / "films/runs/one")).read_manifest("transform")
     assert manifest is not None and manifest.started_at.startswith("1999")
+
+
+def edit_metric(manifest: Path) -> None:
+    document = json.loads(manifest.read_text())
+    document["metrics"]["transform.rows"] = 9999.0
+    manifest.write_text(json.dumps(document))
+
+
+def test_a_metric_edited_in_the_manifest_of_an_old_run_is_not_taken_over(
+    night: Any, tmp_path: Path
+) -> None:
+    stage = Count()
+    night(stage)
+    edit_metric(tmp_path / "films/runs/one/transform/manifest.json")
+    again = night(stage, "two")
+    assert (again.reused_from, again.metrics) == (None, {"transform.rows": 3.0})
+
+
+def test_a_metric_edited_in_the_manifest_of_this_run_ends_the_next_stage_and_is_had_again(
+    night: Any, tmp_path: Path
+) -> None:
+    stage = Count()
+    night(stage)
+    edit_metric(tmp_path / "films/runs/one/transform/manifest.json")
+    with pytest.raises(
+        Altered, match=r"transform/manifest\.json: is not as it was committed.*again"
+    ):
+        night(Reader())
+    night(stage)
+    assert night(Reader()).inputs["transform"] == night(stage).digest
+
+
+def test_a_manifest_in_the_older_format_is_computed_again(night: Any, tmp_path: Path) -> None:
+    stage = Count()
+    manifest = night(stage)
+    old = {"format": 1, "digest": manifest.outputs_digest}
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    run.write_manifest(manifest.model_copy(update=old))
+    with pytest.raises(Altered, match="older format, whose digest does not cover"):
+        night(Reader())
+    night(stage)
+    night(Reader())
+    run.write_manifest(manifest.model_copy(update=old))
+    night(stage)
+    assert run.read_manifest("transform").is_evidence
+
+
+def test_what_is_said_anew_of_equal_files_does_not_part_a_run(night: Any) -> None:
+    """The later stage is taken over, and says that it read what this run has."""
+    first, later = Count(), Later()
+    night(first)
+    night(later)
+    first.rows = 4
+    renamed = night(first, "two", reuse="none")
+    taken_over = night(later, "two")
+    assert taken_over.reused_from is not None
+    assert taken_over.inputs == {"transform": renamed.digest}
+    assert night(first).digest != renamed.digest
+    first.rows = 5
+    again = night(first, "two", reuse="none")
+    assert night(later, "two").inputs == {"transform": again.digest}
+    assert later.computed == 1
 
 
 def test_the_cache_does_not_ask_the_clock(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:

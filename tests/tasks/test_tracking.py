@@ -134,7 +134,7 @@ def test_the_arranged_images_are_the_data_set_of_the_run(
     found = logged(store, run, manifest)
     (entry,) = found.inputs.dataset_inputs
     assert entry.dataset.name == "night"
-    assert manifest.digest.startswith(entry.dataset.digest)
+    assert manifest.outputs_digest.startswith(entry.dataset.digest)
     assert json.loads(entry.dataset.profile) == {"num_rows": 37, "train": 30.0}
     assert entry.tags[0].value == "training"
 

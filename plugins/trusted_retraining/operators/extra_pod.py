@@ -128,12 +128,12 @@ class ExtraPodOperator(ExtraStageMixin, StagePodOperator):
         run = self.run_directory(context)
         try:
             manifests = {name: run.read_manifest(name) for name in extra.after}
-            inputs = {name: found.digest for name, found in manifests.items() if found}
+            inputs = {name: found.outputs_digest for name, found in manifests.items() if found}
             if len(inputs) < len(manifests):
                 return False
             wanted = extra_fingerprint(extra, inputs)
             own = run.read_manifest(self.stage)
-            if own is not None and own.fingerprint == wanted and run.stands(own):
+            if own and own.is_evidence and own.fingerprint == wanted and run.stands(own):
                 return True
             return run.cached(wanted) is not None
         except StageError as error:

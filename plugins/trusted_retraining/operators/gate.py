@@ -50,6 +50,15 @@ class BlessingGate(BaseBranchOperator):
         if verdict is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
+        replaced = self._replaced(context)
+        if replaced:
+            self.log.warning(
+                "refused: in %s the result of %s is not the one that its task handed on: it was "
+                "replaced afterwards; clear the task and those after it",
+                uri,
+                ", ".join(replaced),
+            )
+            return self.refused
         if verdict.may_serve:
             self.log.info("blessed: %s", verdict.model.name)
             return self.blessed
@@ -67,6 +76,21 @@ class BlessingGate(BaseBranchOperator):
         found = ti.get_task_states(dag_id=ti.dag_id, task_ids=before, run_ids=[ti.run_id])
         states = found.get(ti.run_id, {})
         return [name for name in before if states.get(name) != "success"]
+
+    def _replaced(self, context: Any) -> list[str]:
+        """Return the stages whose committed result is not what their task handed on as XCom, which
+        no stage can write: the verdict itself, or what the verdict was made of."""
+        run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
+        manifest, pull = run.read_manifest("bless"), getattr(context["ti"], "xcom_pull", None)
+        if manifest is None or pull is None:
+            return []
+        judged = manifest.inputs | {"bless": manifest.digest}
+        handed = {name: pull(task_ids=name) for name in judged}
+        return [
+            name
+            for name, document in handed.items()
+            if isinstance(document, dict) and document.get("digest") != judged[name]
+        ]
 
     def _read_verdict(self, context: Any) -> Verdict | None:
         try:

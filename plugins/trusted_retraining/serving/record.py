@@ -8,7 +8,6 @@ from tasks.contract import (
     Output,
     RunDirectory,
     fingerprint,
-    outputs_digest,
     sha256_text,
 )
 from trusted_retraining.serving.plan import Plan, Served
@@ -62,13 +61,12 @@ def commit(
         fingerprint=fingerprint(
             stage=STAGE, config=config, inputs=inputs, code="", state=plan.digest
         ),
-        digest=outputs_digest([output]),
         location=run.stage_uri(STAGE),
         outputs=[output],
         metrics=metrics,
         seconds=round(seconds, 3),
         started_at=started.isoformat(timespec="seconds"),
         inputs=inputs,
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest

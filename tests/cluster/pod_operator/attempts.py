@@ -77,7 +77,7 @@ def run_directory(tmp_path: Path) -> RunDirectory:
 def commit(tmp_path: Path) -> None:
     run = run_directory(tmp_path)
     run.write_manifest(
-        Manifest(stage="train", fingerprint="f", digest="d", location=run.stage_uri("train"))
+        Manifest(stage="train", fingerprint="f", location=run.stage_uri("train")).sealed()
     )
 
 

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.contract import Failure, RunDirectory, describe_outputs, outputs_digest, run_uri
+from tasks.contract import Failure, Manifest, RunDirectory, describe_outputs, run_uri
 from tests.tasks.committed import commit
 
 
@@ -88,10 +89,79 @@ def test_the_digest_depends_on_names_and_content_only(tmp_path: Path) -> None:
         (tmp_path / name / "folder").mkdir(parents=True)
         (tmp_path / name / "folder/b").write_text("b")
         (tmp_path / name / "a").write_text("a")
-    one, two = (outputs_digest(describe_outputs(tmp_path / name)) for name in ("one", "two"))
-    assert one == two
+
+    def digest(name: str) -> str:
+        outputs = describe_outputs(tmp_path / name)
+        manifest = Manifest(
+            stage="filter", fingerprint=name, location=name, outputs=outputs
+        ).sealed()
+        assert manifest.sealed().outputs_digest == manifest.outputs_digest
+        return manifest.sealed().digest
+
+    assert digest("one") == digest("two")
     (tmp_path / "two/folder/b").rename(tmp_path / "two/folder/c")
-    assert outputs_digest(describe_outputs(tmp_path / "two")) != one
+    assert digest("one") != digest("two")
+
+
+def test_equal_results_have_equal_digests_whenever_and_wherever_they_were_computed(
+    run: RunDirectory,
+) -> None:
+    manifest = commit(run, "filter", {"a": "1"}, metrics={"filter.rows": 3})
+    again = manifest.model_copy(
+        update={"seconds": 9.0, "started_at": "2999", "reused_from": "s3://x", "location": "s3://y"}
+    )
+    assert again.sealed().digest == manifest.digest
+
+
+EDITS: dict[str, dict[str, Any]] = {
+    "a metric": {"metrics": {"evaluate.accuracy": 0.999}},
+    "a metric more": {"metrics": {"evaluate.accuracy": 0.6, "evaluate.recall": 1.0}},
+    "a note": {"notes": {"evaluate.accuracy": "of class 'b'"}},
+    "no warning": {"warnings": []},
+    "an input": {"inputs": {"train": "e" * 64}},
+    "the settings": {"settings": {"bootstrap": 0}},
+    "the rows": {"rows_out": 5000},
+    "an output": {"outputs": []},
+    "an address": {"addresses": {"report": "https://elsewhere"}},
+    "another stage": {"stage": "train"},
+    "the older format": {"metrics": {"evaluate.accuracy": 0.999}, "format": 1},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_manifest_is_not_read(
+    run: RunDirectory, edit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit(
+        run,
+        "evaluate",
+        {"a": "1"},
+        metrics={"evaluate.accuracy": 0.6},
+        notes={"evaluate.accuracy": "of class 'a'"},
+        warnings=["few rows"],
+        inputs={"train": "d" * 64},
+        settings={"bootstrap": 100},
+        rows_out=50,
+    )
+    assert run.read_manifest("evaluate") is not None
+    path = Path(run.path) / "evaluate/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | EDITS[edit]))
+    assert run.read_manifest("evaluate") is None
+    assert "evaluate/manifest.json: is not as it was committed" in caplog.text
+    assert run.examine_manifest("evaluate")[1] in caplog.text
+
+
+def test_a_manifest_of_the_older_format_is_read_and_is_no_evidence_nor_taken_over(
+    run: RunDirectory,
+) -> None:
+    manifest = commit(run, "filter", {"a": "1"}, metrics={"filter.rows": 3})
+    old = manifest.model_copy(update={"format": 1, "digest": manifest.outputs_digest})
+    document = old.model_dump(mode="json", exclude={"format", "settings", "state"})
+    run.write_json("filter/manifest.json", document)
+    assert run.read_manifest("filter") == old
+    assert not old.is_evidence
+    run.remember("f" * 64, old)
+    assert run.cached("f" * 64) is None
 
 
 VERDICT = {"blessed": True, "model": {"name": "films", "version": "1", "digest": "d"}}

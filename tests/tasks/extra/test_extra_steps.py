@@ -30,7 +30,7 @@ def test_in_a_pod_the_three_steps_do_what_one_process_does_here(
     assert manifest.metrics == {"judge.score": 0.5}
     assert [output.path for output in manifest.outputs] == ["metrics.json", "pages/"]
     # what Airflow looks for before it starts a pod
-    inputs = {"evaluate": night.read_manifest("evaluate").digest}  # type: ignore[union-attr]
+    inputs = {"evaluate": night.read_manifest("evaluate").outputs_digest}  # type: ignore[union-attr]
     assert manifest.fingerprint == extra_fingerprint(stage, inputs)
     second = RunDirectory(f"{night.pipeline_path}/runs/two")
     commit(second, "evaluate", {"evaluation.json": json.dumps({"confusion_matrix": MATRIX})})

@@ -32,12 +32,11 @@ def commit(run: RunDirectory, stage: str, inputs: dict[str, str] | None = None) 
         Manifest(
             stage=stage,
             fingerprint="f",
-            digest=f"digest-of-{stage}",
             location=run.stage_uri(stage),
             outputs=outputs,
             metrics=GOOD.get(stage, {}),
             inputs=inputs or {},
-        )
+        ).sealed()
     )
 
 
@@ -96,7 +95,7 @@ def test_a_check_of_another_model_is_a_refusal(run: RunDirectory) -> None:
 
 def test_a_train_stage_without_a_model_is_a_refusal(run: RunDirectory) -> None:
     run.write_manifest(
-        Manifest(stage="train", fingerprint="f", digest="d", location=run.stage_uri("train"))
+        Manifest(stage="train", fingerprint="f", location=run.stage_uri("train")).sealed()
     )
     assert "train committed no model/" in verdict_on(run).reasons
 

@@ -51,7 +51,7 @@ def arranged_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     manifest = run.read_manifest("arrange")
     assert manifest is not None
     # of so few films no class is large enough; what it would say matters nothing here
-    run.write_manifest(manifest.model_copy(update={"stage": "validate", "outputs": []}))
+    run.write_manifest(manifest.model_copy(update={"stage": "validate", "outputs": []}).sealed())
     return run
 
 

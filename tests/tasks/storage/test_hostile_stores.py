@@ -20,7 +20,6 @@ from tasks.contract import (
     RunDirectory,
     StageError,
     describe_outputs,
-    outputs_digest,
     storage_errors,
     stored_name,
 )
@@ -304,10 +303,9 @@ def test_names_in_any_script_come_back(store, run, tmp_path):
     manifest = Manifest(
         stage="ingest",
         fingerprint="f",
-        digest=outputs_digest(listed),
         location=run.stage_uri("ingest"),
         outputs=listed,
-    )
+    ).sealed()
     assert run.stands(manifest)
     cache = InputCache()
     assert sorted(path.name for path in cache.path(manifest, "images/").iterdir()) == sorted(names)

@@ -15,7 +15,6 @@ from tasks.contract import (
     RunDirectory,
     StageError,
     describe_outputs,
-    outputs_digest,
     tree_sha256,
 )
 from tasks.contract.filesystem import BLOCK_BYTES
@@ -46,10 +45,9 @@ def commit(run, folder, stage="ingest"):
     manifest = Manifest(
         stage=stage,
         fingerprint="f",
-        digest=outputs_digest(listed),
         location=run.stage_uri(stage),
         outputs=listed,
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest
 

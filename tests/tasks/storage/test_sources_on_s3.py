@@ -126,7 +126,7 @@ def test_a_key_that_leaves_the_folder_is_refused(bucket, tmp_path):
 
 
 def test_only_the_side_that_is_read_is_fetched(bucket, tmp_path):
-    from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest
+    from tasks.contract import Manifest, RunDirectory, describe_outputs
     from tasks.storage import InputCache, Workspace, store_outputs
 
     out = tmp_path / "out"
@@ -146,10 +146,9 @@ def test_only_the_side_that_is_read_is_fetched(bucket, tmp_path):
     manifest = Manifest(
         stage="arrange",
         fingerprint="f",
-        digest=outputs_digest(outputs),
         location=run.stage_uri("arrange"),
         outputs=outputs,
-    )
+    ).sealed()
     del bucket.seen[:]
     with Workspace(tmp_path / "work") as workspace:
         arranged = Arranged(StageInput(manifest, InputCache(workspace)))

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest, sha256_file
+from tasks.contract import Manifest, RunDirectory, describe_outputs, sha256_file
 from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
@@ -101,10 +101,9 @@ def arrange(run: RunDirectory, *, rows: int = 96, seed: int = 3) -> Manifest:
     manifest = Manifest(
         stage="arrange",
         fingerprint="f",
-        digest=outputs_digest(outputs),
         location=run.stage_uri("arrange"),
         outputs=outputs,
-    )
+    ).sealed()
     run.write_manifest(manifest)
     return manifest
 

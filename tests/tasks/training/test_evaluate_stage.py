@@ -91,7 +91,7 @@ def test_a_gap_between_logged_and_inference_accuracy_warns(night: Any, tmp_path:
         run.write_manifest(night.run.read_manifest(stage))
     trained = run.read_manifest("train")
     spoilt = {**trained.metrics, "train.accuracy_logged": 0.99, "train.accuracy_inference": 0.5}
-    run.write_manifest(trained.model_copy(update={"metrics": spoilt}))
+    run.write_manifest(trained.model_copy(update={"metrics": spoilt}).sealed())
     manifest = run_stage(
         load_stage("evaluate"), pipeline=night.pipeline, run=run, environment=night.environment
     )

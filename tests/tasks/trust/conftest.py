@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.contract import Manifest, RunDirectory, describe_outputs, outputs_digest, sha256_file
+from tasks.contract import Manifest, RunDirectory, describe_outputs, sha256_file
 from tasks.environment import Environment
 from tasks.spec import Pipeline
 
@@ -120,10 +120,9 @@ class Night:
         manifest = Manifest(
             stage=stage,
             fingerprint=stage,
-            digest=outputs_digest(outputs),
             location=self.run.stage_uri(stage),
             outputs=outputs,
-        )
+        ).sealed()
         self.run.write_manifest(manifest)
 
     def arrange(self) -> None:
