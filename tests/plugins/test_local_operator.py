@@ -1,5 +1,6 @@
 """The local operator runs a real process, streams it, translates its end and leaves nothing."""
 
+import getpass
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,6 +21,7 @@ from tasks.contract import Failure, Manifest, RunDirectory, now
 from tasks.spec import load_pipeline
 from tests.waiting import wait_for
 from trusted_retraining.operators.local import REAPER, LocalStageOperator
+from trusted_retraining.operators.stage import requested_by
 from trusted_retraining.settings import Settings
 
 Make = Callable[..., LocalStageOperator]
@@ -200,6 +203,68 @@ def test_the_stage_gets_the_night_as_one_document(
     assert load_pipeline(arguments[arguments.index("--spec") + 1]).train.epochs == 3
     assert arguments[-1] == "--no-cache"
     assert "--set train.epochs=3" in operator.by_hand(context)
+
+
+def argument(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def test_the_stage_gets_the_file_beside_what_was_made_of_it_and_who_asked(
+    make: Make, context: dict[str, Any]
+) -> None:
+    context["params"] = {"blessing.rules": [{"metric": "evaluate.accuracy", "min": 0}]}
+    context["dag_run"] = SimpleNamespace(triggering_user_name="ann")
+    operator = make("")
+    arguments = operator.stage_arguments(context)
+    assert load_pipeline(argument(arguments, "--file")) == operator.pipeline
+    assert len(load_pipeline(argument(arguments, "--spec")).blessing.rules) == 1
+    assert argument(arguments, "--requested-by") == "ann"
+    assert "not deployed (blessing.rules)" in operator.not_deployed(context)
+
+
+@pytest.mark.parametrize(
+    ("user", "asked"), [(None, ""), ("", ""), ("admin", "admin"), ("dag_test", getpass.getuser())]
+)
+def test_who_triggered_a_run_is_known(user: str | None, asked: str) -> None:
+    """The schedule has no user; a run of the command line is that of whoever is logged in."""
+    assert requested_by({"dag_run": SimpleNamespace(triggering_user_name=user)}) == asked
+    assert requested_by({}) == ""
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"deploy": {"model_name": "other"}},
+        {"train.architecture": "subprocess:call"},
+        {"source": {"kind": "custom", "reader": "os:system"}},
+        {"train.weights": "http://169.254.169.254/latest"},
+    ],
+    ids=json.dumps,
+)
+def test_what_a_trigger_may_not_change_ends_the_task_before_a_process_starts(
+    make: Make, context: dict[str, Any], tmp_path: Path, params: dict[str, Any]
+) -> None:
+    context["params"] = params
+    started = tmp_path / "started"
+    with pytest.raises(AirflowFailException, match=next(iter(params)).split(".")[0]):
+        make(f"open({str(started)!r}, 'w')").execute(context)
+    assert not started.exists()
+    failure = run_directory(tmp_path).read_failure("train")
+    assert failure is not None and failure.exit_code == 78
+
+
+def test_an_address_that_the_installation_allows_may_be_triggered(
+    make: Make, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__ALLOWED_ADDRESSES", "s3://a/, https://host/w")
+    operator = make("")
+    context["params"] = {"train.weights": "https://host/w/1.h5"}
+    assert operator.tonight(context).train.weights == "https://host/w/1.h5"
+    allowed = operator.environment()["TRUSTED_RETRAINING_ALLOWED_ADDRESSES"]
+    assert allowed.split(",") == ["s3://a/", "https://host/w", "/"]
+    context["params"] = {"train.weights": "https://host/weights/1.h5"}
+    with pytest.raises(AirflowFailException, match="allowed_addresses"):
+        operator.tonight(context)
 
 
 FAMILY = """

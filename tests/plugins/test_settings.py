@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.spec import Pipeline
+from trusted_retraining.pods import stage_variables
 from trusted_retraining.settings import SettingError, Settings
 
 
@@ -86,3 +87,33 @@ def test_an_address_with_a_credential_is_refused_in_every_runtime(
     with pytest.raises(SettingError, match=f"{name.lower()}: .* holds .* secret") as caught:
         Settings.read().runtime_of(pipeline)
     assert "hunter2" not in str(caught.value)
+
+
+def test_changed_rules_are_not_deployed_and_no_address_is_allowed_unless_somebody_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tasks.environment import Environment
+
+    def environment() -> Environment:
+        for name, value in stage_variables(Settings.read()).items():
+            monkeypatch.setenv(name, value)
+        return Environment.read()
+
+    assert (Settings.read().deploy_changed_rules, Settings.read().allowed_addresses) == (False, ())
+    assert (environment().deploy_changed_rules, environment().allowed_addresses) == (False, ())
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEPLOY_CHANGED_RULES", "True")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__ALLOWED_ADDRESSES", "s3://films/,/data")
+    assert environment().deploy_changed_rules
+    assert environment().allowed_addresses == ("s3://films/", "/data")
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEPLOY_CHANGED_RULES", "maybe")
+    with pytest.raises(SettingError, match="deploy_changed_rules: 'maybe' is not one of"):
+        Settings.read()
+
+
+@pytest.mark.parametrize("prefix", ["s3://films/../all", "https://me@host/", "s3a::x"])
+def test_a_prefix_that_nothing_can_lie_below_is_refused(
+    monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__ALLOWED_ADDRESSES", f"/data,{prefix}")
+    with pytest.raises(SettingError, match="allowed_addresses"):
+        Settings.read()

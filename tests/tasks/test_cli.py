@@ -1,12 +1,15 @@
 """The command line of the stages, as a pod runs it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.contract import STAGES
+from tasks.spec import load_pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -56,3 +59,70 @@ def test_a_stage_before_its_input_ends_with_the_no_input_code(tmp_path: Path) ->
     )
     assert result.returncode == 66
     assert "run stage 'transform' first" in result.stdout
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A pipeline file."""
+    path = tmp_path / "films.yaml"
+    path.write_text("name: films\nsource: {kind: synthetic}\nlabel: {column: finding}\n")
+    return path
+
+
+def stage(
+    name: str, file: Path, *, spec: dict[str, Any] | None = None, **more: str
+) -> tuple[int, str]:
+    """Run a stage as an operator does, which gives the file beside the spec."""
+    document = json.loads(load_pipeline(file).to_json()) | (spec or {})
+    words = [name, "--run-uri", str(file.parent / "films/runs/one"), "--spec", json.dumps(document)]
+    words += ["--file", load_pipeline(file).to_json()]
+    ended = run(*words, *(word for pair in more.items() for word in pair))
+    return ended.returncode, ended.stdout
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"deploy": {"model_name": "victim"}},
+        {"name": "victim"},
+        {"train": {"architecture": "os:system"}},
+        {"source": {"kind": "custom", "reader": "os:system"}},
+        {"source": {"kind": "csv_images", "uri": "http://169.254.169.254/"}},
+    ],
+    ids=json.dumps,
+)
+def test_the_stage_itself_holds_the_spec_against_the_file(file: Path, spec: dict[str, Any]) -> None:
+    code, said = stage("transform", file, spec=spec)
+    assert code == 78
+    assert next(iter(spec)) in said
+    assert not (file.parent / "films").exists()
+
+
+def test_what_a_run_was_begun_with_is_recorded_with_who_asked(file: Path) -> None:
+    spec = {"train": {"epochs": 2}}
+    code, _ = stage("transform", file, spec=spec, **{"--requested-by": "ann"})
+    assert code == 66
+    begun = json.loads((file.parent / "films/runs/one/run.json").read_text())
+    assert begun["requested_by"] == "ann"
+    assert begun["file"]["train"]["epochs"] == 10
+    document = json.loads((file.parent / "films/runs/one/pipeline.json").read_text())
+    assert document["train"]["epochs"] == 2
+
+
+def test_a_run_is_not_continued_under_another_pipeline_s_name(file: Path) -> None:
+    stage("transform", file)
+    file.write_text(file.read_text() + "deploy: {model_name: victim}\n")
+    uri = str(file.parent / "films/runs/one")
+    ended = run("bless", "--run-uri", uri, "--spec", str(file))
+    assert ended.returncode == 78
+    assert "deploy.model_name: this run was begun with not set" in ended.stdout
+
+
+def test_by_hand_the_owner_of_the_file_names_code_but_not_another_model(file: Path) -> None:
+    uri = str(file.parent / "films/runs/one")
+    words = ("--run-uri", uri, "--spec", str(file))
+    ended = run("transform", *words, "--set", "train.architecture=films:model")
+    assert ended.returncode == 66
+    ended = run("transform", *words, "--set", "deploy={model_name: victim}")
+    assert ended.returncode == 78
+    assert "deploy.model_name: belongs to the DAG" in ended.stdout
