@@ -181,15 +181,18 @@ def _unpacked(archive: Path) -> IO[bytes]:
 
 def _zip(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes] | None]]:
     with zipfile.ZipFile(archive) as opened:
+        # some tools of Windows write its separator, against the format's own rule
+        foreign = not any("/" in entry.filename for entry in opened.infolist())
         for entry in opened.infolist():
+            name = entry.filename.replace("\\", "/") if foreign else entry.filename
             # the upper half of external_attr is the Unix mode; 0o120000 marks a symbolic link
             if (entry.external_attr >> 16) & 0o170000 == 0o120000:
-                budget.leave_out(entry.filename, "a link")
-            elif entry.is_dir():
-                yield entry.filename, None
+                budget.leave_out(name, "a link")
+            elif name.endswith("/"):
+                yield name, None
             else:
                 with opened.open(entry) as stream:
-                    yield entry.filename, stream
+                    yield name, stream
 
 
 def _tar(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes] | None]]:

@@ -244,6 +244,8 @@ def _group(
         column(table, split.group, "split.group")
         values = group_values(table, split)
         warnings += large_groups(values, split.group)
+        problem = spelling_problem(values, split.group)
+        warnings += [f"split.group: {problem}"] if problem else []
         blank = int(values.isna().sum())
         if blank:
             warnings.append(

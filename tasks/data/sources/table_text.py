@@ -27,7 +27,7 @@ _NO_TABLES = (
         rb"(?i)\s*<(!doctype\s+html|html|head|body)",
         "a web page, perhaps of a failed download",
     ),
-    (rb"\s*<\?xml|\s*<[a-zA-Z]", "markup (XML)"),
+    (rb"\s*<(\?xml|!--|[a-zA-Z])", "markup (XML or a web page)"),
     (rb"PK\x03\x04", "a zip archive or an Excel workbook; save the sheet as CSV (UTF-8)"),
     (rb"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV (UTF-8)"),
     (rb"\x1f\x8b", "gzip data; unpack it"),
@@ -129,13 +129,15 @@ def _header(table: Path, form: TextForm) -> list[str]:
 
 
 def _fits(table: Path, form: TextForm, required: str) -> bool:
-    if required not in _header(table, form):
+    header = _header(table, form)
+    if required not in header or len(header) < 2:
         return False
     try:
-        widths = {len(row) for row in islice(records(table, form), SAMPLE_ROWS) if any(row)}
+        rows = [row for row in islice(records(table, form), SAMPLE_ROWS) if any(row)]
     except BadInput:
         return False
-    return len(widths) == 1 and widths.pop() > 1
+    # a separator at the line's end makes a cell, too
+    return all(len(row) >= len(header) and not any(row[len(header) :]) for row in rows)
 
 
 def _encoding(table: Path, start: bytes) -> str:

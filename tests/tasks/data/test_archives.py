@@ -49,6 +49,22 @@ def test_a_zip_is_unpacked(tmp_path: Path) -> None:
     assert (unpack(archive, tmp_path / "out") / "d/a.txt").read_text() == "one"
 
 
+def test_a_zip_with_the_separators_of_windows_is_unpacked(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("d\\", "")
+        opened.writestr("d\\e\\a.txt", "one")
+    assert (unpack(archive, tmp_path / "out") / "d/e/a.txt").read_text() == "one"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("..\\evil", "one")
+    with pytest.raises(BadInput, match="would leave the folder"):
+        unpack(archive, tmp_path / "out")
+    # a backslash is a character where the format's own separator is used
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("d/a\\b.txt", "one")
+    assert (unpack(archive, tmp_path / "out") / "d/a\\b.txt").read_text() == "one"
+
+
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..", "./../evil"])
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_entry_that_would_escape_refuses_the_archive(

@@ -103,6 +103,14 @@ def test_nobody_is_no_patient(arranged: Arrange) -> None:
     assert any("'dog' in 10 of 21 rows" in warning for warning in warnings)
 
 
+def test_spellings_of_one_group_are_told(arranged: Arrange) -> None:
+    rows = [*ROWS, ("a.png", "Cat", 50)]
+    _, warnings = arranged(rows, Split(group="finding"))
+    assert any(
+        w.startswith("split.group: 'finding' holds values that differ only") for w in warnings
+    )
+
+
 def test_a_table_that_names_few_files_again_and_again_is_told_loudly(
     tmp_path: Path, make_source: Make, image_bytes: Encode
 ) -> None:

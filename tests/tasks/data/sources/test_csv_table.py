@@ -74,6 +74,14 @@ def test_a_semicolon_in_a_table_of_commas_stays_in_its_cell(written: Write) -> N
     assert list(table.rows()) == [["a.png", "one; two"], ["b.png", None]]
 
 
+def test_a_separator_at_the_end_of_the_lines_is_no_column(written: Write) -> None:
+    table = written(b"filename;age\na.png;7;\nb.png;8;\n")
+    assert (table.columns, list(table.rows())) == (
+        ["filename", "age"],
+        [["a.png", "7"], ["b.png", "8"]],
+    )
+
+
 def test_a_table_of_one_column_is_a_table(written: Write) -> None:
     table = written(b"filename\na.png\n")
     assert (list(table.rows()), table.warnings) == ([["a.png"]], [])
@@ -86,6 +94,7 @@ def test_a_table_of_one_column_is_a_table(written: Write) -> None:
         (b"\n  <html lang='en'>", "a web page"),
         (b"\xef\xbb\xbf<!doctype HTML>", "a web page"),
         ("<html>".encode("utf-16"), "a web page"),
+        (b"<!-- saved from url --><html>", "a web page"),
         (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "XML"),
         (b"PK\x03\x04" + bytes(200), "an Excel workbook; save the sheet as CSV"),
         (b"\x1f\x8b\x08" + bytes(200), "gzip data"),
