@@ -36,7 +36,7 @@ for name in STAGES:
     if name == "publish":  # to a cluster, which is not measured here
         continue
     verdict = run.read_verdict() if name in ("deploy", "reject") else None
-    if verdict is None or verdict.blessed == (name == "deploy"):
+    if verdict is None or verdict.may_serve == (name == "deploy"):
         run_stage(load_stage(name), pipeline=pipeline, run=run, environment=Environment.read(),
                   reuse="none")
 """
@@ -49,7 +49,7 @@ for name in STAGES:
     if name == "publish":  # to a cluster, which is not measured here
         continue
     verdict = run.read_verdict() if name in ("deploy", "reject") else None
-    if verdict is None or verdict.blessed == (name == "deploy"):
+    if verdict is None or verdict.may_serve == (name == "deploy"):
         words = [sys.executable, "-m", "tasks", name, "--run-uri", run.uri, "--spec", sys.argv[1]]
         for assignment in sys.argv[3:]:
             words += ["--set", assignment]

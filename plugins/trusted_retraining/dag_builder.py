@@ -256,6 +256,7 @@ def _doc(pipeline: Pipeline, dag: DAG) -> str:
     return (
         f"### {pipeline.name}\n\n{pipeline.description.strip()}\n\n"
         f"| Stage | What it does |\n| --- | --- |\n{stages}\n\n"
-        f"Settings: `{pipeline.name}.yaml` in the folder of pipeline files; *Trigger* changes any "
-        "of them for one night. What the stages read and write, and what the rules mean: `docs/`.\n"
+        f"Settings: `{pipeline.name}.yaml` in the folder of pipeline files; *Trigger* changes most "
+        "of them for one night; under changed rules a model is judged, not deployed. What the "
+        "stages read and write, and what the rules mean: `docs/`.\n"
     )

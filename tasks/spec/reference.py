@@ -23,7 +23,8 @@ Airflow UI as an import error.
 Any field can be changed for one night: `make retrain PIPELINE=NAME SET="train.epochs=15"`,
 `.venv/bin/python -m tasks STAGE --set train.epochs=15`, or the trigger form in the Airflow
 UI, which is made from the same models. A scheduled night is the form left alone. The report
-lists every field as it was run, and those that differ from the file.
+opens with the fields that differ from the file, and by whom. Some cannot be changed for one night,
+and under changed rules a model is judged but not deployed: see [airflow.md](airflow.md).
 
 This page is made by `.venv/bin/python -m tasks reference`; a test keeps it current.
 """
