@@ -202,6 +202,7 @@ def _predict(
         image_size=train.image_size,
         channels=train.channels,
         spill=scratch / "test.npy",
+        upright=train.exif_orientation == "apply",
     )
     parts = np.array_split(pixels, -(-len(pixels) // 256))
     return np.concatenate([model(part.astype(np.float32), training=False) for part in parts])

@@ -51,7 +51,9 @@ def _pixels(content: bytes) -> NDArray[np.uint8] | None:
         from tasks.training.images import decode
     try:
         with tf.device("CPU:0"):
-            pixels: NDArray[np.uint8] = decode(tf.constant(content), channels=3).numpy()
+            pixels: NDArray[np.uint8] = decode(
+                tf.constant(content), channels=3, upright=False
+            ).numpy()
             return pixels
     except tf.errors.OpError:
         return None

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import simplejpeg
 from PIL import Image
 
 SMALLEST_16_BIT = 4096
@@ -41,8 +42,6 @@ def decoded_jpeg(content: bytes, image: Image.Image) -> tuple[Image.Image, Doubt
     doubt : Doubt or None
         What is wrong with it.
     """
-    import simplejpeg
-
     progressive = "progressive" in image.info
     try:
         if image.mode == "CMYK":

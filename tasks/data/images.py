@@ -50,6 +50,9 @@ _OTHER_KINDS = {
     b"\x89HDF": "HDF5 data",
 }
 
+UPRIGHT = 1
+_ORIENTATION_TAG = 0x0112
+
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
 
@@ -72,6 +75,8 @@ class ImageFacts:
         Pillow's name of the pixel format: ``L``, ``RGB``, ``RGBA``, ``P``, ``I;16`` ...
     bytes : int or None
         Size of the file.
+    orientation : int
+        EXIF orientation, 1 to 8; 1 is upright.
     thumbnail : bytes
         Of an image that can be used, until its hash is made.
     phash : str or None
@@ -85,6 +90,7 @@ class ImageFacts:
     height: int | None = None
     mode: str | None = None
     bytes: int | None = None
+    orientation: int = UPRIGHT
     # by its full name: the field above has taken the short one
     thumbnail: builtins.bytes = b""
     phash: str | None = None
@@ -125,6 +131,9 @@ def inspect_bytes(content: bytes) -> ImageFacts:
         return bad("not_an_image", _what_it_is(content))
     except Image.DecompressionBombError:
         return bad("too_large", f"far more than the {MAX_PIXELS} pixels that are allowed")
+    except ImportError:
+        # the installation's fault, not the image's
+        raise
     except MemoryError:
         return bad("too_large", "does not fit into memory")
     except Exception as error:
@@ -171,7 +180,21 @@ def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
         if otherwise:
             because = f" ({doubt.reason})" if doubt else ""
             return facts("unsupported", f"{kind}: {otherwise}{because}; convert it to PNG")
-    return replace(facts("ok"), thumbnail=thumbnail(decoded))
+    return replace(facts("ok"), orientation=_orientation(image), thumbnail=thumbnail(decoded))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return what the served graph finds, too: of EXIF data alone, and upright where in doubt."""
+    content = image.info.get("exif")
+    if not content:
+        return UPRIGHT
+    found = Image.Exif()
+    try:
+        found.load(content)
+        value = found.get(_ORIENTATION_TAG)
+    except Exception:  # damaged in any way
+        return UPRIGHT
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
 def _what_it_is(content: bytes) -> str:

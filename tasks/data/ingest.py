@@ -17,7 +17,7 @@ from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask, within
-from tasks.data.images import ImageFacts, Status, place, verifiers, verify_all
+from tasks.data.images import UPRIGHT, ImageFacts, Status, place, verifiers, verify_all
 from tasks.data.ingest_summary import Summary, check_thresholds
 from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceReader, SourceRow
@@ -110,7 +110,9 @@ class _Intake:
                     said = time.perf_counter()
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
-        self.summary.warnings.extend([*self.summary.repeats(), *self.contents.warnings])
+        self.summary.warnings.extend(
+            [*self.summary.repeats(), *self.summary.orientations(), *self.contents.warnings]
+        )
         for told in self._names.told() if self._names else ():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)
@@ -228,6 +230,7 @@ class _Intake:
             summary.duplicates += duplicate_of is not None
             summary.regions += region is not None
             summary.modes[str(facts.mode)] += 1
+            summary.turned += facts.orientation != UPRIGHT
         else:
             duplicate_of = row.image if facts.status == "repeated" else None
             unusable.writerow([summary.rows, row.image or "", facts.status, facts.reason])

@@ -23,6 +23,8 @@ class Summary:
         Usable images whose content an earlier row has too.
     regions : int
         Usable images with a mask, or boxes, of the relevant region.
+    turned : int
+        Usable images whose EXIF data turn or mirror them.
     modes : Counter
         Usable images by pixel mode.
     examples : dict of str to list of str
@@ -35,6 +37,7 @@ class Summary:
     by_status: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     regions: int = 0
+    turned: int = 0
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -64,6 +67,16 @@ class Summary:
             f"{self.rows - repeated} rows are left; is this the column of the images' files?"
         ]
 
+    def orientations(self) -> list[str]:
+        """Warn of images that are not seen as they are stored."""
+        if not self.turned:
+            return []
+        return [
+            f"{self.turned} of {self.usable} images are stored turned or mirrored, as their EXIF "
+            "orientation says: training and serving put them upright, unless "
+            "train.exif_orientation is 'ignore'"
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         return {
@@ -74,6 +87,7 @@ class Summary:
             "by_status": dict(sorted(self.by_status.items())),
             "duplicates": self.duplicates,
             "regions": self.regions,
+            "turned": self.turned,
             "modes": dict(sorted(self.modes.items())),
             "examples": self.examples,
         }

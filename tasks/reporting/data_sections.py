@@ -18,6 +18,7 @@ _COUNTS = {
     "missing": "Rows whose image is absent",
     "quarantined": "Rows whose image is broken",
     "duplicates": "Images that repeat another",
+    "turned": "Images whose EXIF data turn them upright",
     "regions": "Images with a mask of the relevant region",
 }
 """Metrics of ingest that are counts."""

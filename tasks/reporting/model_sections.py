@@ -33,6 +33,7 @@ _SETTINGS = (
     "alpha",
     "image_size",
     "channels",
+    "exif_orientation",
     "weights",
     "frozen",
     "head",

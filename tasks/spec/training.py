@@ -105,6 +105,9 @@ class Train(Section):
     """Height and width that the model sees, in pixels."""
     channels: Literal[1, 3] = 3
     """Grey or colour input; ImageNet architectures want 3."""
+    exif_orientation: Literal["apply", "ignore"] = "apply"
+    """``apply`` turns image files upright as their EXIF data say, in training as in serving;
+    ``ignore`` takes the pixels as they are stored."""
     weights: Annotated[Uri, Address(words=("none", "imagenet"))] = "none"
     """``imagenet`` (fetched by Keras), ``none`` (random) or path or URI of a weights file."""
     # not strict: the trigger form has a free text for both

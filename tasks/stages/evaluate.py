@@ -204,14 +204,18 @@ def _draw(
 ) -> None:
     import tensorflow as tf
 
-    from tasks.training.images import decode
+    from tasks.training.images import decode, sees_upright
     from tasks.training.plots import plot_answers
 
     predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     files: Iterable[bytes] = arranged.read_bytes(table.iloc[shown])
     channels = context.pipeline.train.channels
+    upright = sees_upright(context.input("train").path("model/"))
     plot_answers(
-        [decode(tf.constant(encoded), channels=channels).numpy() for encoded in files],
+        [
+            decode(tf.constant(encoded), channels=channels, upright=upright).numpy()
+            for encoded in files
+        ],
         [
             f"{_tail(table['image_id'].iloc[row])}\ntrue: {table['class_name'].iloc[row]}\n"
             f"predicted: {arranged.classes[predicted[row]]} ({surest[row]:.0%})"

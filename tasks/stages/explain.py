@@ -150,13 +150,19 @@ def _explain(
     context: StageContext, arranged: "Arranged", chosen: "pd.DataFrame"
 ) -> "dict[str, list[Explained]]":
     """Explain the chosen images by every method."""
+    from tasks.training.images import sees_upright
     from tasks.trust.explain_figure import Explained
     from tasks.trust.explanations import resize_region
     from tasks.trust.sampling import decode_images
 
     model = _model(context)
     size, channels = tuple(model["image_size"]), model["channels"]
-    images = decode_images(arranged.read_bytes(chosen), image_size=size, channels=channels)
+    images = decode_images(
+        arranged.read_bytes(chosen),
+        image_size=size,
+        channels=channels,
+        upright=sees_upright(context.input("train").path("model/")),
+    )
     masks = [arranged.region(row) for _, row in chosen.iterrows()]
     regions = [None if mask is None else resize_region(mask, size) for mask in masks]
     found: dict[str, list[Explained]] = {}
@@ -197,6 +203,7 @@ def _explainer(method: str, context: StageContext, arranged: "Arranged") -> "Exp
         from tasks.trust.partition_shap import PartitionShapExplainer
 
         return PartitionShapExplainer(classify, samples=options.samples, seed=options.seed)
+    from tasks.training.images import sees_upright
     from tasks.trust.gradient_shap import GradientShapExplainer
     from tasks.trust.sampling import decode_images, stratified
 
@@ -212,6 +219,7 @@ def _explainer(method: str, context: StageContext, arranged: "Arranged") -> "Exp
         arranged.read_bytes(chosen),
         image_size=tuple(model["image_size"]),
         channels=model["channels"],
+        upright=sees_upright(context.input("train").path("model/")),
     )
     return GradientShapExplainer(
         classify, background=background, samples=options.samples, seed=options.seed

@@ -50,6 +50,7 @@ class Ingest(Stage):
                 "quarantined": summary.quarantined,
                 "duplicates": summary.duplicates,
                 "regions": summary.regions,
+                "turned": summary.turned,
             },
             warnings=warnings,
             rows_in=summary.rows,

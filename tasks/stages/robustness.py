@@ -36,6 +36,7 @@ class RobustnessStage(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Attack a stratified choice of test images."""
         from tasks.data import Arranged
+        from tasks.training.images import sees_upright
         from tasks.trust.attacks import CHUNK, CompiledClassifier, load_classifier, logits_model
         from tasks.trust.predictions import join_predictions
         from tasks.trust.robustness import attack_all
@@ -55,7 +56,10 @@ class RobustnessStage(Stage):
         )
         height, width, channels = model.input_shape[1:]
         images = decode_images(
-            arranged.read_bytes(chosen), image_size=(height, width), channels=channels
+            arranged.read_bytes(chosen),
+            image_size=(height, width),
+            channels=channels,
+            upright=sees_upright(context.input("train").path("model/")),
         )
         true_index = chosen["class_index"].to_numpy(dtype="int64")
         classifier = CompiledClassifier(

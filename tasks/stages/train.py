@@ -71,6 +71,7 @@ class TrainStage(Stage):
             name=context.pipeline.model_name,
             classes=arranged.classes,
             positive=arranged.positive,
+            exif_orientation=context.pipeline.train.exif_orientation,
         )
         _write_history(learned.progress, context.out / "history.csv")
         metrics = {

@@ -3,7 +3,7 @@
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,7 @@ def export_model(
     name: str,
     classes: list[str],
     positive: str | None,
+    exif_orientation: Literal["apply", "ignore"] = "apply",
 ) -> None:
     """Write a SavedModel that takes image files or pixels, with ``model.json`` beside it.
 
@@ -37,6 +38,8 @@ def export_model(
         Names of the outputs, in order.
     positive : str or None
         The class that counts as the finding.
+    exif_orientation : {"apply", "ignore"}
+        Whether image files are turned as their EXIF orientation says; pixels never are.
     """
     height, width, channels = model.input_shape[1:]
 
@@ -44,7 +47,12 @@ def export_model(
         return {"probabilities": model(images, training=False)}
 
     def from_files(image_bytes: Any) -> dict[str, Any]:
-        pixels = decode_batch(image_bytes, image_size=(height, width), channels=channels)
+        pixels = decode_batch(
+            image_bytes,
+            image_size=(height, width),
+            channels=channels,
+            upright=exif_orientation == "apply",
+        )
         return from_pixels(tf.cast(pixels, tf.float32))
 
     # not by keras.export.ExportArchive, which stores every variable twice
@@ -65,6 +73,7 @@ def export_model(
         "positive": positive,
         "image_size": [height, width],
         "channels": channels,
+        "exif_orientation": exif_orientation,
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

@@ -1,5 +1,6 @@
 """From encoded bytes to the pixels that a model sees: one graph for training and for serving."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.contract import BadInput, StageError
 from tasks.serving.image_files import ANIMATED, SERVED_KINDS, STARTS
+from tasks.training.orientation import orientation, turn_upright
 
 log = logging.getLogger("tasks")
 
@@ -20,7 +22,7 @@ _CHUNK = 512
 _LINE_EVERY_SECONDS = 15.0
 
 
-def decode(encoded: Any, *, channels: int) -> Any:
+def decode(encoded: Any, *, channels: int, upright: bool = True) -> Any:
     """Decode one PNG, JPEG, GIF (first frame), BMP or WebP into pixels.
 
     Grey, palette, RGB, with or without alpha (dropped), 8 or 16 bits (reduced to 8) and CMYK all
@@ -32,6 +34,8 @@ def decode(encoded: Any, *, channels: int) -> Any:
         Scalar string, the bytes of the file.
     channels : {1, 3}
         Grey or RGB.
+    upright : bool
+        Turn the image as its EXIF orientation says.
 
     Returns
     -------
@@ -44,6 +48,8 @@ def decode(encoded: Any, *, channels: int) -> Any:
     has_alpha = tf.equal(tf.shape(pixels)[-1] % 2, 0)
     colours = tf.shape(pixels)[-1] - tf.cast(has_alpha, tf.int32)
     pixels = pixels[..., :colours]
+    if upright:
+        pixels = turn_upright(pixels, orientation(encoded))
     if channels == 3:
         return tf.ensure_shape(tf.tile(pixels, [1, 1, 3 // colours]), [None, None, 3])
     grey = tf.cond(
@@ -53,7 +59,7 @@ def decode(encoded: Any, *, channels: int) -> Any:
 
 
 def _servable(encoded: Any) -> Any:
-    """Return the file, or an empty one in place of what must not reach the decoder."""
+    """Return the file, or a text in place of what must not reach its decoder."""
     head = tf.strings.join([tf.strings.substr(encoded, 0, 32), b"\0" * 32])
 
     def holds(position: int, text: bytes) -> Any:
@@ -63,10 +69,12 @@ def _servable(encoded: Any) -> Any:
     animated = holds(12, b"VP8X") & (tf.bitwise.bitwise_and(flags, ANIMATED) != 0)
     webp = holds(0, b"RIFF") & holds(8, b"WEBP") & ~animated
     servable = tf.reduce_any([webp, *(holds(0, start) for start, _ in STARTS)])
-    return tf.where(servable, encoded, b"")
+    return tf.where(servable, encoded, b"no image that is served")
 
 
-def decode_and_resize(encoded: Any, *, image_size: tuple[int, int], channels: int) -> Any:
+def decode_and_resize(
+    encoded: Any, *, image_size: tuple[int, int], channels: int, upright: bool = True
+) -> Any:
     """Decode one image and bring it to the size that the model sees.
 
     Bilinear with antialiasing, rounded to whole numbers, so that what is kept in memory for
@@ -80,13 +88,15 @@ def decode_and_resize(encoded: Any, *, image_size: tuple[int, int], channels: in
         Height and width, in pixels.
     channels : {1, 3}
         Grey or RGB.
+    upright : bool
+        Turn the image as its EXIF orientation says.
 
     Returns
     -------
     tf.Tensor
         uint8, shape (*image_size, channels), 0..255.
     """
-    pixels = decode(encoded, channels=channels)
+    pixels = decode(encoded, channels=channels, upright=upright)
 
     def resized() -> Any:
         smooth = tf.image.resize(pixels, image_size, method="bilinear", antialias=True)
@@ -96,7 +106,9 @@ def decode_and_resize(encoded: Any, *, image_size: tuple[int, int], channels: in
     return tf.ensure_shape(tf.cond(fits, lambda: pixels, resized), [*image_size, channels])
 
 
-def decode_batch(encoded: Any, *, image_size: tuple[int, int], channels: int) -> Any:
+def decode_batch(
+    encoded: Any, *, image_size: tuple[int, int], channels: int, upright: bool = True
+) -> Any:
     """Decode and resize a batch inside a graph.
 
     Parameters
@@ -107,6 +119,8 @@ def decode_batch(encoded: Any, *, image_size: tuple[int, int], channels: int) ->
         Height and width, in pixels.
     channels : {1, 3}
         Grey or RGB.
+    upright : bool
+        Turn images as their EXIF orientation says.
 
     Returns
     -------
@@ -114,7 +128,9 @@ def decode_batch(encoded: Any, *, image_size: tuple[int, int], channels: int) ->
         uint8, shape (n, *image_size, channels).
     """
     return tf.map_fn(
-        lambda one: decode_and_resize(one, image_size=image_size, channels=channels),
+        lambda one: decode_and_resize(
+            one, image_size=image_size, channels=channels, upright=upright
+        ),
         encoded,
         fn_output_signature=tf.TensorSpec([*image_size, channels], tf.uint8),
         parallel_iterations=32,
@@ -128,6 +144,7 @@ def load_pixels(
     image_size: tuple[int, int],
     channels: int,
     spill: Path,
+    upright: bool = True,
 ) -> NDArray[np.uint8]:
     """Decode and resize all images once, in parallel.
 
@@ -143,6 +160,8 @@ def load_pixels(
         Grey or RGB.
     spill : Path
         File that holds the pixels (mapped into memory) when they would not fit otherwise.
+    upright : bool
+        Turn images as their EXIF orientation says.
 
     Returns
     -------
@@ -178,7 +197,9 @@ def load_pixels(
     decoded = (
         chunks.unbatch()
         .map(
-            lambda one: decode_and_resize(one, image_size=image_size, channels=channels),
+            lambda one: decode_and_resize(
+                one, image_size=image_size, channels=channels, upright=upright
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         .batch(_CHUNK)
@@ -225,6 +246,20 @@ def undecodable(files: Iterable[bytes], names: list[str]) -> list[str]:
         except tf.errors.InvalidArgumentError:
             refused.append(name)
     return refused
+
+
+def sees_upright(model: Path) -> bool:
+    """Return whether an exported model turns images as their EXIF orientation says.
+
+    One that was exported before there was a choice does not.
+
+    Parameters
+    ----------
+    model : Path
+        Its folder.
+    """
+    description = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    return bool(description.get("exif_orientation", "ignore") == "apply")
 
 
 def fits_in_memory(size: int) -> bool:

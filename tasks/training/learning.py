@@ -171,6 +171,7 @@ def _examples(
         image_size=train.image_size,
         channels=train.channels,
         spill=scratch / "pixels.npy",
+        upright=train.exif_orientation == "apply",
     )
     return (
         Examples(pixels, labels, np.flatnonzero(~watched)),

@@ -50,7 +50,11 @@ def stratified(
 
 
 def decode_images(
-    files: "Iterable[bytes]", *, image_size: tuple[int, int], channels: int
+    files: "Iterable[bytes]",
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    upright: bool = True,
 ) -> "NDArray[np.float32]":
     """Decode and resize encoded images as the served model does.
 
@@ -62,6 +66,8 @@ def decode_images(
         Height and width, in pixels.
     channels : {1, 3}
         Grey or RGB.
+    upright : bool
+        Turn images as their EXIF orientation says.
 
     Returns
     -------
@@ -75,7 +81,8 @@ def decode_images(
     # a graph decodes in parallel, operations one by one do not
     decode = tf.function(
         lambda encoded: tf.cast(
-            decode_batch(encoded, image_size=image_size, channels=channels), tf.float32
+            decode_batch(encoded, image_size=image_size, channels=channels, upright=upright),
+            tf.float32,
         ),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
