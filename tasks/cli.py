@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tasks.contract import (
     EX_CONFIG,
     EX_USAGE,
+    RELEASE_VARIABLE,
     STAGE_TEXTS,
     STAGES,
     BadConfig,
     RunDirectory,
     StageError,
+    check_release,
 )
 from tasks.environment import Environment
 from tasks.log_lines import STYLED, LineFormatter
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
+        check_release(os.environ.get(RELEASE_VARIABLE, ""))
         return int(options.action(options))
     except StageError as error:
         log.error("%s: %s", options.command, error)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.contract import RELEASE_VARIABLE, release
 from tasks.spec import Pipeline, Requests, Toleration
 from trusted_retraining.cluster_settings import ClusterSettings
 from trusted_retraining.settings import Settings
@@ -256,6 +257,7 @@ def stage_variables(settings: Settings) -> dict[str, str]:
         "TRUSTED_RETRAINING_ALLOWED_ADDRESSES": ",".join(settings.allowed_addresses) or "none",
         "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": str(settings.deploy_changed_rules).lower(),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        RELEASE_VARIABLE: release(),
     }
     return {name: value for name, value in variables.items() if value}
 

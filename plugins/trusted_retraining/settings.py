@@ -11,6 +11,7 @@ from typing import Literal
 
 from airflow.sdk.configuration import conf
 
+from tasks.contract import RELEASE_VARIABLE, release
 from tasks.spec import Pipeline
 from tasks.spec.addresses import is_below
 from tasks.spec.masking import masked, secret_in
@@ -161,6 +162,7 @@ class Settings:
             "TRUSTED_RETRAINING_ALLOWED_ADDRESSES": ",".join((*self.allowed_addresses, "/")),
             "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": str(self.deploy_changed_rules).lower(),
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
+            RELEASE_VARIABLE: release(),
         }
 
     def _check_for_secrets(self) -> None:

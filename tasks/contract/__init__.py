@@ -58,6 +58,7 @@ from tasks.contract.records import (
     not_deployed,
     old_format,
 )
+from tasks.contract.release import RELEASE_VARIABLE, check_release, release
 from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "EX_DATAERR",
     "EX_NOINPUT",
     "EX_USAGE",
+    "RELEASE_VARIABLE",
     "STAGES",
     "STAGE_TEXTS",
     "Altered",
@@ -85,6 +87,7 @@ __all__ = [
     "RunDirectory",
     "StageError",
     "Verdict",
+    "check_release",
     "command_line",
     "describe_outputs",
     "extra_fingerprint",
@@ -97,6 +100,7 @@ __all__ = [
     "old_format",
     "open_filesystem",
     "protocol_variables",
+    "release",
     "run_uri",
     "sha256_file",
     "sha256_text",

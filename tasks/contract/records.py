@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.spec import Change
+from tasks.contract.release import release
 from tasks.spec.foreign_text import visible
 from tasks.spec.masking import masked
 
@@ -19,7 +20,7 @@ FORMAT = 2
 
 _NOT_OF_THE_RESULT = {
     *("digest", "fingerprint", "state", "location", "reused_from"),
-    *("seconds", "started_at", "code_version"),
+    *("seconds", "started_at", "code_version", "release"),
 }
 """Fields of a manifest that its digest leaves out, so that equal results have equal digests."""
 
@@ -108,6 +109,8 @@ class Manifest(_Record):
         nothing did.
     format : int
         2; 1 where it is not given.
+    release : str
+        Release of the code that sealed it; empty before there was this field.
     """
 
     stage: str
@@ -129,6 +132,7 @@ class Manifest(_Record):
     settings: Any = None
     state: str = ""
     format: int = 1
+    release: str = ""
 
     @property
     def outputs_digest(self) -> str:
@@ -150,13 +154,16 @@ class Manifest(_Record):
     def sealed(self) -> "Manifest":
         """Return the manifest with the digest of its content."""
         settings = json.loads(json.dumps(self.settings, default=str))
-        current = self.model_copy(update={"format": FORMAT, "settings": settings})
+        current = self.model_copy(
+            update={"format": FORMAT, "settings": settings, "release": release()}
+        )
         return current.model_copy(update={"digest": current._content_digest()})
 
     def _content_digest(self) -> str:
         if self.format == 1:
             return self.outputs_digest
-        document = self.model_dump(mode="json", exclude=_NOT_OF_THE_RESULT)
+        # a field that a later release adds must not change the digest of what is there already
+        document = self.model_dump(mode="json", exclude=_NOT_OF_THE_RESULT, exclude_defaults=True)
         return _sha256(json.dumps(document, sort_keys=True))
 
     def output(self, path: str) -> Output:

@@ -64,6 +64,7 @@ class Deploy(Stage):
                 known_answers=lambda: known_answers(context),
                 champion_digest=champion_digest,
                 set_champion=set_champion,
+                former_digest=lambda: registry.former_digest(environment, model.name),
             )
         )
         arranged = context.input("arrange")

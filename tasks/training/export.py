@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+from tensorflow.python.framework import ops
 
 from tasks.training.images import decode_batch
+
+_COUNTER_STEP = 1_000_000
 
 
 def export_model(
@@ -21,6 +25,8 @@ def export_model(
     exif_orientation: Literal["apply", "ignore"] = "apply",
 ) -> None:
     """Write a SavedModel that takes image files or pixels, with ``model.json`` beside it.
+
+    Equal models have equal files, whichever process exports them.
 
     Signatures: ``serving_default`` maps ``image_bytes`` (string, (n,), encoded images) and
     ``tensors`` maps ``images`` (float32, (n, height, width, channels), pixels 0..255) to
@@ -42,6 +48,7 @@ def export_model(
         Whether image files are turned as their EXIF orientation says; pixels never are.
     """
     height, width, channels = model.input_shape[1:]
+    _round_up_counter()
 
     def from_pixels(images: Any) -> dict[str, Any]:
         return {"probabilities": model(images, training=False)}
@@ -67,6 +74,7 @@ def export_model(
         ),
     }
     tf.saved_model.save(module, str(folder), signatures=signatures)
+    _drop_random_id(folder / "fingerprint.pb")
     description = {
         "name": name,
         "classes": classes,
@@ -81,3 +89,20 @@ def export_model(
         },
     }
     (folder / "model.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+
+def _drop_random_id(path: Path) -> None:
+    """Keep of TensorFlow's fingerprint what is a function of the model: its hashes."""
+    fingerprint = FingerprintDef.FromString(path.read_bytes())
+    fingerprint.ClearField("uuid")
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def _round_up_counter() -> None:
+    """Let the functions that are traced next have the same names in every process.
+
+    TensorFlow puts a counter of the process behind them. How far it is depends on what was done
+    before, as on whether the training was resumed, and would make the graph of equal models differ.
+    """
+    while ops.uid() % _COUNTER_STEP:
+        pass

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks import registry, tracking
-from tasks.contract import RunDirectory, StageError, tree_sha256
+from tasks.contract import Altered, RunDirectory, is_bad_input, tree_sha256
 from tasks.environment import Environment
 from tasks.spec import Pipeline
 
@@ -131,7 +131,7 @@ def test_files_changed_since_training_are_not_registered(
     store: Environment, run_id: str, tmp_path: Path
 ) -> None:
     model = saved_model(tmp_path, b"x")
-    with pytest.raises(StageError, match="has changed since it was trained"):
+    with pytest.raises(Altered, match="has changed since it was trained"):
         registry.register(
             store,
             model_name="changed",
@@ -153,8 +153,10 @@ def test_registered_files_that_somebody_changed_are_noticed(
     champion = registry.champion(store, "touched")
     assert champion is not None
     (champion.model_dir / "saved_model.pb").write_bytes(b"other graph")
-    with pytest.raises(StageError, match="not those that were evaluated"):
+    with pytest.raises(Altered, match="not those that were evaluated") as refused:
         register(store, run_id, "touched", model)
+    # no retry would find anything else
+    assert is_bad_input(refused.value.exit_code)
 
 
 def test_without_a_registry_there_is_no_champion(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import (
     EX_CONFIG,
+    EX_USAGE,
     Failure,
     RunDirectory,
     is_bad_input,
     not_deployed,
     now,
+    release,
 )
 from tasks.spec import Pipeline, SpecError, changes, override
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
@@ -25,6 +27,11 @@ from trusted_retraining.storage import run_directory
 
 _OF_THE_COMMAND_LINE = "dag_test"
 """User that Airflow gives a run of ``dag.test``."""
+
+_SAME_RELEASE = (
+    "install both from one release ([trusted_retraining] tasks_image or stage_python names the "
+    "stage's)"
+)
 
 
 class StageMixin:
@@ -115,11 +122,21 @@ class StageMixin:
         ------
         AirflowException
             The stage said that it was done but has committed nothing.
+        AirflowFailException
+            It is of another release than this plugin.
         """
         run = self.run_directory(context)
         manifest = run.read_manifest(self.stage)
         if manifest is None:
             raise AirflowException(f"{self.stage}: ended well, but left no manifest in {run.uri}")
+        if manifest.release != release():
+            # a later one refuses by itself, and earlier ones do not know that they are asked
+            reason = (
+                f"the stage is of {_named(manifest.release)}, but this plugin is of release "
+                f"{release()}: {_SAME_RELEASE}"
+            )
+            self.record(run, exit_code=EX_CONFIG, reason=reason, seconds=manifest.seconds)
+            raise AirflowFailException(f"{self.stage}: {reason}")
         return manifest.model_dump(mode="json")
 
     def record(self, run: RunDirectory, *, exit_code: int, reason: str, seconds: float) -> Failure:
@@ -176,7 +193,7 @@ class StageMixin:
             failure = self.record(
                 run,
                 exit_code=exit_code,
-                reason=reason or _died(exit_code),
+                reason=_with_release(reason or _died(exit_code), exit_code),
                 seconds=round(seconds, 3),
             )
             # otherwise the stage has said it in the log itself
@@ -196,3 +213,17 @@ def _died(exit_code: int) -> str:
     if exit_code > 128:
         return f"ended by signal {exit_code - 128} before it could say why"
     return "ended without saying why; see the task log"
+
+
+def _named(other: str) -> str:
+    return f"release {other}" if other else "an earlier release, which does not say its name"
+
+
+def _with_release(reason: str, exit_code: int) -> str:
+    """Add what is likely when a stage cannot read its arguments, which this plugin has read."""
+    if exit_code not in (EX_CONFIG, EX_USAGE) or release() in reason:
+        return reason
+    return (
+        f"{reason}; this plugin, of release {release()}, has read the same settings, so the stage "
+        f"may be of another: {_SAME_RELEASE}"
+    )
