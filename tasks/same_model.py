@@ -1,11 +1,11 @@
 """Whether two exports are of one model, although their files differ.
 
 Earlier releases left two things in a SavedModel that are no function of the model: a random id in
-``fingerprint.pb``, and a counter of the process in the names of its graph's functions.
+``fingerprint.pb``, and a counter of the process in the names of functions and of resources.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +34,40 @@ def is_same_model(one: Path, other: Path) -> bool:
 
 
 def _graph(path: Path) -> Any:
-    """Return a SavedModel's graph with functions that are named by their order."""
+    """Return a SavedModel's graph with the order of what was counted in place of the numbers."""
     import_tensorflow()
     from google.protobuf.json_format import MessageToDict
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel.FromString(path.read_bytes())
-    counted = [
-        (match[1], int(match[2]), match[0])
-        for graph in saved.meta_graphs
-        for function in graph.graph_def.library.function
-        if (match := _COUNTED.fullmatch(function.signature.name))
-    ]
-    names = {name: f"{stem}#{rank}" for rank, (stem, _, name) in enumerate(sorted(counted))}
-    found = re.compile("|".join(f"{re.escape(name)}(?!\\d)" for name in names) or r"(?!)")
-    document = MessageToDict(saved)
-    renamed = _renamed(document, lambda text: found.sub(lambda match: names[match[0]], text))
-    for graph in renamed.get("metaGraphs", []):
-        functions = graph.get("graphDef", {}).get("library", {}).get("function", [])
-        functions.sort(key=lambda function: str(function["signature"]["name"]))
-    return renamed
+    functions = [each for graph in saved.meta_graphs for each in graph.graph_def.library.function]
+    counted = {match for each in functions if (match := _COUNTED.fullmatch(each.signature.name))}
+    order = sorted((match[1], int(match[2]), match[0]) for match in counted)
+    names = {name: f"{stem}#{rank}" for rank, (stem, _, name) in enumerate(order)}
+    numbers = sorted({int(value.s) for value in _attributes(saved) if value.s.isdigit()})
+    for value in _attributes(saved):
+        if value.s.isdigit():
+            value.s = b"#%d" % numbers.index(int(value.s))
+    found = re.compile("|".join(f"{re.escape(name)}(?!\\d)" for name in names) or "(?!)")
+    graph = _renamed(
+        MessageToDict(saved), lambda text: found.sub(lambda match: names[match[0]], text)
+    )
+    for each in graph.get("metaGraphs", []):
+        library = each.get("graphDef", {}).get("library", {})
+        library.get("function", []).sort(key=lambda function: str(function["signature"]["name"]))
+    return graph
+
+
+def _attributes(saved: Any) -> Iterator[Any]:
+    """Yield the attributes of every node; some are names that hold nothing but a count."""
+    for graph in saved.meta_graphs:
+        for node in graph.graph_def.node:
+            yield from node.attr.values()
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                yield from node.attr.values()
+            for arguments in function.arg_attr.values():
+                yield from arguments.attr.values()
 
 
 def _renamed(document: Any, rename: Callable[[str], str]) -> Any:
