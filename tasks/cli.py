@@ -41,9 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     log.setLevel(os.environ.get("TRUSTED_RETRAINING_LOG_LEVEL", "INFO"))
     signal.signal(signal.SIGTERM, _terminate)
+    try:
+        # before the arguments, which may be those of another release
+        check_release(os.environ.get(RELEASE_VARIABLE, ""))
+    except BadConfig as error:
+        log.error("%s", error)
+        return error.exit_code
     options = _parser().parse_args(arguments)
     try:
-        check_release(os.environ.get(RELEASE_VARIABLE, ""))
         return int(options.action(options))
     except StageError as error:
         log.error("%s: %s", options.command, error)

@@ -96,8 +96,8 @@ def test_a_killed_training_goes_on_where_it_was(
     shutil.copytree(straight.folder("arrange"), Path(run.path) / "arrange")
     manifest = straight.run.read_manifest("arrange")
     run.write_manifest(manifest.model_copy(update={"location": run.stage_uri("arrange")}))
-    command = [sys.executable, "-m", "tasks", "train", "--run-uri", run.uri]
-    command += ["--spec", pipeline.to_json()]
+    command = [sys.executable, "-m", "tasks", "train", "--spec", pipeline.to_json(), "--run-uri"]
+    command.append(run.uri)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MLFLOW_TRACKING_URI": ""}
 
     child = subprocess.Popen(
@@ -126,6 +126,18 @@ def test_a_killed_training_goes_on_where_it_was(
     assert [row["epoch"] for row in figures] == list(range(1, 41))
     for got, wanted in zip(figures, expected, strict=True):
         assert got == pytest.approx(wanted, abs=1e-4)
+
+    # and in a process of its own, undisturbed, the very same model comes out: its digest, too
+    other = RunDirectory(str(tmp_path / "undisturbed" / "bars" / "runs" / "night1"))
+    other.write_manifest(manifest.model_copy(update={"location": run.stage_uri("arrange")}))
+    subprocess.run(
+        [*command[:-1], other.uri], capture_output=True, cwd=REPOSITORY, env=environment, check=True
+    )
+    digests = {
+        each.read_manifest("train").output("model/").sha256  # type: ignore[union-attr]
+        for each in (run, other)
+    }
+    assert len(digests) == 1
 
 
 def test_a_weights_file_that_changes_or_a_module_that_changes_is_another_training(
