@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tasks.spec import Change
 from tasks.contract.release import release
+from tasks.spec import Change
 from tasks.spec.foreign_text import visible
 from tasks.spec.masking import masked
 
