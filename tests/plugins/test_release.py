@@ -44,9 +44,8 @@ def make(tmp_path: Path, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def commits(run: RunDirectory, **fields: Any) -> str:
     """Return the script of an image that writes a manifest with these fields."""
-    document = Manifest(
-        stage="train", fingerprint="f", digest="d", location=run.stage_uri("train"), **fields
-    ).model_dump_json(exclude_unset=True)
+    sealed = Manifest(stage="train", fingerprint="f", location=run.stage_uri("train")).sealed()
+    document = sealed.model_copy(update={"release": "", **fields}).model_dump_json()
     path = Path(run.path) / "train/manifest.json"
     return (
         f"import pathlib\npath = pathlib.Path({str(path)!r})\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks import registry, tracking
-from tasks.contract import Altered, RunDirectory, tree_sha256
+from tasks.contract import STAGES, Altered, RunDirectory, tree_sha256
 from tasks.runner import run_stage
 from tasks.same_model import is_same_model
 from tasks.serving.files import PREVIOUS, read_pointer, tree_digest
@@ -150,6 +150,7 @@ def test_a_recognised_model_is_registered_already_and_another_is_a_new_version(
 def next_run(old_state: OldState, name: str, model: Path | None) -> RunDirectory:
     """Make a run that took over everything of the champion's, but for its model."""
     second, run = old_state.run("second"), old_state.run(name)
+    digests: dict[str, str] = {}
     for stage in ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate",
                   "fairness", "explain", "robustness", "rows"):  # fmt: skip
         manifest = second.read_manifest(stage)
@@ -162,6 +163,10 @@ def next_run(old_state: OldState, name: str, model: Path | None) -> RunDirectory
             manifest = manifest.model_copy(
                 update={"location": run.stage_uri("train"), "outputs": [entry]}
             )
+        settings = load_stage(stage).config(old_state.pipeline) if stage in STAGES else None
+        inputs = {name: digests[name] for name in manifest.inputs}
+        manifest = manifest.model_copy(update={"settings": settings, "inputs": inputs}).sealed()
+        digests[stage] = manifest.digest
         run.write_manifest(manifest)
     return run
 

@@ -41,6 +41,18 @@ def test_a_stage_run_by_hand_or_by_its_own_release_works(
 
 def test_a_manifest_says_by_which_release_it_was_written(tmp_path: Path) -> None:
     run = RunDirectory(str(tmp_path / "demo/runs/one"))
-    run.write_manifest(Manifest(stage="train", fingerprint="f", digest="d", location="l"))
+    run.write_manifest(Manifest(stage="train", fingerprint="f", location="l").sealed())
     manifest = run.read_manifest("train")
     assert manifest is not None and manifest.release == release()
+
+
+def test_a_field_of_a_later_release_leaves_the_digests_of_earlier_manifests_as_they_are() -> None:
+    class Later(Manifest):
+        approved_by: str = ""
+
+    sealed = Manifest(
+        stage="train", fingerprint="f", location="l", metrics={"train.epochs": 3.0}
+    ).sealed()
+    document = sealed.model_dump(mode="json")
+    assert Later.model_validate(document).is_intact
+    assert not Later.model_validate(document | {"approved_by": "somebody"}).is_intact
