@@ -29,14 +29,14 @@ def is_same_model(one: Path, other: Path) -> bool:
         return False
     differing = {name for name in ours if ours[name] != theirs[name]} - {_FINGERPRINT}
     if differing == {_GRAPH}:
-        return _graph(one / _GRAPH) == _graph(other / _GRAPH)
+        return bool(_graph(one / _GRAPH) == _graph(other / _GRAPH))
     return not differing
 
 
 def _graph(path: Path) -> Any:
     """Return a SavedModel's graph with the order of what was counted in place of the numbers."""
     import_tensorflow()
-    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     saved = SavedModel.FromString(path.read_bytes())
