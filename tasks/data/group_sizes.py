@@ -5,6 +5,7 @@ on both sides of the split. Left alone, all its images are on one side, which is
 lopsided; so it is named, and ``split.blank_groups`` makes blanks of it.
 """
 
+import json
 import math
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def large_groups(groups: "pd.Series", column: str) -> list[str]:
     nobody = [(value, n) for value, n in counts.most_common() if n > 1 and _is_nobody(value)]
     warnings = []
     if nobody:
-        named = ", ".join(value for value, _ in nobody[:_EXAMPLES])
+        named = ", ".join(json.dumps(v, ensure_ascii=False) for v, _ in nobody[:_EXAMPLES])
         warnings.append(
             f"{column!r} is {_shown(nobody, rows)}; each counts as one group, all on one side of "
             f"the split: if it means that nobody knows, set split.blank_groups: [{named}], and "

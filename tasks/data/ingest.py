@@ -110,9 +110,10 @@ class _Intake:
                     said = time.perf_counter()
                     rate = self.summary.rows / (said - started)
                     log.info("ingest: %d rows (%.0f a second)", self.summary.rows, rate)
-        self.summary.warnings.extend(
-            [*self.summary.repeats(), *self.summary.orientations(), *self.contents.warnings]
-        )
+        for told in self.summary.repeats():
+            log.warning("ingest: %s", told)
+            self.summary.warnings.append(told)
+        self.summary.warnings.extend([*self.summary.orientations(), *self.contents.warnings])
         for told in self._names.told() if self._names else ():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)

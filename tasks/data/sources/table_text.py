@@ -84,7 +84,7 @@ def text_form(table: Path, *, required: str) -> TextForm:
     encoding = _encoding(table, start)
     _refuse_what_is_no_table(table, start.decode(encoding, "ignore").encode())
     usual = TextForm(encoding, "\t" if table.suffix.lower() in (".tsv", ".tab") else ",")
-    with table.open(encoding=encoding, newline="") as stream:
+    with table.open(encoding=encoding, errors="replace", newline="") as stream:
         excel = _EXCEL.fullmatch(stream.readline(100))
     if excel:
         return TextForm(encoding, excel[1], skipped=1)
