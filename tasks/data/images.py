@@ -18,6 +18,8 @@ from tasks.data.as_served import served_otherwise
 from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, png_doubt, too_dark
 from tasks.data.perceptual import perceptual_hashes, thumbnail
 from tasks.serving.image_files import SERVED_KINDS, is_jpeg_xl, kind_of, refusal
+from tasks.serving.image_size import pixels_of, too_many_scans
+from tasks.serving.limits import Limits
 
 Status = Literal[
     "ok",
@@ -55,6 +57,8 @@ _ORIENTATION_TAG = 0x0112
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
+
+_NO_LIMITS = Limits(memory=1 << 62, pixels=MAX_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class ImageFacts:
     phash: str | None = None
 
 
-def inspect(path: str | Path) -> ImageFacts:
+def inspect(path: str | Path, limits: Limits | None = None) -> ImageFacts:
     """Decode a file fully and say what it is."""
     try:
         with open(path, "rb", buffering=0) as stream:
@@ -106,11 +110,19 @@ def inspect(path: str | Path) -> ImageFacts:
             content = stream.readall()
     except OSError as error:
         return ImageFacts("undecodable", f"cannot be read: {error.strerror}")
-    return inspect_bytes(content)
+    return inspect_bytes(content, limits)
 
 
-def inspect_bytes(content: bytes) -> ImageFacts:
-    """Decode the bytes of an image file fully and say what they are."""
+def inspect_bytes(content: bytes, limits: Limits | None = None) -> ImageFacts:
+    """Decode the bytes of an image file fully and say what they are.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    limits : Limits, optional
+        What the model server will take; a larger image is of no use.
+    """
     sha256 = hashlib.sha256(content).hexdigest()
 
     def bad(status: Status, reason: str) -> ImageFacts:
@@ -123,7 +135,7 @@ def inspect_bytes(content: bytes) -> ImageFacts:
             # our own limit is checked below; Pillow only warns up to twice its own
             warnings.simplefilter("ignore")
             with Image.open(BytesIO(content)) as image:
-                return _decode(image, content, sha256)
+                return _decode(image, content, sha256, limits or _NO_LIMITS)
     except UnidentifiedImageError:
         kind = kind_of(content)
         if kind is not None:
@@ -143,7 +155,7 @@ def inspect_bytes(content: bytes) -> ImageFacts:
         return bad("truncated" if cut else "undecodable", reason)
 
 
-def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
+def _decode(image: Image.Image, content: bytes, sha256: str, limits: Limits) -> ImageFacts:
     width, height = image.size
     mode = image.mode
 
@@ -152,6 +164,15 @@ def _decode(image: Image.Image, content: bytes, sha256: str) -> ImageFacts:
 
     if width * height > MAX_PIXELS:
         return facts("too_large", f"{width} x {height} pixels; {MAX_PIXELS} are allowed")
+    if unservable := _more_than_served(max(width * height, pixels_of(content) or 0), limits):
+        return facts("too_large", unservable)
+    if len(content) > limits.image_bytes:
+        return facts(
+            "too_large",
+            f"{len(content)} bytes; the model server takes {limits.image_bytes} (by deploy.memory)",
+        )
+    if too_many_scans(content):
+        return facts("unsupported", "a JPEG of very many scans cannot be served; save it anew")
     if kind_of(content) is None:
         return facts(
             "unsupported",
@@ -197,6 +218,13 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
+def _more_than_served(pixels: int, limits: Limits) -> str:
+    if pixels <= limits.max_pixels:
+        return ""
+    field = "deploy.max_pixels" if limits.max_pixels == limits.pixels else "deploy.memory"
+    return f"{pixels} pixels; the model server takes {limits.max_pixels} (by {field})"
+
+
 def _what_it_is(content: bytes) -> str:
     """Name the content by kind, never by its bytes: equal failures are counted together."""
     if content[128:132] == b"DICM":
@@ -209,7 +237,9 @@ def _what_it_is(content: bytes) -> str:
     return refusal(content) if is_jpeg_xl(content) else "no known image format"
 
 
-def verify_all(names: Sequence[str | None], images: Path, target: Path) -> list[ImageFacts | None]:
+def verify_all(
+    names: Sequence[str | None], images: Path, target: Path, limits: Limits | None = None
+) -> list[ImageFacts | None]:
     """Verify files one after the other, and place those that can be used; None stays None.
 
     Parameters
@@ -220,13 +250,15 @@ def verify_all(names: Sequence[str | None], images: Path, target: Path) -> list[
         Folder of the source.
     target : Path
         Folder that usable files are placed in, under the same names.
+    limits : Limits, optional
+        What the model server will take.
     """
     found: list[ImageFacts | None] = []
     for name in names:
         facts = None
         if name is not None:
             path = os.path.join(images, name)
-            facts = inspect(path)
+            facts = inspect(path, limits)
             if facts.status == "ok":
                 place(path, os.path.join(target, name))
         found.append(facts)

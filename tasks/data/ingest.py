@@ -22,6 +22,7 @@ from tasks.data.ingest_summary import Summary, check_thresholds
 from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceReader, SourceRow
 from tasks.data.spelled_names import SpelledNames
+from tasks.serving.limits import Limits
 from tasks.spec.foreign_text import shown
 
 log = logging.getLogger("tasks")
@@ -38,7 +39,9 @@ Found = Future[list[ImageFacts | None]]
 _INTEGERS = ("image_width", "image_height", "image_bytes")
 
 
-def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
+def ingest(
+    reader: SourceReader, out: Path, *, scratch: Path, limits: Limits | None = None
+) -> Summary:
     """Take a source in.
 
     Parameters
@@ -49,6 +52,8 @@ def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
         Gets ``metadata.parquet``, ``images/``, ``regions/``, ``quarantine.csv``, ``summary.json``.
     scratch : Path
         For downloads and unpacked files.
+    limits : Limits, optional
+        What the model server will take: a larger image is quarantined.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
         The source is not laid out as its kind says, or too many images are missing or unusable.
     """
     contents = reader.open(scratch)
-    intake = _Intake(contents, out)
+    intake = _Intake(contents, out, limits)
     intake.run()
     summary = intake.summary
     (out / "summary.json").write_text(json.dumps(summary.to_dict(), indent=1))
@@ -75,7 +80,8 @@ def ingest(reader: SourceReader, out: Path, *, scratch: Path) -> Summary:
 class _Intake:
     """The state of one intake: what has been seen, and the files being written."""
 
-    def __init__(self, contents: Contents, out: Path) -> None:
+    def __init__(self, contents: Contents, out: Path, limits: Limits | None) -> None:
+        self._limits = limits
         self.contents = contents
         self.out = out
         self.summary = Summary()
@@ -151,7 +157,8 @@ class _Intake:
                     part = [row for row, _ in located]
                     refused = [refusal for _, refusal in located]
                     names = [None if refusal else row.image for row, refusal in located]
-                    found = pool.submit(verify_all, names, self._images, self.out / "images")
+                    target = self.out / "images"
+                    found = pool.submit(verify_all, names, self._images, target, self._limits)
                     under_way.append((part, refused, found))
                     if len(under_way) > AHEAD:
                         yield from _joined(*under_way.popleft())

@@ -3,11 +3,16 @@
 import base64
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.contract import StageError
+from tasks.serving.image_size import pixels_of
+from tasks.serving.limits import LIGHT_PIXELS, SMALL_BODY
+
+BUSY_ATTEMPTS, BUSY_SECONDS = 10, 1.0
+"""How often a server that is busy is asked again, and the pause between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +179,11 @@ class ServerClient:
     def _check(
         self, model: str, digest: str, answers: Sequence[KnownAnswer], tolerance: float
     ) -> float:
+        return max(self._check_part(model, digest, part, tolerance) for part in _parts(answers))
+
+    def _check_part(
+        self, model: str, digest: str, answers: Sequence[KnownAnswer], tolerance: float
+    ) -> float:
         images = [answer.image for answer in answers]
         first = self.predict_v1(model, images)
         rows = [entry["probabilities"] for entry in first["predictions"]]
@@ -195,6 +205,12 @@ class ServerClient:
 
         try:
             response = self._http.request(method, path, json=body)
+            for _ in range(BUSY_ATTEMPTS):
+                if response.status_code != 503 or "retry-after" not in response.headers:
+                    break
+                # others ask it, too
+                time.sleep(BUSY_SECONDS)
+                response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise StageError(
                 f"model server {self.url}{path}: {type(error).__name__}: {error}"
@@ -211,6 +227,21 @@ class ServerClient:
                 f"model server {self.url}{path}: answered no JSON: {response.text[:100]!r}"
             ) from error
         return document if isinstance(document, dict) else {}
+
+
+def _parts(answers: Sequence[KnownAnswer]) -> Iterator[Sequence[KnownAnswer]]:
+    """Yield the answers in requests that a server takes: large images go alone."""
+    part: list[KnownAnswer] = []
+    pixels = size = 0
+    for answer in answers:
+        own = pixels_of(answer.image) or 0
+        if part and (pixels + own > LIGHT_PIXELS or size + len(answer.image) > SMALL_BODY):
+            yield part
+            part, pixels, size = [], 0, 0
+        part.append(answer)
+        pixels, size = pixels + own, size + len(answer.image)
+    if part:
+        yield part
 
 
 def _compare(

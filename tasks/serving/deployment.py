@@ -10,12 +10,13 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.contract import Altered, StageError, tree_sha256
 from tasks.serving.client import KnownAnswer, ServerClient
 from tasks.serving.files import PREVIOUS, Pointer, folder_names, read_pointer
+from tasks.serving.limits import MAX_PIXELS, Limits, read_limits, write_limits
 from tasks.serving.probe import probe_server
 from tasks.serving.switch import Switch
 
@@ -55,6 +56,8 @@ class Deployment:
     former_digest : callable
         Returns the digest by which the registry's champion was known before; empty when it always
         had the one that it has.
+    limits : Limits
+        Bounds on requests.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Deployment:
     champion_digest: Callable[[], str]
     set_champion: Callable[[], None]
     former_digest: Callable[[], str] = str
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +209,7 @@ def _ask_probe(deployment: Deployment, pointer: Pointer, answers: Sequence[Known
         model=deployment.model,
         pointer=pointer,
         startup_seconds=deployment.startup_seconds,
+        limits=deployment.limits,
     ) as client:
         difference = client.check_known_answers(
             deployment.model, deployment.digest, answers, tolerance=deployment.tolerance
@@ -217,8 +222,9 @@ def _ask_probe(deployment: Deployment, pointer: Pointer, answers: Sequence[Known
 
 
 def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswer]) -> None:
-    pointer = switch.to
+    pointer, before = switch.to, read_limits(switch.folder)
     try:
+        write_limits(switch.folder, max_pixels=deployment.limits.pixels)
         switch.take()
         if deployment.server_url:
             with ServerClient(deployment.server_url) as client:
@@ -233,6 +239,7 @@ def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswe
         # last: whoever follows the alias finds a version that serves
         deployment.set_champion()
     except BaseException:
+        write_limits(switch.folder, max_pixels=before or MAX_PIXELS)
         _undo(deployment, switch)
         raise
     switch.complete()

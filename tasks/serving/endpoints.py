@@ -6,7 +6,6 @@ its Content-Type, which curl gets wrong unless told. Names, metrics and other pa
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import orjson  # type: ignore[import-not-found]
@@ -49,17 +48,17 @@ def add_endpoints(app: FastAPI, dataplane: Any) -> None:
         name = request.path_params["model_name"]
         if "ce-specversion" in request.headers or _is_event(request):
             return await _event(events, name, request)
-        body: bytes = request.scope[BODY]
-        work = Work(size=len(body), parse=lambda: parse_v1(parse_json(body)))
+        box = request.scope[BODY]
+        work = Work(size=len(box[0]), parse=lambda: parse_v1(parse_json(box.pop())))
         return await _infer(dataplane, name, work, request)
 
     async def infer(request: Request) -> Response:
         name = request.path_params["model_name"]
         if "model_version" in request.path_params:
             raise NotImplementedError("versions are not asked for; the champion answers")
-        body: bytes = request.scope[BODY]
+        box = request.scope[BODY]
         length = request.headers.get("inference-header-content-length")
-        work = Work(size=len(body), parse=partial(parse_v2, body, length), answer=answers.v2)
+        work = Work(size=len(box[0]), parse=lambda: parse_v2(box.pop(), length), answer=answers.v2)
         return await _infer(dataplane, name, work, request)
 
     routes = [Route("/v1/models/{model_name}:predict", predict, methods=["POST"])]

@@ -13,7 +13,7 @@ from tasks.serving.limits import MI, SMALL_BODY, Budget, Busy, Limits
 log = logging.getLogger("tasks.serving")
 
 BODY = "trusted_retraining.body"
-"""Key of the scope under which an endpoint finds the whole, unpacked body."""
+"""Key of the scope under which an endpoint finds the whole, unpacked body, in a list of one."""
 
 LINGER_SECONDS = 2.0
 """Time for which what a refused client still sends is read and thrown away."""
@@ -70,8 +70,11 @@ class Guard:
             packed = _PACKED.get(_encoding(headers))
             if packed is not None:
                 body = await asyncio.to_thread(_unpacked, body, packed, held)
-            scope = {**scope, "headers": _plain(scope["headers"], len(body)), BODY: body}
-            await self._app(scope, _replay(body, receive), send)
+            # whoever takes it out may let it go: it is there once
+            box = [body]
+            del body
+            scope = {**scope, "headers": _plain(scope["headers"], len(box[0])), BODY: box}
+            await self._app(scope, _replay(box, receive), send)
         except _Gone:
             # nobody is there to be told
             log.debug("a client went away before its request was whole")
@@ -113,18 +116,19 @@ class _Incoming:
                     at_most -= len(await self.part())
 
 
-async def _body(headers: dict[bytes, bytes], incoming: _Incoming, held: "_Held") -> bytes:
+async def _body(headers: dict[bytes, bytes], incoming: _Incoming, held: "_Held") -> bytearray:
     if _encoding(headers) not in ("", "identity", *_PACKED):
         raise _Refused(400, "Content-Encoding must be gzip, deflate or none")
     announced = headers.get(b"content-length", b"")
     if announced.isdigit():
         held.check(int(announced))
-    parts = []
+    # grown in place: parts that are joined are there twice
+    body = bytearray()
     while incoming.more:
         part = await incoming.part()
         held.take(len(part))
-        parts.append(part)
-    return b"".join(parts)
+        body += part
+    return body
 
 
 class _Held:
@@ -147,9 +151,9 @@ class _Held:
         await self._budget.give_back(self._taken)
 
 
-def _unpacked(body: bytes, window: int, held: _Held) -> bytes:
+def _unpacked(body: bytes | bytearray, window: int, held: _Held) -> bytearray:
     """Unpack a body piece by piece: a few bytes may stand for gigabytes."""
-    parts: list[bytes] = []
+    whole = bytearray()
     while body:
         unpacker = zlib.decompressobj(window)
         while not unpacker.eof:
@@ -158,12 +162,12 @@ def _unpacked(body: bytes, window: int, held: _Held) -> bytes:
             except zlib.error:
                 raise _Refused(400, "body is not what its Content-Encoding says") from None
             held.take(len(part))
-            parts.append(part)
+            whole += part
             body = unpacker.unconsumed_tail
             if not part and not body and not unpacker.eof:
                 raise _Refused(400, "body ends before its Content-Encoding does")
         body = unpacker.unused_data
-    return b"".join(parts)
+    return whole
 
 
 def _plain(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
@@ -172,12 +176,14 @@ def _plain(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes,
     return [*kept, (b"content-length", str(length).encode())]
 
 
-def _replay(body: bytes, receive: Any) -> Callable[[], Awaitable[Message]]:
+def _replay(box: list[Any], receive: Any) -> Callable[[], Awaitable[Message]]:
     """Return a ``receive`` that begins with the body, for endpoints that read it themselves."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
+        if box:
+            return {"type": "http.request", "body": bytes(box.pop()), "more_body": False}
+        message: Message = await receive()
+        return message
 
     return again
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MI = 1 << 20
 
@@ -71,12 +72,22 @@ class Limits:
     @property
     def body_bytes(self) -> int:
         """Bytes of a body, unpacked."""
-        return self.memory // 64
+        return self.memory // 16
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image that fits a body as base64, with some room around it."""
+        return self.body_bytes * 3 // 4 - SMALL_BODY
 
     @property
     def bodies_in_flight(self) -> int:
         """Bytes of the bodies of all requests together."""
         return self.memory // 8
+
+
+def limits_of(deploy: Any) -> Limits:
+    """Return the bounds that the section ``deploy`` of a pipeline file sets."""
+    return Limits(memory=memory_bytes(deploy.memory), pixels=deploy.max_pixels)
 
 
 def memory_bytes(text: str) -> int:

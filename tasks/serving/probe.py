@@ -14,6 +14,7 @@ from pathlib import Path
 from tasks.contract import StageError
 from tasks.serving.client import ServerClient
 from tasks.serving.files import Pointer
+from tasks.serving.limits import MI, Limits
 
 log = logging.getLogger("tasks")
 
@@ -22,7 +23,13 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def probe_server(
-    *, python: Path, root: Path, model: str, pointer: Pointer, startup_seconds: float
+    *,
+    python: Path,
+    root: Path,
+    model: str,
+    pointer: Pointer,
+    startup_seconds: float,
+    limits: Limits | None = None,
 ) -> Iterator[ServerClient]:
     """Serve one version on a free loopback port; yields a client once it answers for it.
 
@@ -40,6 +47,8 @@ def probe_server(
         Version, digest and folder.
     startup_seconds : float
         Time it has to become ready.
+    limits : Limits, optional
+        Bounds on requests, as they will be in service.
 
     Raises
     ------
@@ -53,13 +62,15 @@ def probe_server(
         )
     with tempfile.TemporaryDirectory() as scratch:
         port_file, log_file = Path(scratch) / "port.json", Path(scratch) / "server.log"
+        limits = limits or Limits()
         only = "=".join([model, pointer.path, pointer.version, pointer.digest])
         with log_file.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603
                 [
                     *(str(python), "-m", "tasks.serving.server", "--root", str(root)),
                     *("--only", only, "--port", "0", "--port-file", str(port_file)),
-                    "--ends-with-stdin",
+                    *("--memory", f"{limits.memory // MI}Mi"),
+                    *("--max-pixels", str(limits.pixels), "--ends-with-stdin"),
                 ],
                 env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
                 stdin=subprocess.PIPE,

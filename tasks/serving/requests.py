@@ -56,7 +56,7 @@ class Asked:
     number: str = ""
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes | bytearray) -> Any:
     """Return the document of a body.
 
     Raises
@@ -101,7 +101,7 @@ def parse_v1(document: Any) -> Asked:
     return _rows(rows, columns=columns)
 
 
-def parse_v2(body: bytes, json_bytes: str | None) -> Asked:
+def parse_v2(body: bytes | bytearray, json_bytes: str | None) -> Asked:
     """Take a V2 request apart.
 
     Parameters

@@ -129,7 +129,11 @@ class Deploy(Section):
     cpu: Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")] = "1"
     """CPUs that a model server requests."""
     memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi)$")] = "2Gi"
-    """Memory of a model server, request and limit."""
+    """Memory of a model server, request and limit. What a request may hold follows from it: see
+    serving.md."""
+    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 25_000_000
+    """Pixels of the largest image that is served, as its header says; fewer where ``memory`` does
+    not bear them. Larger ones are set aside when the data are taken in, too."""
 
     @model_validator(mode="after")
     def _can_work(self) -> "Deploy":

@@ -9,6 +9,7 @@ from tasks import registry
 from tasks.contract import BadInput, Verdict, write_atomically
 from tasks.data.trained_on import TRAINED_ON
 from tasks.serving.deployment import Deployment, deploy
+from tasks.serving.limits import limits_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
@@ -61,6 +62,7 @@ class Deploy(Stage):
                 server_url=environment.server_url,
                 tolerance=pipeline.deploy.tolerance,
                 startup_seconds=pipeline.deploy.startup_seconds,
+                limits=limits_of(pipeline.deploy),
                 known_answers=lambda: known_answers(context),
                 champion_digest=champion_digest,
                 set_champion=set_champion,

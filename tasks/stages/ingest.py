@@ -4,6 +4,7 @@ from typing import Any
 
 from tasks.data.ingest import ingest
 from tasks.data.sources import open_source
+from tasks.serving.limits import limits_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -29,14 +30,20 @@ class Ingest(Stage):
     scratch = (_SCRATCH,)
 
     def config(self, pipeline: Pipeline) -> Any:
-        return pipeline.source.model_dump(mode="json")
+        served = [pipeline.deploy.max_pixels, pipeline.deploy.memory]
+        return [pipeline.source.model_dump(mode="json"), served]
 
     def state(self, context: StageContext) -> str:
         return open_source(context.pipeline.source).state()
 
     def run(self, context: StageContext) -> Outcome:
         reader = open_source(context.pipeline.source)
-        summary = ingest(reader, context.out, scratch=context.out / _SCRATCH)
+        summary = ingest(
+            reader,
+            context.out,
+            scratch=context.out / _SCRATCH,
+            limits=limits_of(context.pipeline.deploy),
+        )
         warnings = list(summary.warnings)
         for status, count in sorted(summary.by_status.items()):
             if status != "ok":

@@ -16,7 +16,9 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from tasks.spec.gate import Deploy
 from trusted_retraining.local import home, stack_file
 
 REAPER = Path(__file__).parents[1] / "operators/reaper.py"
@@ -185,6 +187,7 @@ def _parts(addresses: dict[str, str]) -> list[Part]:
                 *(settings.serving_python, "-m", "tasks.serving.server"),
                 *("--root", settings.serving_root, "--host", "127.0.0.1"),
                 *("--port", addresses["serving"].rsplit(":", 1)[1]),
+                *("--memory", _server_memory(settings)),
             ],
             environment={"PYTHONPATH": str(home.ROOT)},
             ready=lambda: _answers(f"{addresses['serving']}/v2/health/live"),
@@ -194,6 +197,15 @@ def _parts(addresses: dict[str, str]) -> list[Part]:
         airflow("dag-processor", healthy("dag_processor")),
         airflow("triggerer", healthy("triggerer")),
     ]
+
+
+def _server_memory(settings: Any) -> str:
+    """Return what the one server of all pipelines may take: as much as the one that needs most."""
+    from trusted_retraining.pipelines import read_pipelines
+
+    pipelines, _ = read_pipelines(settings.pipelines)
+    wanted = [each.deploy.memory for each in pipelines.values()] or [Deploy().memory]
+    return max(wanted, key=lambda text: float(text[:-2]) * (1024 if text.endswith("Gi") else 1))
 
 
 def _mlflow_command(uri: str, artifacts: str, addresses: dict[str, str]) -> list[str]:

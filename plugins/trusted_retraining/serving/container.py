@@ -30,6 +30,9 @@ def container(plan: Plan, *, name: str, model_uri: str, fetched_by_kserve: bool)
         # the server refuses any other files
         {"name": "MODEL_DIGEST", "value": plan.digest},
         {"name": "HOME", "value": "/tmp"},  # noqa: S108
+        # what a request may hold follows from these
+        {"name": "SERVER_MEMORY", "value": deploy.memory},
+        {"name": "MAX_PIXELS", "value": str(deploy.max_pixels)},
     ]
     if fetched_by_kserve:
         environment.append({"name": "STORAGE_URI", "value": model_uri})

@@ -33,6 +33,10 @@ class NoAnswer(StageError):
     """A version does not answer, or with an error."""
 
 
+class TooMuch(NoAnswer):
+    """A version does not take the request as it is, perhaps because it holds too much."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """What was seen of a version while it was watched.
@@ -90,7 +94,7 @@ class Prober:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self._ask(self.publication.known_answers)
+                return self._ask_in_parts(self.publication.known_answers)
             except NoAnswer as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -149,6 +153,15 @@ class Prober:
         )
         return seen
 
+    def _ask_in_parts(self, answers: Sequence[PublishedAnswer]) -> float:
+        """Ask for all at once; large images, which a server takes few of at a time, one by one."""
+        try:
+            return self._ask(answers)
+        except TooMuch:
+            if len(answers) == 1:
+                raise
+            return max(self._ask([answer]) for answer in answers)
+
     def _ask(self, answers: Sequence[PublishedAnswer]) -> float:
         import httpx
 
@@ -162,7 +175,8 @@ class Prober:
             raise NoAnswer(f"{url}: {type(error).__name__}: {error}") from error
         if response.status_code != 200:
             text = " ".join(response.text.split())[:200]
-            raise NoAnswer(f"{url}: status {response.status_code}: {text}")
+            kind = TooMuch if response.status_code in (400, 413) else NoAnswer
+            raise kind(f"{url}: status {response.status_code}: {text}")
         try:
             document = response.json()
             digest = document["model_digest"]

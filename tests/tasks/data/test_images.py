@@ -12,6 +12,8 @@ from PIL import Image
 
 from tasks.data import images
 from tasks.data.images import inspect, inspect_bytes, place, verifiers, verify_all
+from tasks.serving.limits import limits_of
+from tasks.spec.gate import Deploy
 
 
 @pytest.mark.parametrize(
@@ -208,3 +210,24 @@ def test_a_link_is_placed_as_the_file_that_it_leads_to(tmp_path: Path) -> None:
     placed = tmp_path / "elsewhere" / "b.png"
     assert not placed.is_symlink()
     assert placed.read_bytes() == b"pixels"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"max_pixels": 500}, "600 pixels; the model server takes 500 (by deploy.max_pixels)"),
+        ({"max_pixels": 600}, ""),
+    ],
+)
+def test_an_image_that_the_model_server_would_refuse_is_of_no_use(fields, why):
+    content = BytesIO()
+    Image.new("L", (30, 20), 90).save(content, "PNG")
+    facts = inspect_bytes(content.getvalue(), limits_of(Deploy(**fields)))
+    assert (facts.status, facts.reason) == ("too_large" if why else "ok", why)
+
+
+def test_the_memory_of_the_model_server_bounds_images_too():
+    content = BytesIO()
+    Image.new("1", (2500, 2000)).save(content, "PNG")
+    facts = inspect_bytes(content.getvalue(), limits_of(Deploy(memory="1Gi")))
+    assert facts.reason == "5000000 pixels; the model server takes 4000000 (by deploy.memory)"

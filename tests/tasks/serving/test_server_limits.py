@@ -186,7 +186,7 @@ def test_bounds_follow_from_memory() -> None:
     limits = Limits(memory=memory_bytes("2Gi"))
     assert limits.max_pixels == 25_000_000
     assert BASE_BYTES + limits.pixels_in_flight * BYTES_PER_PIXEL <= memory_bytes("2Gi")
-    assert limits.body_bytes == 32 * MI
+    assert limits.body_bytes == 128 * MI
     assert Limits(memory=memory_bytes("1Gi")).max_pixels == LIGHT_PIXELS
     assert Limits(memory=memory_bytes("8Gi"), pixels=10**9).max_pixels < 250_000_000
     with pytest.raises(ValueError, match="no amount of memory"):
