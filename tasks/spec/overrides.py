@@ -24,7 +24,7 @@ OF_THE_RUN = ("name", "deploy.model_name")
 
 RULES = (
     *("blessing", "deploy", "split", "filter", "transform", "label", "validate"),
-    *("fairness.protected", "extra_stages"),
+    *("fairness.protected", "fairness.favourable", "evaluate.confidence", "extra_stages"),
 )
 """Fields that decide what a model is judged on and by: changed, it is judged but not deployed."""
 

@@ -199,6 +199,8 @@ def test_on_one_machine_any_path_is_open(path: str) -> None:
         ({"label.positive": "yes"}, ["label.positive"]),
         ({"validate.leakage": "warn"}, ["validate.leakage"]),
         ({"fairness": {}}, ["fairness.protected"]),
+        ({"fairness.favourable": "yes"}, ["fairness.favourable"]),
+        ({"evaluate.confidence": 0.51}, ["evaluate.confidence"]),
         ({"fairness.min_group": 2}, []),
         ({"blessing": {"rules": RULES}, "split": {}, "filter": []}, []),
     ],
