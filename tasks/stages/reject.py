@@ -50,7 +50,7 @@ class Reject(Stage):
             "champion": {"version": champion[0], "digest": champion[1]} if champion else None,
         }
         write_atomically(context.out / "rejection.json", json.dumps(document, indent=1))
-        log.info("%s version %s is %s:", name, version or "(not registered)", word)
+        log.info("%s version %s: %s:", name, version or "(not registered)", word)
         for reason in reasons:
             log.info("  %s", reason)
         log.info(
