@@ -13,23 +13,20 @@ from typing import Any, Literal
 from tasks import tracking
 from tasks.contract import (
     Altered,
-    BadConfig,
     Failure,
     Manifest,
-    Request,
     RunDirectory,
     StageError,
+    begun,
     describe_outputs,
     fingerprint,
     now,
     sha256_text,
 )
-from tasks.contract.records import REQUEST
 from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
-from tasks.spec import Pipeline, SpecError, changes
+from tasks.spec import Pipeline, changes
 from tasks.spec.masking import masked_deep, without_credentials
-from tasks.spec.overrides import check_same_run
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.extra import Extra
 from tasks.storage import InputCache, Mirror, Workspace, store_outputs
@@ -144,7 +141,7 @@ def stage_context(
     requested_by: str = "",
 ) -> Iterator[StageContext]:
     """Yield what a stage is given; the run knows its pipeline from then on."""
-    begun = _begun(run, file or pipeline, requested_by)
+    started_from = begun(run, file or pipeline, requested_by=requested_by)
     # what is refused today may stand in a pipeline that was made otherwise
     document = masked_deep(json.loads(pipeline.to_json()))
     if run.read_json("pipeline.json") != document:
@@ -156,38 +153,10 @@ def stage_context(
             run=run,
             out=here / stage.name,
             environment=environment,
-            changes=changes(begun, pipeline),
+            changes=changes(started_from, pipeline),
             requested_by=requested_by,
             cache=InputCache(workspace, run.storage_options),
         )
-
-
-def _begun(run: RunDirectory, file: Pipeline, requested_by: str) -> Pipeline:
-    """Return the pipeline file that the run was begun with; the first stage records it.
-
-    Raises
-    ------
-    BadConfig
-        The stage was given another one, or the record cannot be read.
-    """
-    found = run.read_json(REQUEST)
-    if found is None and not run.fs.exists(f"{run.path}/{REQUEST}"):
-        document = masked_deep(json.loads(file.to_json()))
-        run.write_json(REQUEST, Request(file=document, requested_by=requested_by).model_dump())
-        return file
-    try:
-        stored = Request.model_validate(found).file
-        begun = Pipeline.model_validate(stored, context={"stored": True})
-    except ValueError as error:
-        raise BadConfig(
-            f"{run.uri}/{REQUEST}: cannot be read, so nothing tells what the run was begun with: "
-            "start a new run"
-        ) from error
-    try:
-        check_same_run(begun, file)
-    except SpecError as error:
-        raise BadConfig(str(error)) from error
-    return begun
 
 
 def _committed(stage: Stage, context: StageContext, *, reuse: Reuse, started: float) -> Manifest:

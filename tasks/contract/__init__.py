@@ -44,22 +44,19 @@ from tasks.contract.night import (
     stage_names,
     stages_of,
 )
-from tasks.contract.records import (
+from tasks.contract.records import Failure, Manifest, Output, old_format
+from tasks.contract.release import RELEASE_VARIABLE, check_release, release
+from tasks.contract.request import REQUEST, Request, begun
+from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
+from tasks.contract.verdict import (
     EarlierVerdict,
-    Failure,
-    Manifest,
     ModelIdentity,
-    Output,
     Publication,
     PublishedAnswer,
-    Request,
     RuleResult,
     Verdict,
     not_deployed,
-    old_format,
 )
-from tasks.contract.release import RELEASE_VARIABLE, check_release, release
-from tasks.contract.run_directory import RunDirectory, run_uri, stored_name, write_atomically
 
 __all__ = [
     "CHECKS",
@@ -69,6 +66,7 @@ __all__ = [
     "EX_NOINPUT",
     "EX_USAGE",
     "RELEASE_VARIABLE",
+    "REQUEST",
     "STAGES",
     "STAGE_TEXTS",
     "Altered",
@@ -87,6 +85,7 @@ __all__ = [
     "RunDirectory",
     "StageError",
     "Verdict",
+    "begun",
     "check_release",
     "command_line",
     "describe_outputs",

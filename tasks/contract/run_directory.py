@@ -23,7 +23,8 @@ from tasks.contract.filesystem import (
     storage_errors,
 )
 from tasks.contract.hashing import sha256_file, sha256_text, tree_sha256
-from tasks.contract.records import Failure, Manifest, Output, Verdict
+from tasks.contract.records import Failure, Manifest, Output
+from tasks.contract.verdict import Verdict
 
 log = logging.getLogger("tasks")
 

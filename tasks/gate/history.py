@@ -74,11 +74,12 @@ def earlier_verdicts(
         tags = registry.tags_of(environment, model_name, version) if version else {}
         texts = _tagged(tags)
     entries = []
-    for key, text in texts.items():
+    for key, text in sorted(texts.items()):
         try:
             entries.append(EarlierVerdict.model_validate_json(text))
         except ValueError:
             log.warning("%s: an earlier verdict cannot be read (%s)", model_name, key)
+    # those of one second stay in the order of their numbers
     return sorted(entries, key=lambda entry: entry.at)
 
 
@@ -109,7 +110,8 @@ def keep(
         # the champion is judged again every night
         return
     moment = entry.at.replace("+00:00", "Z")
-    key = f"{PREFIX}{moment}.{sha256_text(text)[:8]}"
+    # numbered as well: two may be given within a second
+    key = f"{PREFIX}{moment}.{len(verdict.earlier):04d}-{sha256_text(text)[:8]}"
     if environment.mlflow_uri and model.version:
         # what an earlier release said stands in the tags that are about to be written anew
         before = [each.model_dump_json() for each in verdict.earlier if not each.at]

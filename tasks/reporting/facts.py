@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tasks.contract import (
+    REQUEST,
     Failure,
     Manifest,
     NoInput,
@@ -20,7 +21,6 @@ from tasks.contract import (
     storage_errors,
 )
 from tasks.contract.filesystem import read_whole
-from tasks.contract.records import REQUEST
 from tasks.spec import Change, Pipeline, changes
 
 log = logging.getLogger("tasks")
