@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
+LEAST_ROWS = 30
+"""Rows that must be left to compare on, where some had to be left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionEvidence:
@@ -86,9 +89,21 @@ def compare_with_champion(
     if evidence.predictions is None:
         return settled(False, "evaluate committed no predictions.parquet to compare with")
     try:
-        truth, challenger, champion = _read(evidence.predictions)
+        truth, challenger, champion, saw = _read(evidence.predictions)
     except (OSError, KeyError, ValueError, TypeError) as error:
         return settled(False, f"{evidence.predictions}: champion predictions unusable: {error}")
+    classes = len(set(truth.tolist()))
+    if saw is not None and saw.any():
+        rows = len(truth)
+        truth, challenger, champion = truth[~saw], challenger[~saw], champion[~saw]
+        if len(truth) < LEAST_ROWS or len(set(truth.tolist())) < classes:
+            return settled(
+                False,
+                f"cannot be compared: champion version {version} was trained on {rows - len(truth)}"
+                f" of {rows} test rows, and the other {len(truth)} are fewer than {LEAST_ROWS} or "
+                "lack a class: go back to the split under which it was trained, add images that it "
+                "has not seen, or do without the comparison (blessing.champion: null)",
+            )
     ours, theirs, low, high = paired_difference(
         truth, challenger, champion, metric=comparison.metric
     )
@@ -103,7 +118,7 @@ def compare_with_champion(
         passed=ours - theirs >= -comparison.margin - 1e-9,
         reason=f"{words} {ours:.4f} against {theirs:.4f} of champion version {version} on the same "
         f"{len(truth)} test rows: {ours - theirs:+.4f} (interval {low:+.4f} .. {high:+.4f}), "
-        f"may be {comparison.margin:g} worse at most",
+        f"may be {comparison.margin:g} worse at most{_trained_on(saw)}",
     )
 
 
@@ -159,14 +174,32 @@ def paired_difference(
     return float(ours), float(theirs), float(low), float(high)
 
 
+def _trained_on(saw: "npt.NDArray[np.bool_] | None") -> str:
+    if saw is None:
+        return "; what the champion was trained on is not known, it may have seen some of them"
+    if saw.any():
+        return f"; {int(saw.sum())} more are left out, the champion was trained on them"
+    return ""
+
+
 def _read(
     path: Path,
-) -> tuple["npt.NDArray[np.int64]", "npt.NDArray[np.int64]", "npt.NDArray[np.int64]"]:
+) -> tuple[
+    "npt.NDArray[np.int64]",
+    "npt.NDArray[np.int64]",
+    "npt.NDArray[np.int64]",
+    "npt.NDArray[np.bool_] | None",
+]:
+    """Return truth, both answers, and which rows the champion was trained on; None where nobody
+    knows."""
     import numpy as np
     import pyarrow.parquet as pq
 
     names = ["class_index", "predicted_index", "champion_predicted_index"]
-    table = pq.read_table(path, columns=names)
+    schema = pq.read_schema(path)
+    # an evaluation of an earlier release does not say
+    says = ["champion_saw"] if "champion_saw" in schema.names else []
+    table = pq.read_table(path, columns=[*names, *says])
     for name in names:
         if name not in table.column_names:
             raise KeyError(f"column {name} is missing")
@@ -179,4 +212,7 @@ def _read(
     if not all(np.isfinite(column).all() for column in columns):
         raise ValueError("a class index is not a number")
     truth, challenger, champion = (column.astype(np.int64) for column in columns)
-    return truth, challenger, champion
+    saw = table.column("champion_saw") if says else None
+    if saw is None or saw.null_count:
+        return truth, challenger, champion, None
+    return truth, challenger, champion, np.asarray(saw.to_numpy(), bool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.champion_answers import champion_answers, own_digest, who_serves
+from tasks.stages.champion_saw import champion_saw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,11 +100,17 @@ class EvaluateStage(Stage):
         _warn_of_gap(context, measured)
         champion = who_serves(context)
         theirs = champion_answers(context, champion, probabilities, arranged, table, measured)
-        if theirs is not None:
-            other = measure(truth, theirs, classes=classes, positive_index=positive).metrics
-            for name in ("accuracy", "balanced_accuracy"):
-                measured.metrics[f"champion.{name}"] = other[name]
-        write_predictions(context.out / "predictions.parquet", table, probabilities, theirs)
+        saw = None
+        if champion is not None and theirs is not None:
+            saw = champion_saw(context, *champion, arranged, measured)
+            new = slice(None) if saw is None else ~saw
+            if len(truth[new]):
+                other = measure(
+                    truth[new], theirs[new], classes=classes, positive_index=positive
+                ).metrics
+                for name in ("accuracy", "balanced_accuracy"):
+                    measured.metrics[f"champion.{name}"] = other[name]
+        write_predictions(context.out / "predictions.parquet", table, probabilities, theirs, saw)
         counts = confusion_matrix(truth, predicted, classes=len(classes))
         plot_confusion(counts, classes, context.out / "confusion_matrix.png")
         _draw_curves(context)
@@ -123,6 +130,8 @@ class EvaluateStage(Stage):
                 "version": champion[0],
                 "digest": champion[1],
                 "compared": theirs is not None,
+                "trained_on_known": saw is not None,
+                "rows_left_out": None if saw is None else int(saw.sum()),
             },
         }
         (context.out / "evaluation.json").write_text(json.dumps(document, indent=1), "utf-8")

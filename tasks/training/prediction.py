@@ -102,6 +102,7 @@ def write_predictions(
     table: "pd.DataFrame",
     own: NDArray[np.float32],
     theirs: NDArray[np.float32] | None,
+    saw: NDArray[np.bool_] | None = None,
 ) -> None:
     """Write the test rows with truth, the challenger's answers and the champion's.
 
@@ -115,6 +116,8 @@ def write_predictions(
         float32, shape (rows, classes): the challenger's probabilities.
     theirs : ndarray or None
         The champion's; None leaves its columns empty.
+    saw : ndarray of bool, optional
+        Rows that the champion was trained on; None where that is not known.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -140,6 +143,7 @@ def write_predictions(
         if theirs is None
         else pa.array(theirs.argmax(axis=1), pa.int64()),
         "champion_probabilities": listed(theirs),
+        "champion_saw": pa.nulls(rows, pa.bool_()) if saw is None else pa.array(saw, pa.bool_()),
         "correct": pa.array(predicted == truth, pa.bool_()),
     }
     parquet.write_table(pa.table(columns), path)

@@ -20,7 +20,13 @@ def answers(*, wrong: list[int]) -> np.ndarray:
     return predicted
 
 
-def write(folder: Path, challenger: np.ndarray, champion: np.ndarray | None) -> Path:
+def write(
+    folder: Path,
+    challenger: np.ndarray,
+    champion: np.ndarray | None,
+    *,
+    saw: list[int] | None = None,
+) -> Path:
     path = folder / "predictions.parquet"
     columns = {
         "class_index": pa.array(TRUTH),
@@ -29,6 +35,8 @@ def write(folder: Path, challenger: np.ndarray, champion: np.ndarray | None) -> 
         if champion is None
         else pa.array(champion),
     }
+    if saw is not None:
+        columns["champion_saw"] = pa.array(np.isin(np.arange(len(TRUTH)), saw))
     pq.write_table(pa.table(columns), path)
     return path
 
@@ -68,6 +76,41 @@ def test_a_slightly_worse_challenger_passes_within_the_margin_only(tmp_path: Pat
     path = write(tmp_path, answers(wrong=[0, 1, 2]), answers(wrong=[0]))
     assert compared(path, margin=0.02).passed
     assert not compared(path, margin=0.01).passed
+
+
+def test_rows_that_the_champion_was_trained_on_are_left_out_and_counted(tmp_path: Path) -> None:
+    # it knows those by heart, and is wrong on half of the others
+    by_heart = [*range(20), *range(60, 80)]
+    champion = answers(wrong=[*range(20, 60, 2), *range(80, 100, 2)])
+    challenger = answers(wrong=by_heart)
+    assert not compared(write(tmp_path, challenger, champion, saw=[])).passed
+    result = compared(write(tmp_path, challenger, champion, saw=by_heart))
+    assert result.passed
+    assert result.value == pytest.approx(0.5)
+    assert "on the same 60 test rows" in result.reason
+    assert "40 more are left out, the champion was trained on them" in result.reason
+
+
+@pytest.mark.parametrize(
+    "saw", [list(range(75)), list(range(60)), list(range(100))], ids=["few", "no class", "all"]
+)
+def test_too_few_rows_that_the_champion_has_not_seen_are_a_refusal(
+    tmp_path: Path, saw: list[int]
+) -> None:
+    same = answers(wrong=[])
+    result = compared(write(tmp_path, same, same, saw=saw))
+    assert not result.passed
+    assert f"was trained on {len(saw)} of 100 test rows" in result.reason
+    assert "go back to the split" in result.reason
+
+
+def test_that_nobody_knows_what_the_champion_was_trained_on_is_said(tmp_path: Path) -> None:
+    same = answers(wrong=[])
+    known = compared(write(tmp_path, same, same, saw=[]))
+    unknown = compared(write(tmp_path, same, same))
+    assert known.passed and unknown.passed
+    assert "not known" not in known.reason
+    assert "what the champion was trained on is not known" in unknown.reason
 
 
 def test_equal_answers_pass_without_any_margin(tmp_path: Path) -> None:

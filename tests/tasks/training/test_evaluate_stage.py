@@ -13,6 +13,8 @@ from PIL import Image
 
 from tasks import registry, tracking
 from tasks.contract import BadInput, RunDirectory
+from tasks.data.trained_on import TRAINED_ON, TrainedOn
+from tasks.registry_trained_on import keep_trained_on
 from tasks.runner import run_stage
 from tasks.spec import apply_overrides
 from tasks.stages import load_stage
@@ -139,6 +141,48 @@ def test_the_champion_answers_the_same_rows_and_a_promoted_model_is_not_asked_ag
     }
     assert again["train"].reused_from == new.run.uri
     assert again["evaluate"].reused_from == new.run.uri
+
+
+def test_the_champion_is_not_compared_on_what_it_was_trained_on(
+    tmp_path: Path, nightly: Callable[..., Any], bars: Callable[..., Any]
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    old = nightly(tmp_path / "old", bars(epochs=1, seed=5), "train", mlflow_uri=store)
+    version = registry.register(
+        old.environment,
+        model_name="bars",
+        model_dir=old.folder("train") / "model",
+        digest=old.manifests["train"].output("model/").sha256,
+        run_id=tracking.find_or_create_run(
+            pipeline=old.pipeline, run=old.run, environment=old.environment
+        ),
+        example=lambda: next(old.folder("arrange").rglob("*.png")).read_bytes(),
+        tags={},
+    )
+    registry.set_alias(old.environment, "bars", registry.CHAMPION, version)
+    unknown = nightly(tmp_path / "new", bars(epochs=2), "train", "evaluate", mlflow_uri=store)
+    answers = pd.read_parquet(unknown.folder("evaluate") / "predictions.parquet")
+    assert answers["champion_saw"].isna().all()
+    assert "was trained on is not known" in unknown.manifests["evaluate"].warnings[-1]
+
+    table = pd.read_parquet(old.folder("arrange") / "images.parquet")
+    seen = table.index[table["split_side"] == "test"][:10]
+    record = TrainedOn.of(table.loc[seen].assign(split_side="train"), old.pipeline.split)
+    record.write(tmp_path / TRAINED_ON)
+    keep_trained_on(
+        old.environment, "bars", version, record=tmp_path / TRAINED_ON, digest=record.digest
+    )
+    (tmp_path / "known").mkdir()
+    known = nightly(tmp_path / "known", bars(epochs=2), "train", "evaluate", mlflow_uri=store)
+    answers = pd.read_parquet(known.folder("evaluate") / "predictions.parquet")
+    saw = answers["champion_saw"].to_numpy(bool)
+    assert set(answers.loc[saw, "image_id"]) == set(table.loc[seen, "image_id"])
+    right = answers["champion_predicted_index"] == answers["class_index"]
+    manifest = known.manifests["evaluate"]
+    assert manifest.metrics["evaluate.champion.accuracy"] == pytest.approx(right[~saw].mean())
+    assert "10 of 24 test images are left out of the comparison" in manifest.warnings[-1]
+    document = json.loads((known.folder("evaluate") / "evaluation.json").read_text())
+    assert document["champion"]["rows_left_out"] == 10
 
 
 @pytest.mark.parametrize("number", [2, 10, 25])

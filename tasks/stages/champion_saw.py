@@ -1,0 +1,58 @@
+"""Which test rows the champion was trained on: on those it must not be compared with."""
+
+from typing import TYPE_CHECKING
+
+from tasks.stages.base import StageContext
+from tasks.stages.champion_answers import own_digest
+from tasks.stages.champion_trained_on import trained_on
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tasks.data import Arranged
+    from tasks.training.metrics import Measured
+
+
+def champion_saw(
+    context: StageContext, version: str, digest: str, arranged: "Arranged", measured: "Measured"
+) -> "NDArray[np.bool_] | None":
+    """Return which test rows a champion was trained on; None, with a warning, where that is not
+    known.
+
+    Parameters
+    ----------
+    context : StageContext
+        Of the stage that asks.
+    version, digest : str
+        The champion.
+    arranged : Arranged
+        The images; ``arrange`` keeps such rows out of the test set unless the split is made anew.
+    measured : Measured
+        Takes the warning.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    import numpy as np
+
+    table = arranged.table()
+    test = (table["split_side"] == "test").to_numpy()
+    if digest == own_digest(context):
+        return np.zeros(int(test.sum()), bool)
+    known = trained_on(context, version, digest)
+    if known.record is None:
+        measured.warnings.append(
+            f"what {known.name} was trained on is not known ({known.problem}): test images that it "
+            "is compared on may be among it"
+        )
+        return None
+    saw = known.record.seen(table, context.pipeline.split)[test]
+    if saw.any():
+        measured.warnings.append(
+            f"{int(saw.sum())} of {len(saw)} test images are left out of the comparison: "
+            f"{known.name} was trained on them, or on others of their group"
+        )
+    return np.asarray(saw)
