@@ -3,12 +3,16 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tasks.contract import BadConfig, BadInput, NoInput
 from tasks.data.ingest import Summary, ingest
@@ -244,3 +248,43 @@ def test_the_state_changes_when_a_file_that_is_read_does(
     (source / "masks").mkdir()
     (source / "masks/a.png").write_bytes(image_bytes())
     assert len({first, second, third, reader.state()}) == 4
+
+
+def test_images_that_are_stored_turned_are_counted_and_told(
+    tmp_path: Path, make_source: Make, image_bytes: Encode
+) -> None:
+    turned = [_turned(orientation) for orientation in (1, 3, 6)]
+    files = {f"{number}.jpg": content for number, content in enumerate([*turned, image_bytes(9)])}
+    summary, _ = _ingest(tmp_path, make_source([{"filename": name} for name in files], files))
+    assert summary.to_dict()["turned"] == 2
+    assert summary.warnings == [
+        "2 of 4 images are stored turned or mirrored, as their EXIF orientation says: training and "
+        "serving put them upright, unless train.exif_orientation is 'ignore'"
+    ]
+
+
+def _turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = BytesIO()
+    Image.new("L", (24, 16), 20 * orientation).save(buffer, "JPEG", exif=exif.tobytes())
+    return buffer.getvalue()
+
+
+def test_a_plain_image_set_is_verified_without_tensorflow(
+    make_source: Make, image_bytes: Encode
+) -> None:
+    kinds = [("a.jpg", "JPEG"), ("b.png", "PNG"), ("c.webp", "WEBP")]
+    source = make_source(
+        [{"filename": name} for name, _ in kinds],
+        {name: image_bytes(kind=kind, size=64) for name, kind in kinds},
+    )
+    script = (
+        "import sys; from pathlib import Path; from tasks.data.images import inspect\n"
+        f"facts = [inspect(path) for path in Path({str(source / 'images')!r}).iterdir()]\n"
+        "print([each.status for each in facts], 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['ok', 'ok', 'ok'] False\n"

@@ -67,6 +67,7 @@ def test_the_model_folder_tells_how_to_use_it_and_names_no_place(night: Any) -> 
     assert description["classes"] == ["left", "right"]
     assert description["positive"] == "right"
     assert (description["image_size"], description["channels"]) == ([16, 16], 1)
+    assert description["exif_orientation"] == "apply"
     place = str(night.folder("train")).encode()
     assert not [p for p in folder.rglob("*") if p.is_file() and place in p.read_bytes()]
     assert not [
