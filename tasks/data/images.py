@@ -54,6 +54,8 @@ _OTHER_KINDS = {
 
 UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
+QUARTER_TURN = 5
+"""EXIF orientations from here on swap width and height."""
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024

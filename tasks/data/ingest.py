@@ -17,7 +17,15 @@ from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask, within
-from tasks.data.images import UPRIGHT, ImageFacts, Status, place, verifiers, verify_all
+from tasks.data.images import (
+    QUARTER_TURN,
+    UPRIGHT,
+    ImageFacts,
+    Status,
+    place,
+    verifiers,
+    verify_all,
+)
 from tasks.data.ingest_summary import Summary, check_thresholds
 from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceReader, SourceRow
@@ -280,14 +288,18 @@ class _Intake:
         """Make a mask of the row's boxes; it goes where masks go, in a folder of its own."""
         if not row.boxes or not facts.width or not facts.height:
             return None
-        boxes = within(row.boxes, width=facts.width, height=facts.height)
+        width, height = facts.width, facts.height
+        if facts.orientation >= QUARTER_TURN:
+            # annotation tools show an image upright, and count its pixels so
+            width, height = height, width
+        boxes = within(row.boxes, width=width, height=height)
         if not boxes:
             return None
         # not by the image's own name, which may be as long as a file system bears
         name = f"boxes/{hashlib.sha256(str(row.image).encode()).hexdigest()[:32]}.png"
         target = self.out / "regions" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(boxes_mask(boxes, width=facts.width, height=facts.height))
+        target.write_bytes(boxes_mask(boxes, width=width, height=height))
         return name
 
 

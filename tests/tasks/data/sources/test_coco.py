@@ -214,6 +214,21 @@ def test_images_without_a_size_have_labels_and_boxes_all_the_same(
         assert mask(tmp_path, name)[:12, 12:].all()
 
 
+def test_an_image_without_a_size_is_measured_as_it_was_shown(folder: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(1).integers(0, 255, (24, 48, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "images/4.jpg", exif=exif)
+    # stored 48 x 24, shown 24 x 48: the box is the upper half
+    content = document(
+        images=[{"id": 4, "file_name": "4.jpg"}], annotations=[drawn(4, bbox=[0, 0, 24, 24])]
+    )
+    _, table = take_in(folder, content, tmp_path)
+    found = mask(tmp_path, table.loc[0, "region_path"])
+    assert found.shape == (48, 24)
+    assert found[:24].all() and not found[24:].any()
+
+
 @pytest.mark.parametrize(
     ("of_images", "of_annotations"), [(str, int), (int, str), ("{:012d}".format, int), (int, float)]
 )
