@@ -1,11 +1,16 @@
 """What an earlier state left can be read."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tasks.contract import stages_of
-from tasks.spec import load_pipeline
+from tasks.reporting.summary import read_summary
+from tasks.reporting.table import render_table
+from tasks.runner import run_stage
+from tasks.spec import Pipeline, load_pipeline
+from tasks.stages import load_stage
 from tests.upgrades.old_state import OldState
 
 JUDGED = (
@@ -52,3 +57,34 @@ def test_nothing_leads_out_of_the_unpacked_folder(old_state: OldState) -> None:
     assert manifest is not None and str(old_state.root) in manifest.location
     shutil.rmtree(old_state.root / "store")
     assert not run.stands(manifest)
+
+
+@pytest.mark.parametrize("night", ["first", "second", "third"])
+def test_report_and_summary_of_an_old_night_can_be_made(old_state: OldState, night: str) -> None:
+    run, environment = old_state.run(night), old_state.environment
+    spec = Pipeline.model_validate(run.read_json("pipeline.json"))
+    run_stage(load_stage("report"), pipeline=spec, run=run, environment=environment)
+    page = (Path(run.path) / "report/report.html").read_text(encoding="utf-8")
+    verdict = run.read_verdict()
+    assert verdict is not None
+    assert verdict.model.digest[:12] in page
+    passed = sum(rule.passed for rule in verdict.rules)
+    assert f"{passed} of {len(verdict.rules)} rules passed" in page
+    summary = read_summary(run)
+    table = render_table(summary, run=run, environment=environment, colour=False)
+    assert ("third" if night == "third" else "accuracy") in table
+    assert summary["run_id"] == night
+
+
+def test_old_results_are_computed_again_rather_than_taken_over(old_state: OldState) -> None:
+    """Their manifests say things that nothing covers, so they are no evidence of today."""
+    run = old_state.run("fourth")
+    for stage in ("ingest", "transform", "filter", "arrange", "validate"):
+        manifest = run_stage(
+            load_stage(stage),
+            pipeline=old_state.pipeline,
+            run=run,
+            environment=old_state.environment,
+        )
+        assert manifest.reused_from is None
+        assert run.read_manifest(stage) == manifest
