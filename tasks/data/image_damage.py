@@ -13,6 +13,7 @@ SMALLEST_16_BIT = 4096
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PIECE = 1 << 20
 _PREMATURE = "premature end"
 _LEFT_OVER = re.compile(r"extraneous bytes before marker 0x(?P<marker>..)")
 
@@ -117,7 +118,8 @@ def png_doubt(content: bytes, image: Image.Image) -> Doubt | None:
         return Doubt("interlaced", False)
     # Pillow leaves black what is not there
     last_row = image.crop((0, image.height - 1, image.width, image.height))
-    if last_row.getbbox(alpha_only=False) is None and len(_lines(content)) < _expected(content):
+    black = last_row.getbbox(alpha_only=False) is None
+    if black and sum(map(len, _lines(content))) < _expected(content):
         return Doubt("image file is truncated: its data end before its last row", True)
     return None
 
@@ -152,9 +154,9 @@ def _any_colour(content: bytes) -> bool:
     width, channels = int.from_bytes(content[16:20], "big"), _PNG_CHANNELS[content[25]]
     stride, pixel = 1 + width * channels * 2, channels * 2
     colours = pixel - 2 * (channels in (2, 4))
-    lines = _lines(content)
     if content[28]:
-        return any(lines)
+        return any(map(any, _lines(content)))
+    lines = b"".join(_lines(content))
     return any(
         any(lines[start + 1 + byte : start + stride : pixel])
         for start in range(0, len(lines), stride)
@@ -162,9 +164,9 @@ def _any_colour(content: bytes) -> bool:
     )
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
     """Yield type, body and whether the checksum matches, up to the end."""
-    position = 8
+    position, view = 8, memoryview(content)
     while position + 12 <= len(content):
         size = int.from_bytes(content[position : position + 4], "big")
         end = position + 8 + size
@@ -172,17 +174,25 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         if len(found) < 4:
             return
         kind = content[position + 4 : position + 8]
-        checksum = zlib.crc32(memoryview(content)[position + 4 : end])
-        yield kind, content[position + 8 : end], checksum == int.from_bytes(found, "big")
+        checksum = zlib.crc32(view[position + 4 : end])
+        yield kind, view[position + 8 : end], checksum == int.from_bytes(found, "big")
         if kind == b"IEND":
             return
         position = end + 4
 
 
-def _lines(content: bytes) -> bytes:
-    """Return the rows of a PNG as they are packed, each with its filter byte."""
-    packed = b"".join(body for kind, body, _ in _chunks(content) if kind == b"IDAT")
-    return zlib.decompressobj().decompress(packed)
+def _lines(content: bytes) -> Iterator[bytes]:
+    """Yield the rows of a PNG as they are packed, each with its filter byte, in pieces.
+
+    No more than belong to it: a file may be made to unpack into far more.
+    """
+    unpacker, left = zlib.decompressobj(), _expected(content)
+    for kind, body, _ in _chunks(content):
+        packed: bytes | memoryview = body if kind == b"IDAT" else b""
+        while left > 0 and (piece := unpacker.decompress(packed, min(left, _PIECE))):
+            left -= len(piece)
+            packed = unpacker.unconsumed_tail
+            yield piece
 
 
 def _expected(content: bytes) -> int:

@@ -1,5 +1,7 @@
 """What ingest calls usable is what the exported graph reads as it is meant."""
 
+import tracemalloc
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -138,3 +140,17 @@ def test_no_real_image_is_taken_for_damaged(shared_data: Path) -> None:
     found = [path for path in shared_data.rglob("*.*") if path.suffix.lower() in suffixes]
     assert len(found) > 1000
     assert [(path.name, each.reason) for path in found if (each := inspect(path)).reason] == []
+
+
+def test_a_png_that_unpacks_into_far_more_than_its_rows_takes_no_memory() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint16)
+    whole = zoo.png(pixels)
+    start = whole.index(b"IDAT") - 4
+    bomb = zlib.compress(bytes(200_000_000))
+    content = whole[:start] + zoo.png_chunk(b"IDAT", bomb) + whole[-12:]
+    tracemalloc.start()
+    try:
+        inspect_bytes(content)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
