@@ -10,26 +10,24 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask, within
+from tasks.data.image_finder import ImageFinder
 from tasks.data.images import (
     QUARTER_TURN,
     UPRIGHT,
     ImageFacts,
-    Status,
     place,
     verifiers,
     verify_all,
 )
 from tasks.data.ingest_summary import Summary, check_thresholds
-from tasks.data.names import INGEST_COLUMNS, RESERVED, confined, is_plain_path, leads_down
+from tasks.data.names import INGEST_COLUMNS, RESERVED, confined
 from tasks.data.sources import Contents, SourceReader, SourceRow
-from tasks.data.spelled_names import SpelledNames
 from tasks.serving.limits import Limits
 from tasks.spec.foreign_text import shown
 
@@ -96,9 +94,7 @@ class _Intake:
         self.columns = self._own_columns(contents.columns)
         self._images = Path(os.path.realpath(contents.images))
         self._regions = Path(os.path.realpath(contents.regions)) if contents.regions else None
-        self._names = SpelledNames(self._images) if contents.complete else None
-        self._ids: set[str] = set()
-        self._folder: str | None = None
+        self._finder = ImageFinder(contents, self._images)
         self._first_with: dict[bytes, str] = {}
 
     def run(self) -> None:
@@ -128,7 +124,7 @@ class _Intake:
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)
         self.summary.warnings.extend([*self.summary.orientations(), *self.contents.warnings])
-        for told in self._names.told() if self._names else ():
+        for told in self._finder.told():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)
 
@@ -161,7 +157,7 @@ class _Intake:
         with verifiers() as pool:
             try:
                 while part := list(islice(rows, SLICE)):
-                    located = [self._located(row) for row in part]
+                    located = [self._finder.locate(row) for row in part]
                     part = [row for row, _ in located]
                     refused = [refusal for _, refusal in located]
                     names = [None if refusal else row.image for row, refusal in located]
@@ -174,62 +170,6 @@ class _Intake:
                     yield from _joined(*under_way.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _located(self, row: SourceRow) -> tuple[SourceRow, ImageFacts | None]:
-        """Return a row with its image under the file's own name, and why it is not even opened."""
-        if row.image is None:
-            return row, ImageFacts("missing", "the row names no file")
-        path, problem = self._confined(row.image)
-        # os.path: a name that is too long for the file system is simply not there
-        if path is not None and os.path.isfile(path):
-            if self._names is not None:
-                self._names.exact += 1
-        else:
-            found, refusal = self._spelled(row.image, path is not None, problem)
-            if found is None:
-                return row, refusal
-            row = replace(row, image=found)
-        assert row.image is not None  # noqa: S101 - it was found
-        if row.image in self._ids:
-            return row, ImageFacts("repeated", "an earlier row names the same file")
-        self._ids.add(row.image)
-        return row, None
-
-    def _spelled(
-        self, name: str, plain: bool, problem: str
-    ) -> tuple[str | None, ImageFacts | None]:
-        """Look for the file under another spelling of its name."""
-        hint = ""
-        # a plain path that must not be followed is a link: no spelling of it will do
-        if self._names is not None and (plain or not is_plain_path(name)):
-            match = self._names.find(name)
-            path, problem_there = confined(self._images, match.name) if match.name else (None, "")
-            if match.name and path is not None and os.path.isfile(path):
-                return match.name, None
-            hint = match.hint or problem_there or self._elsewhere(name)
-        inside = plain or (leads_down(name) and not is_plain_path(name))
-        status: Status = "missing" if inside else "outside"
-        reason = "no such file" if status == "missing" else problem
-        return None, ImageFacts(status, f"{reason}; {hint}" if hint else reason)
-
-    def _elsewhere(self, name: str) -> str:
-        """Name the setting with which a file would be found that lies beside the images' folder."""
-        root = self.contents.root
-        if root is None or not is_plain_path(name) or not os.path.isfile(root / name):
-            return ""
-        return "it lies in the source itself: set source.images to '.'"
-
-    def _confined(self, name: str) -> tuple[Path | str | None, str]:
-        """Check a name as :func:`confined` does, most of it once for the files of a folder."""
-        folder = os.path.dirname(name)
-        path = os.path.join(self._images, name)
-        if folder == self._folder and is_plain_path(name) and not os.path.islink(path):
-            return path, ""
-        found, problem = confined(self._images, name)
-        # itself, not by way of a link that leads somewhere inside
-        plain = found is not None and os.path.realpath(found.parent) == str(found.parent)
-        self._folder = folder if plain else None
-        return found, problem
 
     def _take(self, row: SourceRow, facts: ImageFacts, unusable: Any) -> list[Any]:
         summary = self.summary
