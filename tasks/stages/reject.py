@@ -41,6 +41,8 @@ class Reject(Stage):
             registry.tag(environment, name, version, tags)
         if verdict is not None and verdict.may_serve:
             # what bless has kept says that nothing stood against the model
+            said = history.entry_of(verdict, context.run, reasons=[])
+            verdict = verdict.model_copy(update={"earlier": [*verdict.earlier, said]})
             entry = history.entry_of(verdict, context.run, reasons=reasons)
             history.keep(environment, context.run, verdict=verdict, entry=entry)
         document = {

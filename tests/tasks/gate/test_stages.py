@@ -237,6 +237,18 @@ def test_without_a_registry_earlier_verdicts_are_kept_with_the_pipeline(run: Run
     assert verdict(run).earlier == []
 
 
+def test_a_blessed_model_that_is_not_deployed_after_all_keeps_both_verdicts(
+    run: RunDirectory,
+) -> None:
+    perform("bless", run)
+    perform("reject", run)
+    perform("bless", run)
+    assert [(each.verdict, each.reasons) for each in verdict(run).earlier] == [
+        ("blessed", []),
+        ("rejected", ["deployment was not approved"]),
+    ]
+
+
 @pytest.mark.parametrize("reason", ["crashed", "absent", "refused"])
 def test_reject_says_why_whatever_is_left_of_the_verdict(run: RunDirectory, reason: str) -> None:
     if reason == "crashed":
