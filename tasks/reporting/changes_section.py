@@ -79,7 +79,7 @@ def value_text(value: Any) -> str:
         return "not set"
     if isinstance(value, list):
         return without_queries("\n".join(_entry(each) for each in value)) or "none"
-    return without_queries(str(value))
+    return without_queries(_entry(value))
 
 
 def _entry(value: Any) -> str:

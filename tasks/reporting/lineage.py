@@ -13,7 +13,6 @@ from tasks.reporting import wording
 from tasks.reporting.facts import RunFacts
 from tasks.reporting.view import Cell, Section, Table, number_cell
 from tasks.spec.masking import without_queries
-from tasks.spec.overrides import flatten
 
 _MORE_PACKAGES = ("trusted-retraining", "mlflow", "pydantic", "fsspec", "pyarrow")
 
@@ -61,6 +60,15 @@ def lineage_section(run: RunFacts, *, code_revision: str) -> Section:
         if table is not None
     ]
     return section
+
+
+def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and value of every field; lists are values."""
+    if isinstance(document, dict) and document:
+        for key, value in document.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, document
 
 
 def _digests_table(run: RunFacts) -> Table | None:

@@ -148,7 +148,7 @@ def headline(facts: RunFacts) -> Headline:
             word="Passed, not deployed",
             blessed=False,
             sign="!",
-            sentence=f"{score} They are not those of the pipeline file ({changed}). {stays}",
+            sentence=f"{score} The rules are not those of the pipeline file ({changed}). {stays}",
             reasons=[
                 "To deploy under them, put them into the pipeline file and run it again: "
                 + ", ".join(change.field for change in verdict.changed_rules)

@@ -58,15 +58,6 @@ class Change(BaseModel):
         return f"{self.field}: {_short(self.run)}, in the pipeline file {_short(self.file)}"
 
 
-def flatten(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and value of every field; lists are values."""
-    if isinstance(document, dict) and document:
-        for key, value in document.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, document
-
-
 def changes(file: Pipeline, run: Pipeline) -> list[Change]:
     """Return the fields that a run has otherwise than the pipeline file, by name.
 
@@ -75,14 +66,17 @@ def changes(file: Pipeline, run: Pipeline) -> list[Change]:
     file, run : Pipeline
         As in the file; and as run, overrides applied.
     """
-    before, after = (
-        dict(flatten(each.model_dump(mode="json", by_alias=True))) for each in (file, run)
-    )
-    return [
-        Change(field=field, file=before.get(field), run=after.get(field))
-        for field in sorted(before.keys() | after.keys())
-        if before.get(field) != after.get(field)
-    ]
+    before, after = (each.model_dump(mode="json", by_alias=True) for each in (file, run))
+    return list(_differences("", before, after))
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            field = f"{path}.{name}" if path else name
+            yield from _differences(field, before.get(name), after.get(name))
+    elif before != after:
+        yield Change(field=path, file=before, run=after)
 
 
 def override(

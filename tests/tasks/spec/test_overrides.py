@@ -187,10 +187,8 @@ def test_on_one_machine_any_path_is_open(path: str) -> None:
         ({"blessing": {"rules": []}}, ["blessing.rules"]),
         ({"blessing.default_rules": False}, ["blessing.default_rules"]),
         ({"blessing.without": ["evaluate.least_recall"]}, ["blessing.without"]),
-        (
-            {"blessing.champion": None},
-            ["blessing.champion.margin", "blessing.champion.metric"],
-        ),
+        ({"blessing.champion": None}, ["blessing.champion"]),
+        ({"blessing": {"rules": RULES, "champion": {}}}, []),
         ({"deploy.tolerance": 0.49}, ["deploy.tolerance"]),
         ({"salt": "other"}, ["split.salt"]),
         ({"split": {"test": 0.3}}, ["split.test"]),
