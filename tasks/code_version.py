@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def _source(name: str) -> Path | None:
     return None
 
 
+@cache
 def _imports(path: Path) -> list[str]:
     """Return the imported names under ``tasks``; ``from a import b`` may mean module ``a.b``."""
     names: list[str] = []

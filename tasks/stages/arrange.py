@@ -31,7 +31,10 @@ class Arrange(Stage):
     }
 
     def config(self, pipeline: Pipeline) -> Any:
-        return [pipeline.label.model_dump(mode="json"), pipeline.split.model_dump(mode="json")]
+        return {
+            "label": pipeline.label.model_dump(mode="json"),
+            "split": pipeline.split.model_dump(mode="json"),
+        }
 
     def state(self, context: StageContext) -> str:
         """Return what the champion was trained on: that is not tested on."""

@@ -18,6 +18,8 @@ from tasks.contract import (
 )
 from tasks.gate import ChampionEvidence, Evidence, history, judge
 from tasks.gate.evidence import JUDGED
+from tasks.gate.recomputed import judge_figures
+from tasks.gate.settings import Tonight, judge_settings
 from tasks.gate.verdict import champion_of, verdict_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
@@ -78,11 +80,12 @@ class Bless(Stage):
                 model=model,
                 champion=champion_of(pipeline.model_name, champion),
             )
-        if not evidence.model_digest:
-            return verdict
-        problem = _model_problem(context, evidence)
+        unsound = evidence_problems(context, evidence)
+        problem = _model_problem(context, evidence) if evidence.model_digest else ""
         if problem:
-            rules = [*verdict.rules, _refusal("train", problem)]
+            unsound.append(_refusal("train", problem))
+        if unsound:
+            rules = [*verdict.rules, *unsound]
             verdict = verdict_of(rules, model=verdict.model, champion=verdict.champion)
         return verdict
 
@@ -139,6 +142,23 @@ class Bless(Stage):
         _keep_trained_on(context, evidence, version)
         registry.set_alias(environment, name, registry.CHALLENGER, version)
         return verdict
+
+
+def evidence_problems(context: StageContext, evidence: Evidence) -> list[RuleResult]:
+    """Return a failing result for whatever was not made as tonight's pipeline makes it, or is not
+    what comes out of the hashed files."""
+    from tasks.stages import load_stage
+    from tasks.stages.extra import Extra
+
+    pipeline, tonight = context.pipeline, {}
+    for name in evidence.manifests:
+        extra = pipeline.extra_stage(name)
+        stage = Extra(extra) if extra is not None else load_stage(name)
+        tonight[name] = Tonight(settings=stage.config(pipeline), code=stage.code_version())
+    return [
+        *judge_settings(evidence, tonight),
+        *judge_figures(evidence, pipeline, context.outputs),
+    ]
 
 
 def _keep_trained_on(context: StageContext, evidence: Evidence, version: str) -> None:

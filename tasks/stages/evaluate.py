@@ -46,7 +46,7 @@ class EvaluateStage(Stage):
 
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section."""
-        return pipeline.evaluate.model_dump(mode="json")
+        return {"evaluate": pipeline.evaluate.model_dump(mode="json")}
 
     def state(self, context: StageContext) -> str:
         """Return the champion's digest: another champion, another comparison."""

@@ -54,8 +54,10 @@ class ExplainStage(Stage):
         """Return the section and the intervals' settings."""
         return {
             "explain": pipeline.explain.model_dump(mode="json"),
-            "bootstrap": pipeline.evaluate.bootstrap,
-            "confidence": pipeline.evaluate.confidence,
+            "evaluate": {
+                "bootstrap": pipeline.evaluate.bootstrap,
+                "confidence": pipeline.evaluate.confidence,
+            },
         }
 
     def run(self, context: StageContext) -> Outcome:

@@ -5,14 +5,13 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import BadConfig, BadInput
+from tasks.contract import BadInput
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tasks.data import Arranged
     from tasks.trust.fairlearn_frame import FrameReport
     from tasks.trust.fairness import AttributeReport, Figures
 
@@ -47,11 +46,13 @@ class FairnessStage(Stage):
 
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section and the intervals' settings."""
-        return {"fairness": pipeline.fairness.model_dump(mode="json"), **_intervals(pipeline)}
+        section = pipeline.fairness.model_dump(mode="json")
+        return {"fairness": section, "evaluate": _intervals(pipeline)}
 
     def run(self, context: StageContext) -> Outcome:
         """Judge each protected attribute on the test predictions."""
         from tasks.data import Arranged
+        from tasks.trust.attributes import examine_attribute
         from tasks.trust.predictions import join_predictions
 
         arranged = Arranged(context.input("arrange"))
@@ -68,7 +69,7 @@ class FairnessStage(Stage):
         for attribute in attributes:
             for column in attribute.columns:
                 _require_column(rows, column)
-            report, frame = _examine(context.pipeline, arranged, rows, attribute)
+            report, frame = examine_attribute(context.pipeline, arranged, rows, attribute)
             documents.append(_write(context, report, frame, outcome))
         document = {
             "favourable": context.pipeline.fairness.favourable,
@@ -96,54 +97,6 @@ def _require_column(rows: "pd.DataFrame", column: str) -> None:
             f"fairness.protected: column {column!r} is not in the arranged data; "
             f"there are {', '.join(sorted(rows.columns))}"
         )
-
-
-def _examine(
-    pipeline: Pipeline, arranged: "Arranged", rows: "pd.DataFrame", attribute: Any
-) -> "tuple[AttributeReport, FrameReport]":
-    from tasks.trust.fairlearn_frame import frame_metrics
-    from tasks.trust.fairness import examine
-    from tasks.trust.groups import Outcomes, attribute_labels
-
-    favourable, classes = pipeline.fairness.favourable, arranged.classes
-    if favourable != "correct" and favourable not in classes:
-        raise BadConfig(
-            f"fairness.favourable {favourable!r} is neither 'correct' nor one of the classes "
-            f"{', '.join(classes)}"
-        )
-    # the rates of a finding are of interest whatever the favourable outcome: a finding that is
-    # missed in one group more often than in another is the harm
-    positive = arranged.positive or (None if favourable == "correct" else favourable)
-    outcomes = Outcomes.of(
-        true_index=rows["class_index"].to_numpy(),
-        predicted_index=rows["predicted_index"].to_numpy(),
-        favourable=None if favourable == "correct" else classes.index(favourable),
-        positive=None if positive is None else classes.index(positive),
-    )
-    labels = attribute_labels(rows, attribute)
-    report = examine(
-        labels,
-        outcomes,
-        attribute=attribute,
-        favourable=favourable,
-        positive=positive,
-        min_group=pipeline.fairness.min_group,
-        clusters=list(rows["group_key"]),
-        draws=pipeline.evaluate.bootstrap,
-        confidence=pipeline.evaluate.confidence,
-    )
-    frame = frame_metrics(
-        labels,
-        outcomes,
-        report.groups,
-        attribute=attribute.attribute,
-        of="favourable" if favourable != "correct" else "finding" if positive else "correct",
-        outcome=favourable if favourable != "correct" else positive or "correct",
-        min_group=pipeline.fairness.min_group,
-        n_boot=pipeline.fairness.n_boot,
-        confidence=pipeline.evaluate.confidence,
-    )
-    return report, frame
 
 
 def _add(outcome: Outcome, metric: str, found: "Figures") -> None:

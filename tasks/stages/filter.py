@@ -25,7 +25,7 @@ class Filter(Stage):
     }
 
     def config(self, pipeline: Pipeline) -> Any:
-        return pipeline.filter
+        return {"filter": pipeline.filter}
 
     def run(self, context: StageContext) -> Outcome:
         table = read_table(context.input("transform").path("metadata.parquet"))

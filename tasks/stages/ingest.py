@@ -30,8 +30,11 @@ class Ingest(Stage):
     scratch = (_SCRATCH,)
 
     def config(self, pipeline: Pipeline) -> Any:
-        served = [pipeline.deploy.max_pixels, pipeline.deploy.memory]
-        return [pipeline.source.model_dump(mode="json"), served]
+        deploy = pipeline.deploy
+        return {
+            "source": pipeline.source.model_dump(mode="json"),
+            "deploy": {"max_pixels": deploy.max_pixels, "memory": deploy.memory},
+        }
 
     def state(self, context: StageContext) -> str:
         return open_source(context.pipeline.source).state()

@@ -31,7 +31,8 @@ class RobustnessStage(Stage):
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section and the confidence of its intervals."""
         section = pipeline.robustness.model_dump(mode="json")
-        return {"robustness": section, "confidence": pipeline.evaluate.confidence}
+        confidence = pipeline.evaluate.confidence
+        return {"robustness": section, "evaluate": {"confidence": confidence}}
 
     def run(self, context: StageContext) -> Outcome:
         """Attack a stratified choice of test images."""

@@ -40,7 +40,8 @@ class TrainStage(Stage):
 
     def config(self, pipeline: Pipeline) -> Any:
         """Return the section and the model's name."""
-        return {"train": pipeline.train.model_dump(mode="json"), "model": pipeline.model_name}
+        section = pipeline.train.model_dump(mode="json")
+        return {"train": section, "deploy": {"model_name": pipeline.model_name}}
 
     def state(self, context: StageContext) -> str:
         """Return the digest of the weights file and of the user's module."""

@@ -20,7 +20,7 @@ class TransformStage(Stage):
     produces = {"metadata.parquet": "the table with its columns changed or added"}
 
     def config(self, pipeline: Pipeline) -> Any:
-        return [transform.model_dump(mode="json") for transform in pipeline.transform]
+        return {"transform": [each.model_dump(mode="json") for each in pipeline.transform]}
 
     def run(self, context: StageContext) -> Outcome:
         table = read_table(context.input("ingest").path("metadata.parquet"))

@@ -22,10 +22,12 @@ class ValidateStage(Stage):
     produces = {"validation.json": "every check with its severity, message and counts"}
 
     def config(self, pipeline: Pipeline) -> Any:
-        document = pipeline.validation.model_dump(mode="json")
-        protected = [entry.model_dump(mode="json") for entry in pipeline.fairness.protected]
-        fairness = [pipeline.fairness.min_group, pipeline.fairness.favourable]
-        return [document, protected, *fairness, pipeline.label.max_conflicting]
+        fairness = pipeline.fairness.model_dump(mode="json")
+        return {
+            "validate": pipeline.validation.model_dump(mode="json"),
+            "fairness": {name: fairness[name] for name in ("protected", "min_group", "favourable")},
+            "label": {"max_conflicting": pipeline.label.max_conflicting},
+        }
 
     def run(self, context: StageContext) -> Outcome:
         arranged = Arranged(context.input("arrange"))

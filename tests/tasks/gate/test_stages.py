@@ -28,6 +28,8 @@ from tasks.stages import load_stage
 from tests.tasks.committed import commit
 
 REPOSITORY = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("made_up_evidence")
+
 PIPELINE = Pipeline.model_validate(
     {"name": "demo", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
 )

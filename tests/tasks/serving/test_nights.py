@@ -33,6 +33,8 @@ from tasks.serving.files import read_pointer
 from tasks.spec import Pipeline, apply_overrides
 from tasks.stages import load_stage
 
+pytestmark = pytest.mark.usefixtures("made_up_evidence")
+
 PIPELINE = Pipeline.model_validate(
     {
         "name": "demo",
