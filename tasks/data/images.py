@@ -220,6 +220,17 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
+def is_sideways(mask: Path, facts: ImageFacts) -> bool:
+    """Return whether a mask has the size of its image as stored, which EXIF turns by a quarter."""
+    if facts.orientation < QUARTER_TURN or facts.width == facts.height:
+        return False
+    try:
+        with Image.open(mask) as image:
+            return image.size == (facts.width, facts.height)
+    except OSError:
+        return False
+
+
 def _more_than_served(pixels: int, limits: Limits) -> str:
     if pixels <= limits.max_pixels:
         return ""

@@ -21,6 +21,7 @@ from tasks.data.images import (
     QUARTER_TURN,
     UPRIGHT,
     ImageFacts,
+    is_sideways,
     place,
     verifiers,
     verify_all,
@@ -182,7 +183,7 @@ class _Intake:
             digest = bytes.fromhex(facts.sha256 or "")
             first = self._first_with.setdefault(digest, image_id)
             duplicate_of = first if first != image_id else None
-            region = self._take_region(row) or self._draw_region(row, facts)
+            region = self._take_region(row, facts) or self._draw_region(row, facts)
             summary.duplicates += duplicate_of is not None
             summary.regions += region is not None
             summary.modes[str(facts.mode)] += 1
@@ -209,7 +210,7 @@ class _Intake:
         )
         return [*row.values, *found]
 
-    def _take_region(self, row: SourceRow) -> str | None:
+    def _take_region(self, row: SourceRow, facts: ImageFacts) -> str | None:
         region = row.region
         if region is None and self.contents.region_of is not None and row.image is not None:
             region = self.contents.region_of(row.image)
@@ -218,6 +219,7 @@ class _Intake:
         path, _ = confined(self._regions, region)
         if path is None or not os.path.isfile(path):
             return None
+        self.summary.sideways_masks += is_sideways(path, facts)
         name = f"masks/{region}"
         target = self.out / "regions" / name
         if not target.exists():

@@ -25,6 +25,8 @@ class Summary:
         Usable images with a mask, or boxes, of the relevant region.
     turned : int
         Usable images whose EXIF data turn or mirror them.
+    sideways_masks : int
+        Masks of the size of their image as it is stored, which EXIF turns by a quarter.
     modes : Counter
         Usable images by pixel mode.
     examples : dict of str to list of str
@@ -38,6 +40,7 @@ class Summary:
     duplicates: int = 0
     regions: int = 0
     turned: int = 0
+    sideways_masks: int = 0
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -71,10 +74,16 @@ class Summary:
         """Warn of images that are not seen as they are stored."""
         if not self.turned:
             return []
+        sideways = [
+            f"{self.sideways_masks} masks have the size of their image as it is stored, though "
+            "EXIF turns it by a quarter: masks are taken to be drawn on the image upright, so turn "
+            "them, unless train.exif_orientation is 'ignore'"
+        ] * bool(self.sideways_masks)
         return [
             f"{self.turned} of {self.usable} images are stored turned or mirrored, as their EXIF "
             "orientation says: training and serving put them upright, unless "
-            "train.exif_orientation is 'ignore'"
+            "train.exif_orientation is 'ignore'",
+            *sideways,
         ]
 
     def to_dict(self) -> dict[str, Any]:

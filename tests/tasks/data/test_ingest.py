@@ -288,3 +288,19 @@ def test_a_plain_image_set_is_verified_without_tensorflow(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "['ok', 'ok', 'ok'] False\n"
+
+
+def test_a_mask_that_lies_on_its_side_is_told(tmp_path: Path, make_source: Make) -> None:
+    names = ["lying.jpg", "standing.jpg"]
+    source = make_source([{"filename": name} for name in names], dict.fromkeys(names, _turned(6)))
+    (source / "masks").mkdir()
+    # stored as 24 x 16, seen as 16 x 24
+    Image.new("L", (24, 16)).save(source / "masks/lying.png")
+    Image.new("L", (16, 24)).save(source / "masks/standing.png")
+    summary, _ = _ingest(tmp_path, source, regions="masks/{stem}.png")
+    assert summary.regions == 2
+    assert summary.warnings[-1] == (
+        "1 masks have the size of their image as it is stored, though EXIF turns it by a quarter: "
+        "masks are taken to be drawn on the image upright, so turn them, unless "
+        "train.exif_orientation is 'ignore'"
+    )

@@ -52,6 +52,12 @@ def _exif(tiff: bytes) -> bytes:
     return _segment(0xE1, b"Exif\0\0" + tiff)
 
 
+def _mpo(tiff: bytes) -> bytes:
+    first, second = Image.fromarray(zoo.gradient()), Image.new("RGB", (30, 20))
+    options = {"exif": b"Exif\0\0" + tiff, "quality": 95, "subsampling": 0}
+    return zoo.encode("MPO", first, save_all=True, append_images=[second], **options)
+
+
 def _png(tiff: bytes, *, behind: bool = False) -> bytes:
     chunk = zoo.png_chunk(b"eXIf", tiff)
     if not behind:
@@ -80,6 +86,7 @@ WRITERS: dict[str, Callable[[bytes], bytes]] = {
         _segment(0xE2, b"ICC_PROFILE\0\1\1" + b"Exif" * 15_000), _exif(tiff)
     ),
     "JPEG, behind fill bytes": lambda tiff: _jpeg(b"\xff\xff\xff" + _exif(tiff)),
+    "MPO": _mpo,
     "PNG": _png,
     "PNG, behind the pixels": lambda tiff: _png(tiff, behind=True),
     "WebP": _webp,
