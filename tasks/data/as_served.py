@@ -1,7 +1,9 @@
 """Asks the graph that serves what it makes of an image file."""
 
 import sys
+from functools import cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,21 +44,32 @@ def served_otherwise(content: bytes, image: Image.Image) -> str:
 def _pixels(content: bytes) -> NDArray[np.uint8] | None:
     """Return what the served graph decodes, uint8 (height, width, 3), or None."""
     with _importing:
-        if "tensorflow" not in sys.modules:
-            from tasks.native_log import import_tensorflow
+        decode = _decoder()
+    import tensorflow as tf
 
-            import_tensorflow()
-        import tensorflow as tf
-
-        from tasks.training.images import decode
     try:
-        with tf.device("CPU:0"):
-            pixels: NDArray[np.uint8] = decode(
-                tf.constant(content), channels=3, upright=False
-            ).numpy()
-            return pixels
+        pixels: NDArray[np.uint8] = decode(tf.constant(content)).numpy()
     except tf.errors.OpError:
         return None
+    return pixels
+
+
+@cache
+def _decoder() -> Any:
+    """Return the function that is exported for serving: traced once, fast thereafter."""
+    if "tensorflow" not in sys.modules:
+        from tasks.native_log import import_tensorflow
+
+        import_tensorflow()
+    import tensorflow as tf
+
+    from tasks.training.images import decode
+
+    def stored(content: Any) -> Any:
+        with tf.device("CPU:0"):
+            return decode(content, channels=3, upright=False)
+
+    return tf.function(stored, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def _colours(image: Image.Image) -> NDArray[np.uint8]:
