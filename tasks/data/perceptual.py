@@ -23,10 +23,12 @@ _LOW = 8
 
 def thumbnail(image: Image.Image) -> bytes:
     """Return a loaded image in grey, 32 x 32, as bytes row by row."""
-    if image.mode.startswith("I"):
-        # Pillow would cut 16 bits off at 255 instead of scaling them
-        image = image.point(lambda value: value / 256)
-    return image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS).tobytes()
+    return eight_bits(image).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS).tobytes()
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16 bits, which Pillow would cut off at 255 when it converts them."""
+    return image.point(lambda value: value / 256) if image.mode.startswith("I") else image
 
 
 def perceptual_hashes(thumbnails: Sequence[bytes]) -> list[str | None]:

@@ -1,44 +1,17 @@
 """Checks the arranged data before a GPU is spent on it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.data.check import Check, Severity
 from tasks.data.functions import as_text
+from tasks.data.near_duplicates_checks import check_near_duplicates
 from tasks.data.spellings import spelling_problem
 from tasks.spec import Pipeline, ProtectedAttribute
 from tasks.spec.trust import GROUP_SEPARATOR
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Severity = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a check found.
-
-    Attributes
-    ----------
-    name : str
-        What was checked.
-    severity : {'ok', 'warning', 'error'}
-        An error stops the night.
-    message : str
-        One line for a person, with up to five examples.
-    counts : dict of str to int
-        Numbers behind it.
-    """
-
-    name: str
-    severity: Severity
-    message: str
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
-        return asdict(self)
 
 
 def validate(
@@ -47,6 +20,7 @@ def validate(
     *,
     taken_in: dict[str, Any],
     pipeline: Pipeline,
+    near_duplicates: dict[str, Any] | None = None,
 ) -> list[Check]:
     """Check an arranged data set.
 
@@ -60,6 +34,8 @@ def validate(
         ``summary.json`` of ingest.
     pipeline : Pipeline
         Limits, and the columns that later stages need.
+    near_duplicates : dict, optional
+        ``near_duplicates.json`` of arrange.
 
     Returns
     -------
@@ -75,6 +51,7 @@ def validate(
         _leakage(table, "image_sha256", "the same image", limits.leakage),
         _conflicting_labels(table, pipeline.label.max_conflicting),
         _duplicates(table),
+        *check_near_duplicates(table, near_duplicates or {}, pipeline.split.group),
     ]
     checks += [_favourable(classes, pipeline.fairness.favourable), *_groups(table, pipeline)]
     return checks

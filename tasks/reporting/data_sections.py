@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.reporting.facts import RunFacts, StageFacts
 from tasks.reporting.metric_tables import other_metrics
+from tasks.reporting.model_sections import figures_of
 from tasks.reporting.view import Cell, Remark, Section, Table, number_cell
 
 _EXAMPLES, _REASONS = 5, 12
@@ -22,6 +23,15 @@ _COUNTS = {
     "regions": "Images with a mask of the relevant region",
 }
 """Metrics of ingest that are counts."""
+
+
+_CAPTIONS = {
+    "near_duplicates.png": (
+        "Near duplicates",
+        "Images that show nearly the same picture. They are kept on one side of the split, unless "
+        "the data say the side themselves or too many images look alike.",
+    )
+}
 
 
 def data_section(run: RunFacts) -> Section:
@@ -44,6 +54,7 @@ def data_section(run: RunFacts) -> Section:
         other_metrics(run.stages["validate"], set(), title="All figures of validate"),
     ]
     section.tables = [table for table in candidates if table is not None]
+    section.figures = figures_of(run.stages["validate"], _CAPTIONS)
     return section
 
 

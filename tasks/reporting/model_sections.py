@@ -70,6 +70,10 @@ _EVALUATION = (
 )
 
 
+_SHARED = ("the same group", "the same image", "nearly the same image")
+"""What ``validate`` looks for on both sides of the split."""
+
+
 def training_section(run: RunFacts) -> Section:
     """Return settings, figures and curves of the training."""
     stage = run.stages["train"]
@@ -100,7 +104,8 @@ def evaluation_section(run: RunFacts) -> Section:
     section = Section(key="evaluation", title="Evaluation", absence=stage.absence)
     if stage.manifest is not None:
         section.lead = (
-            "On test images that the model never saw, by the exported model that would be served."
+            "On the test images, by the exported model that would be served."
+            f" {_held_out(run.stages['validate'])}"
             f" {wording.intervals(stage.read_json('evaluation.json'))}, from a bootstrap over"
             " the groups of the split (patients, where that is its key)."
         )
@@ -114,6 +119,24 @@ def evaluation_section(run: RunFacts) -> Section:
     section.tables = [table for table in tables if table is not None]
     section.figures = [figure for figure in figures_of(stage) if figure.name != "curves.png"]
     return section
+
+
+def _held_out(validate: StageFacts) -> str:
+    """Say what the test images do not share with the training images, as far as it was checked."""
+    checks = validate.read_json("validation.json").get("checks")
+    sound = {
+        str(check.get("name")): check.get("severity") == "ok"
+        for check in (checks if isinstance(checks, list) else [])
+        if isinstance(check, dict)
+    }
+    apart = [what for what in _SHARED if sound.get(f"{what} on both sides of the split", False)]
+    if not apart:
+        return "What they share with the training images is not known."
+    text = f"Checked: {' or '.join(apart)} is never on both sides of the split."
+    others = [what for what in _SHARED if what not in apart]
+    if others:
+        text += f" That is not so, or was not looked for, with {' and '.join(others)}."
+    return f"{text} Different images of one event or source, which no column names, may be."
 
 
 def figures_of(

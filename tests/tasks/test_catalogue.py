@@ -29,7 +29,7 @@ def test_the_settings_are_those_that_a_stage_asks_for() -> None:
     assert settings_of(load_stage("reject")) == ["deploy.model_name"]
     checked = settings_of(load_stage("validate"))
     fairness = {"fairness.protected", "fairness.min_group", "fairness.favourable"}
-    assert {"validate", "label.max_conflicting", *fairness} == set(checked)
+    assert {"validate", "label.max_conflicting", "split.group", *fairness} == set(checked)
     assert settings_of(load_stage("report")) == []
 
 

@@ -106,6 +106,7 @@ def test_the_same_film_of_two_patients_is_found_twelve_times_and_kept_on_one_sid
     own = table["patientid"].map(lambda name: in_test(name, test=0.2))
     # by their own keys one pair would have a side each, and now trains; nobody else has moved
     assert own.groupby(table["near_duplicate_family"]).nunique().tolist().count(2) == 1
+    assert Path(run.path, "validate/near_duplicates.png").stat().st_size > 10_000
     moved = table[own != (table["split_side"] == "test")]
     assert set(moved["patientid"]) == {"448"} and set(moved["split_side"]) == {"train"}
 
