@@ -1,4 +1,4 @@
-"""What perceptual hashes cost on top of decoding, and what it takes to find near duplicates by them.
+"""What perceptual hashes cost on top of decoding, and what it takes to find near duplicates.
 
 Hashes: thumbnails one by one and their hashes in slices, as ``ingest`` makes them, against a plain
 call of ``imagehash.phash`` for each image; the same images, already decoded, and the same hashes.
