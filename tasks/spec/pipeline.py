@@ -11,6 +11,7 @@ from tasks.spec.base import STORED, Name, PositiveInt, Section, SpecError, refus
 from tasks.spec.data import Label, Split, Transform, Validate
 from tasks.spec.expressions import check_predicate
 from tasks.spec.extra import ExtraStage, after_verdict, in_order
+from tasks.spec.foreign_text import halves
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.masking import masked
 from tasks.spec.publishing import Publish
@@ -319,9 +320,9 @@ def stored_pipeline(document: dict[str, Any]) -> Pipeline:
 
 def _validated(document: dict[str, Any], origin: str) -> Pipeline:
     # of every text, not only of the fields that are addresses: options, variables, descriptions
-    secrets = list(_secrets("", document))
-    if secrets:
-        raise SpecError(*(f"{origin}: {told}" for told in secrets[:5]))
+    refused = [*_secrets("", document), *halves("", document)]
+    if refused:
+        raise SpecError(*(f"{origin}: {told}" for told in refused[:5]))
     try:
         return Pipeline.model_validate(document)
     except ValidationError as error:

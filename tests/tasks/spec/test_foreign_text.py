@@ -1,7 +1,10 @@
 """What others wrote is shown and never obeyed."""
 
+from typing import Any
+
 import pytest
 
+from tasks.spec import Pipeline, SpecError, apply_overrides
 from tasks.spec.foreign_text import shown, visible
 
 
@@ -38,3 +41,26 @@ def test_a_long_name_is_cut() -> None:
     assert shown("x" * 5_000_000) == "x" * 117 + "..."
     assert shown("\n" * 60, 20) == r"\n\n\n\n\n\n\n\n\..."
     assert shown(7) == "7"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"label.column": "\ud800"}, "label.column"),
+        ({"label.classes": ["a", "b\udfff"]}, "label.classes.1"),
+        ({"description": "\ud800"}, "description"),
+        ({"source": {"kind": "csv_images", "uri": "/a\udcff"}}, "source.uri"),
+        (
+            {"source": {"kind": "custom", "reader": "a:B", "options": {"\ud800": 1}}},
+            "source.options",
+        ),
+    ],
+)
+def test_half_a_surrogate_pair_of_a_trigger_is_refused(
+    overrides: dict[str, Any], field: str
+) -> None:
+    document = {"name": "x", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
+    with pytest.raises(SpecError) as error:
+        apply_overrides(Pipeline.model_validate(document), overrides)
+    assert f"{field}: holds half of a surrogate pair and no character" in str(error.value)
+    assert str(error.value).isascii()
