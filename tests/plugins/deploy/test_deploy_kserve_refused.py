@@ -1,12 +1,16 @@
 """Deployments to KServe that end before they change anything, and say why."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from tasks.spec import Change
 from tests.plugins.deploy.kserve_service import ISVC, Deploy, Night, served
+from tests.tasks.committed import commit
+from trusted_retraining.operators.deploy import DeployOperator
 
 
 def test_files_changed_after_the_blessing_are_refused(
@@ -28,6 +32,30 @@ def test_a_refused_or_unpublished_model_is_not_deployed(
     run.retract("publish")
     with pytest.raises(AirflowFailException, match="run stage 'publish' first"):
         deploy(run)
+    assert cluster.objects == {}
+
+
+def test_a_model_that_passed_changed_rules_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    run = night("1")
+    verdict = run.read_verdict()
+    assert verdict is not None
+    changed = [Change(field="blessing.rules", file=[{"metric": "a", "min": 1}], run=[])]
+    under = verdict.model_copy(update={"changes": changed, "deployable": False})
+    commit(run, "bless", {"verdict.json": under.model_dump_json()})
+    with pytest.raises(AirflowFailException, match=r"not deployed \(blessing\.rules\)"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
+def test_a_deployment_that_was_triggered_with_other_settings_is_refused_whatever_the_verdict(
+    cluster: Any, night: Night, operator: Callable[..., DeployOperator]
+) -> None:
+    run = night("1")
+    context = {"run_id": run.run_id, "params": {"deploy.tolerance": 0.4}}
+    with pytest.raises(AirflowFailException, match=r"not deployed \(deploy\.tolerance\)"):
+        operator().execute(context)
     assert cluster.objects == {}
 
 
