@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import (
+    ASK_WHO_SERVES,
     EX_CONFIG,
     EX_USAGE,
     RELEASE_VARIABLE,
@@ -71,7 +73,7 @@ def _run_stage(options: argparse.Namespace) -> int:
         load_stage(options.command),
         **_asked(options, environment),
         run=RunDirectory(options.run_uri),
-        environment=environment,
+        environment=replace(environment, served=options.served or environment.served),
         reuse=_reuse(options),
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
@@ -234,7 +236,13 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, add_help=False, help=STAGE_TEXTS[name])
         command.add_argument("--help", "-h", action=_StageHelp)
         _add_run_arguments(command)
-        command.set_defaults(action=_run_stage)
+        command.set_defaults(action=_run_stage, served="")
+        if name in ASK_WHO_SERVES:
+            command.add_argument(
+                "--served",
+                metavar="VERSION:DIGEST",
+                help="what serves on a cluster, or none; on one machine its pointer is read",
+            )
     extra = commands.add_parser("extra", help="run an extra stage of the pipeline file")
     extra.add_argument("name", metavar="NAME", help="its name in extra_stages")
     _add_run_arguments(extra)

@@ -37,6 +37,11 @@ class Environment:
     scratch : Path or None
         Folder for what is on its way to or from a remote store; the system's folder for temporary
         files when None.
+    served : str
+        What serves, as ``VERSION:DIGEST`` or ``none``, where the stage cannot see it: on a cluster.
+        Empty leaves it to the pointer below ``serving_root``.
+    serves_here : bool
+        Whether ``serving_root`` was named, so that it is known to be where the models are served.
     """
 
     mlflow_uri: str
@@ -49,6 +54,8 @@ class Environment:
     scratch: Path | None = None
     deploy_changed_rules: bool = False
     allowed_addresses: tuple[str, ...] | None = None
+    served: str = ""
+    serves_here: bool = True
 
     @classmethod
     def read(cls) -> "Environment":
@@ -69,6 +76,8 @@ class Environment:
             scratch=Path(scratch) if scratch else None,
             deploy_changed_rules=value("TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES") == "true",
             allowed_addresses=allowed_addresses(),
+            served=value("TRUSTED_RETRAINING_SERVED", ""),
+            serves_here=bool(value("TRUSTED_RETRAINING_SERVING_ROOT")),
         )
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tasks.code_version import installed_version
-from tasks.contract import Altered, StageError, tree_sha256
+from tasks.contract import LAST_CHAMPION, NOBODY, Altered, Champion, StageError, tree_sha256
 from tasks.environment import Environment
+from tasks.registry_history import mark_champion
 from tasks.same_model import is_same_model
 from tasks.tracking import mlflow_client, patiently
 
@@ -97,8 +98,9 @@ def champion(environment: Environment, model_name: str) -> RegisteredModel | Non
     return None if version is None else _with_files(environment, version)
 
 
-def champion_identity(environment: Environment, model_name: str) -> tuple[str, str] | None:
-    """Return version and digest of the champion without fetching its files.
+def champion_identity(environment: Environment, model_name: str) -> Champion | None:
+    """Return version and digest of the champion without fetching its files; the digest is empty
+    for a version that somebody registered by hand.
 
     Raises
     ------
@@ -106,7 +108,9 @@ def champion_identity(environment: Environment, model_name: str) -> tuple[str, s
         MLflow cannot be reached.
     """
     version = _by_alias(environment, model_name, CHAMPION)
-    return None if version is None else (str(version.version), version.tags.get("digest", ""))
+    if version is None:
+        return None
+    return Champion(str(version.version), version.tags.get("digest", ""))
 
 
 def former_digest(environment: Environment, model_name: str) -> str:
@@ -255,6 +259,10 @@ def set_alias(environment: Environment, model_name: str, alias: str, version: st
         MLflow cannot be reached, or there is no such version.
     """
     with mlflow_client(environment) as client:
+        if alias == CHAMPION:
+            found = patiently(lambda: client.get_model_version(model_name, version))
+            # before the alias: a kill between the two must not leave a champion that nobody noted
+            mark_champion(client, model_name, Champion(version, found.tags.get("digest", "")))
         patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
 
 
@@ -318,7 +326,7 @@ def _ensure_model(client: "MlflowClient", model_name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(model_name)
+        client.create_registered_model(model_name, tags={LAST_CHAMPION: NOBODY})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

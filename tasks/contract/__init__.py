@@ -5,6 +5,18 @@ point: a stage without one never happened, and a reader looks only at files that
 Light on purpose (pydantic, fsspec, standard library), because the Airflow side imports it too.
 """
 
+from tasks.contract.champion import (
+    ASK_WHO_SERVES,
+    LAST_CHAMPION,
+    NOBODY,
+    Champion,
+    ChampionRecords,
+    Disagreement,
+    agreed_champion,
+    check_champion,
+    format_champion,
+    parse_champion,
+)
 from tasks.contract.errors import (
     CHECKS,
     EX_CONFIG,
@@ -59,12 +71,15 @@ from tasks.contract.verdict import (
 )
 
 __all__ = [
+    "ASK_WHO_SERVES",
     "CHECKS",
     "EXTRA_PROTOCOL",
     "EX_CONFIG",
     "EX_DATAERR",
     "EX_NOINPUT",
     "EX_USAGE",
+    "LAST_CHAMPION",
+    "NOBODY",
     "RELEASE_VARIABLE",
     "REQUEST",
     "STAGES",
@@ -72,6 +87,9 @@ __all__ = [
     "Altered",
     "BadConfig",
     "BadInput",
+    "Champion",
+    "ChampionRecords",
+    "Disagreement",
     "EarlierVerdict",
     "Failure",
     "Manifest",
@@ -85,19 +103,23 @@ __all__ = [
     "RunDirectory",
     "StageError",
     "Verdict",
+    "agreed_champion",
     "begun",
+    "check_champion",
     "check_release",
     "command_line",
     "describe_outputs",
     "extra_fingerprint",
     "extras_of",
     "fingerprint",
+    "format_champion",
     "is_bad_input",
     "judged_stages",
     "not_deployed",
     "now",
     "old_format",
     "open_filesystem",
+    "parse_champion",
     "protocol_variables",
     "release",
     "run_uri",

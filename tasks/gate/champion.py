@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tasks.contract import RuleResult
+from tasks.contract import Champion, RuleResult
 from tasks.spec import ChampionComparison
 
 if TYPE_CHECKING:
@@ -23,20 +23,23 @@ class ChampionEvidence:
 
     Attributes
     ----------
-    current : tuple of str or None
-        Version and digest of the champion in the registry now; None when there is none.
+    current : Champion or None
+        On whom all records agree; None when none of them knows one, or they disagree.
     evaluated_digest : str or None
         Digest of the champion whose predictions were recorded; None when there was none.
     predictions : Path or None
         ``predictions.parquet`` of the evaluation; None when it was not committed.
     not_compared : str
         Why the evaluation holds no answers of its champion; empty when it does.
+    disagreement : str
+        Why the records do not say who serves; empty when they do.
     """
 
-    current: tuple[str, str] | None
+    current: Champion | None
     evaluated_digest: str | None
     predictions: Path | None
     not_compared: str = ""
+    disagreement: str = ""
 
 
 def compare_with_champion(
@@ -61,7 +64,7 @@ def compare_with_champion(
     RuleResult
         ``value`` is challenger minus champion, in -1 .. 1; it passes at ``>= -margin``. It also
         passes when there is no champion or the challenger is the champion; it fails when there is
-        a champion but nothing to compare with.
+        a champion but nothing to compare with, and when the records disagree about who serves.
     """
     name = f"champion.{comparison.metric}_difference"
     bound = f">= {-comparison.margin:g}"
@@ -69,6 +72,8 @@ def compare_with_champion(
     def settled(passed: bool, reason: str) -> RuleResult:
         return RuleResult(metric=name, bound=bound, passed=passed, reason=reason)
 
+    if evidence.disagreement:
+        return settled(False, evidence.disagreement)
     if evidence.current is None:
         return settled(True, "no champion yet")
     version, digest = evidence.current

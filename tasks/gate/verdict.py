@@ -36,6 +36,16 @@ def judge(
     results += [judge_rule(rule, metrics=metrics, notes=notes) for rule in rules]
     if blessing.champion is not None:
         results.append(compare_with_champion(blessing.champion, champion, challenger_digest=digest))
+    elif champion.disagreement:
+        # nobody asked for a comparison, but whoever deploys must know what is to be replaced
+        results.append(
+            RuleResult(
+                metric="champion",
+                bound="must be known",
+                passed=False,
+                reason=champion.disagreement,
+            )
+        )
     if not rules and (blessing.champion is None or champion.current is None):
         # a file that switches every rule off asks for a model that nobody has judged
         results.append(

@@ -50,7 +50,8 @@ class Deployment:
         Returns test images with offline predictions; called only if there is something to ask.
     champion_digest : callable
         Returns the digest of the registry's champion, empty when there is none. Called once no
-        other deployment can interfere; raises when this one must not go on.
+        other deployment can interfere, and again right before the switch; raises when this one
+        must not go on.
     set_champion : callable
         Moves the registry's alias to this version.
     former_digest : callable
@@ -131,6 +132,8 @@ def deploy(deployment: Deployment) -> Deployed:
         if not answers:
             raise StageError("there are no known answers to ask the model server for")
         difference = _ask_probe(deployment, pointer, answers)
+        # asking took its time, and a person may have moved the alias meanwhile
+        deployment.champion_digest()
         switch = Switch.prepare(folder, pointer)
         _switch(deployment, switch, answers)
         _prune(folder)

@@ -80,6 +80,24 @@ def parse_pointer(content: bytes) -> Pointer | None:
         return None
 
 
+def read_what_serves(model_folder: Path) -> Pointer | None:
+    """Return which version of a model serves; None only when there is no pointer at all.
+
+    Raises
+    ------
+    ValueError
+        There is a pointer, but it cannot be read.
+    """
+    path = model_folder / POINTER
+    # a link that leads nowhere is a pointer too
+    if not os.path.lexists(path):
+        return None
+    found = read_pointer(model_folder)
+    if found is None or not (found.version and found.path):
+        raise ValueError(f"{path}: cannot be read, so nothing tells what serves")
+    return found
+
+
 def write_pointer(model_folder: Path, pointer: Pointer | None, *, name: str = POINTER) -> None:
     """Switch to a version at once; None takes the model out of service."""
     if pointer is None:

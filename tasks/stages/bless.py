@@ -7,6 +7,8 @@ from typing import Any
 from tasks import registry, tracking
 from tasks.contract import (
     Altered,
+    Champion,
+    Disagreement,
     EarlierVerdict,
     ModelIdentity,
     NoInput,
@@ -23,6 +25,7 @@ from tasks.gate.settings import Tonight, judge_settings
 from tasks.gate.verdict import champion_of, verdict_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.stages.who_serves import records_of, who_serves
 
 log = logging.getLogger("tasks")
 
@@ -65,8 +68,12 @@ class Bless(Stage):
 
     def _judge(self, context: StageContext, evidence: Evidence) -> Verdict:
         pipeline = context.pipeline
-        current = registry.champion_identity(context.environment, pipeline.model_name)
-        champion = _champion_evidence(context, evidence, current)
+        current, disagreement = None, ""
+        try:
+            current = who_serves(context)
+        except Disagreement as error:
+            disagreement = str(error)
+        champion = _champion_evidence(context, evidence, current, disagreement)
         try:
             verdict = judge(
                 pipeline.blessing, evidence, model_name=pipeline.model_name, champion=champion
@@ -119,7 +126,6 @@ class Bless(Stage):
             "run_uri": context.run.uri,
             "pipeline": pipeline.name,
         }
-        champion = verdict.champion
         version = registry.register(
             environment,
             model_name=name,
@@ -135,7 +141,7 @@ class Bless(Stage):
         verdict = verdict.model_copy(update={"model": model})
         # before the tags that it takes the place of: what was said before is never lost
         history.keep(environment, context.run, verdict=verdict, entry=entry)
-        if champion is not None and champion.version == version:
+        if _was_champion(context, digest):
             # what it earned its place with stays; tonight's opinion stands beside it
             tags = {f"last_{key}": text for key, text in tags.items() if key != "pipeline"}
         registry.tag(environment, name, version, tags)
@@ -192,8 +198,21 @@ def _recognise_champion(context: StageContext, evidence: Evidence) -> None:
         )
 
 
+def _was_champion(context: StageContext, digest: str) -> bool:
+    """Return whether a model serves, or did when the champion was last known."""
+    try:
+        records = records_of(context)
+    except Disagreement:
+        # whatever serves, a version must not lose the verdict that it may have earned
+        return True
+    known = [records.registry, records.served]
+    if records.registry is None:
+        known.append(records.once)
+    return any(each is not None and each.digest == digest for each in known)
+
+
 def _champion_evidence(
-    context: StageContext, evidence: Evidence, current: tuple[str, str] | None
+    context: StageContext, evidence: Evidence, current: Champion | None, disagreement: str
 ) -> ChampionEvidence:
     manifest = evidence.manifests.get("evaluate")
     evaluated, predictions, not_compared = None, None, ""
@@ -209,7 +228,7 @@ def _champion_evidence(
                 said = [text for text in manifest.warnings if "the champion" in text]
                 not_compared = "; ".join(said) or "evaluate does not say why"
         except (Altered, NoInput) as error:
-            evaluated, not_compared = current[1] if current else None, str(error)
+            evaluated, not_compared = current.digest if current else None, str(error)
         except (OSError, KeyError, ValueError, AttributeError) as error:
             log.warning("bless: evaluation.json cannot be read: %s", error)
     return ChampionEvidence(
@@ -217,6 +236,7 @@ def _champion_evidence(
         evaluated_digest=evaluated,
         predictions=predictions,
         not_compared=not_compared,
+        disagreement=disagreement,
     )
 
 

@@ -3,8 +3,9 @@
 import logging
 from typing import TYPE_CHECKING
 
-from tasks.contract import StageError
+from tasks.contract import BadInput, Champion
 from tasks.stages.base import StageContext
+from tasks.stages.champion_files import champion_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tasks")
 
 
-def who_serves(context: StageContext) -> tuple[str, str] | None:
-    """Return the champion's version and digest; None when there is none."""
-    if not context.environment.mlflow_uri:
-        return None
-    from tasks.registry import champion_identity
-
-    return champion_identity(context.environment, context.pipeline.model_name)
-
-
 def own_digest(context: StageContext) -> str:
     """Return the digest of the model that the run has trained."""
     return context.input("train").manifest.output("model/").sha256
@@ -33,7 +25,7 @@ def own_digest(context: StageContext) -> str:
 
 def champion_answers(
     context: StageContext,
-    champion: tuple[str, str] | None,
+    champion: Champion | None,
     own: "NDArray[np.float32]",
     arranged: "Arranged",
     table: "pd.DataFrame",
@@ -45,8 +37,8 @@ def champion_answers(
     ----------
     context : StageContext
         Of the stage that asks.
-    champion : tuple of str or None
-        Version and digest.
+    champion : Champion or None
+        Who serves.
     own : ndarray of float, shape (rows, classes)
         The challenger's probabilities.
     arranged : Arranged
@@ -58,21 +50,16 @@ def champion_answers(
     """
     if champion is None:
         return None
-    from tasks.registry import champion as fetch
     from tasks.training.prediction import SavedClassifier
 
-    version, digest = champion
-    name = f"the champion, version {version} of {context.pipeline.model_name},"
-    if digest == own_digest(context):
+    name = f"the champion, version {champion.version} of {context.pipeline.model_name},"
+    if champion.digest == own_digest(context):
         log.info("%s is this very model", name)
         return own
     try:
-        registered = fetch(context.environment, context.pipeline.model_name)
-        if registered is None or registered.digest != digest:
-            raise StageError("another version has become champion meanwhile")
-        model = SavedClassifier(registered.model_dir)
+        model = SavedClassifier(champion_files(context, champion))
         if model.classes != arranged.classes:
-            raise StageError(f"it knows the classes {model.classes}, not {arranged.classes}")
+            raise BadInput(f"it knows the classes {model.classes}, not {arranged.classes}")
         log.info("%s answers the same images", name)
         return model.predict(
             arranged.read_bytes(table),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import RunDirectory, StageError
+from tasks.contract import RunDirectory, StageError, parse_champion
 from tasks.serving.files import read_pointer
 from tasks.spec.data import Split
 from tasks.stages.base import StageContext
@@ -143,6 +143,11 @@ def _champions(context: StageContext) -> list[tuple[str, str]]:
         registered = champion_identity(environment, model)
         if registered is not None:
             found[registered[1]] = (registered[0], registered[1])
+    if environment.served:
+        served = parse_champion(environment.served)
+        if served is not None:
+            found.setdefault(served.digest, served)
+        return list(found.values())
     pointer = read_pointer(environment.serving_root / model)
     if pointer is not None:
         found.setdefault(pointer.digest, (pointer.version, pointer.digest))

@@ -6,14 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks import registry
-from tasks.contract import BadInput, Verdict, write_atomically
+from tasks.contract import Champion, check_champion, write_atomically
 from tasks.data.trained_on import TRAINED_ON
+from tasks.serving.champion_log import note_champion
 from tasks.serving.deployment import Deployment, deploy
 from tasks.serving.limits import limits_of
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
 from tasks.stages.champion_trained_on import keep_beside_served
+from tasks.stages.who_serves import records_here
 
 log = logging.getLogger("tasks")
 
@@ -40,16 +42,23 @@ class Deploy(Stage):
         model, version = verdict.model, version_of(verdict)
 
         def champion_digest() -> str:
-            current = registry.champion_identity(environment, model.name)
-            _check_champion(verdict, current)
-            if not environment.mlflow_uri:
+            records = records_here(environment, model.name)
+            check_champion(verdict, records)
+            if not records.has_registry:
                 # without a registry the pointer alone says who serves
                 return model.digest
-            return current[1] if current else ""
+            return records.registry.digest if records.registry else ""
 
         def set_champion() -> None:
             if environment.mlflow_uri and model.version:
                 registry.set_alias(environment, model.name, registry.CHAMPION, model.version)
+            note_champion(
+                environment.serving_root / model.name,
+                Champion(version, model.digest),
+                by="deploy",
+                reason="blessed and deployed",
+                run_uri=context.run.uri,
+            )
 
         deployed = deploy(
             Deployment(
@@ -91,16 +100,6 @@ class Deploy(Stage):
                 "largest_difference": deployed.difference,
                 "already_serving": float(deployed.already),
             }
-        )
-
-
-def _check_champion(verdict: Verdict, current: tuple[str, str] | None) -> None:
-    """Refuse a verdict that compared with an earlier champion: an approval may take its time."""
-    judged = verdict.champion.digest if verdict.champion else ""
-    if current is not None and current[1] not in (judged, verdict.model.digest):
-        raise BadInput(
-            f"{verdict.model.name}: version {current[0]} became champion after the verdict was "
-            "given: run evaluate and bless again"
         )
 
 

@@ -5,10 +5,12 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tasks.contract import Champion, Disagreement
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
-from tasks.stages.champion_answers import champion_answers, own_digest, who_serves
+from tasks.stages.champion_answers import champion_answers, own_digest
 from tasks.stages.champion_saw import champion_saw
+from tasks.stages.who_serves import who_serves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,10 +52,13 @@ class EvaluateStage(Stage):
 
     def state(self, context: StageContext) -> str:
         """Return the champion's digest: another champion, another comparison."""
-        champion = who_serves(context)
+        try:
+            champion = who_serves(context)
+        except Disagreement as error:
+            return str(error)
         if champion is None:
             return ""
-        return _SELF if champion[1] == own_digest(context) else champion[1]
+        return _SELF if champion.digest == own_digest(context) else champion.digest
 
     def equivalent_states(self, context: StageContext) -> list[str]:
         """Let a night without new data, after a promotion, take over this result."""
@@ -98,7 +103,7 @@ class EvaluateStage(Stage):
             measured.notes["least_recall"],
         )
         _warn_of_gap(context, measured)
-        champion = who_serves(context)
+        champion = _champion(context, measured)
         theirs = champion_answers(context, champion, probabilities, arranged, table, measured)
         saw = None
         if champion is not None and theirs is not None:
@@ -127,8 +132,8 @@ class EvaluateStage(Stage):
             if champion is None
             else {
                 "name": context.pipeline.model_name,
-                "version": champion[0],
-                "digest": champion[1],
+                "version": champion.version,
+                "digest": champion.digest,
                 "compared": theirs is not None,
                 "trained_on_known": saw is not None,
                 "rows_left_out": None if saw is None else int(saw.sum()),
@@ -142,6 +147,16 @@ class EvaluateStage(Stage):
             rows_in=len(table),
             rows_out=len(table),
         )
+
+
+def _champion(context: StageContext, measured: "Measured") -> Champion | None:
+    """Return who serves; where that is not certain, say so and measure the challenger alone."""
+    try:
+        return who_serves(context)
+    except Disagreement as error:
+        # the challenger's figures stand, and the verdict refuses it
+        measured.warnings.append(f"the champion cannot be compared with: {error}")
+        return None
 
 
 def _warn_of_gap(context: StageContext, measured: "Measured") -> None:

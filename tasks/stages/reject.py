@@ -7,6 +7,7 @@ from typing import Any
 from tasks import registry
 from tasks.contract import write_atomically
 from tasks.gate import history
+from tasks.registry_history import once_champion
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -34,7 +35,9 @@ class Reject(Stage):
         if verdict is not None:
             version = verdict.model.version
         champion = registry.champion_identity(environment, name)
-        is_champion = champion is not None and champion[0] == version
+        # where the alias was lost, the version that had it last keeps what it earned it with
+        kept = champion or once_champion(environment, name)
+        is_champion = kept is not None and kept.version == version
         word = verdict.word if verdict is not None and not verdict.may_serve else "rejected"
         if version is not None and environment.mlflow_uri and not is_champion:
             tags = {"verdict": word, "reasons": "\n".join(reasons)[:2000]}
@@ -49,14 +52,15 @@ class Reject(Stage):
             "model": {"name": name, "version": version},
             "verdict": word,
             "reasons": reasons,
-            "champion": {"version": champion[0], "digest": champion[1]} if champion else None,
+            "champion": champion._asdict() if champion else None,
         }
         write_atomically(context.out / "rejection.json", json.dumps(document, indent=1))
         log.info("%s version %s: %s:", name, version or "(not registered)", word)
         for reason in reasons:
             log.info("  %s", reason)
         log.info(
-            "%s", f"champion stays version {champion[0]}" if champion else "there is no champion"
+            "%s",
+            f"champion stays version {champion.version}" if champion else "there is no champion",
         )
         return Outcome(metrics={"reasons": float(len(reasons))})
 

@@ -87,6 +87,11 @@ class InputCache:
         path = self._located(manifest, output) or self.path(manifest, name)
         return read_verified(path, output.sha256, stage=manifest.stage)
 
+    @property
+    def folder(self) -> Path:
+        """Folder for what else is fetched; it ends with the process."""
+        return self._workspace.folder
+
     def keep(self, manifest: Manifest, folder: Path) -> None:
         """Remember where this process has the outputs that it has just committed."""
         for output in manifest.outputs:

@@ -38,6 +38,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in options.items():
         setting(monkeypatch, name, value)
+    # there is no cluster here to be asked
+    monkeypatch.setattr("trusted_retraining.serving.serving_now.what_serves", lambda *_: None)
 
 
 def setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

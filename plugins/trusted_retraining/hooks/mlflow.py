@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
-from tasks.contract import BadConfig, StageError
+from tasks.contract import LAST_CHAMPION, BadConfig, Champion, StageError, format_champion
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.http import http_client
 
@@ -53,8 +53,9 @@ class MlflowHook(BaseHook):
         """Close the connections."""
         self._http.close()
 
-    def version_of_alias(self, model: str, alias: str) -> tuple[str, str] | None:
-        """Return version and digest of an alias; None when there is no such alias or model.
+    def version_of_alias(self, model: str, alias: str) -> Champion | None:
+        """Return version and digest of an alias; None when there is no such alias or model. The
+        digest is empty for a version that somebody registered by hand.
 
         Raises
         ------
@@ -66,7 +67,7 @@ class MlflowHook(BaseHook):
             return None
         version = found["model_version"]
         tags = {each["key"]: each.get("value", "") for each in version.get("tags", [])}
-        return str(version["version"]), tags.get("digest", "")
+        return Champion(str(version["version"]), tags.get("digest", ""))
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Point an alias at a version, in one step.
@@ -89,6 +90,18 @@ class MlflowHook(BaseHook):
             MLflow cannot be reached, or refuses.
         """
         self._ask("DELETE", "registered-models/alias", {"name": model, "alias": alias})
+
+    def mark_champion(self, model: str, champion: Champion) -> None:
+        """Note with the registered model who is champion: alias and version may be deleted.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such model.
+        """
+        body = {"name": model, "key": LAST_CHAMPION, "value": format_champion(champion)}
+        if self._ask("POST", "registered-models/set-tag", body) is None:
+            raise StageError(f"MLflow at {self._shown} knows no model {model}")
 
     def set_version_tags(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version.

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
+from tasks.contract import StageError
 from tasks.spec import Pipeline
 from trusted_retraining.operators.stage import StageMixin
 from trusted_retraining.scrubbing import ScrubbedLog, scrub
@@ -67,7 +68,10 @@ class LocalStageOperator(StageMixin, BaseOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stage and return its manifest."""
-        arguments = self.stage_arguments(context)
+        try:
+            arguments = self.stage_arguments(context)
+        except StageError as error:
+            raise self.not_started(context, error) from error
         before = self.run_directory(context).read_failure(self.stage)
         started = time.monotonic()
         try:

@@ -10,10 +10,13 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import (
+    ASK_WHO_SERVES,
     EX_CONFIG,
     EX_USAGE,
     Failure,
     RunDirectory,
+    StageError,
+    format_champion,
     is_bad_input,
     not_deployed,
     now,
@@ -22,6 +25,8 @@ from tasks.contract import (
 from tasks.spec import Pipeline, SpecError, changes, override
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.params import FORCE, changed_fields
+from trusted_retraining.pipelines import serves_on_cluster
+from trusted_retraining.scrubbing import scrub
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory
 
@@ -96,15 +101,31 @@ class StageMixin:
         ------
         AirflowFailException
             As :meth:`tonight`.
+        StageError
+            The stage must know what a cluster serves, and that cannot be read.
         """
         tonight = self.tonight(context)
         arguments = [self.stage, "--run-uri", self.run_directory(context).uri]
-        arguments += ["--spec", tonight.to_json()]
+        arguments += ["--spec", tonight.to_json(), *self._served(tonight, context)]
         # the file as well: the stage itself compares what was made of it
         arguments += ["--file", self.pipeline.to_json()]
         arguments += ["--requested-by", requested_by(context)]
         # not --force: a retry must not compute again what this very run has computed
         return [*arguments, "--no-cache"] if context["params"].get(FORCE) else arguments
+
+    def _served(self, tonight: Pipeline, context: Mapping[str, Any]) -> list[str]:
+        """Return the argument that says what serves, for a stage that must know and cannot see."""
+        if self.stage not in ASK_WHO_SERVES or not serves_on_cluster(tonight, self.settings):
+            return []
+        # the Kubernetes client takes seconds to import, and every DAG file imports this module
+        from trusted_retraining.serving.serving_now import what_serves
+
+        try:
+            served = format_champion(what_serves(tonight, self.settings))
+        except StageError as error:
+            raise type(error)(scrub(f"what serves cannot be read: {error}")) from error
+        self.log.info("what serves now: --served %s", served)
+        return ["--served", served]
 
     def by_hand(self, context: Mapping[str, Any]) -> str:
         """Return a short command line with which a person runs this very stage again."""
@@ -161,6 +182,13 @@ class StageMixin:
         except Exception as unwritten:
             self.log.warning("the failure could not be recorded in storage: %s", unwritten)
         return failure
+
+    def not_started(self, context: Mapping[str, Any], error: StageError) -> AirflowException:
+        """Return the error for a stage that was not started, and record why."""
+        run = self.run_directory(context)
+        self.record(run, exit_code=error.exit_code, reason=str(error), seconds=0.0)
+        kind = AirflowFailException if is_bad_input(error.exit_code) else AirflowException
+        return kind(f"{self.stage}: {error} (exit code {error.exit_code})")
 
     def fail(
         self,

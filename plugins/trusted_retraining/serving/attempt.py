@@ -3,13 +3,22 @@
 import logging
 import time
 
-from tasks.contract import Manifest, Publication, RunDirectory, StageError, Verdict
+from tasks.contract import (
+    Champion,
+    ChampionRecords,
+    Manifest,
+    Publication,
+    RunDirectory,
+    StageError,
+    Verdict,
+    check_champion,
+)
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.mlflow import MlflowHook
 from trusted_retraining.serving.plan import Plan, State
 from trusted_retraining.serving.probing import Prober, Watched, ask_prometheus
-from trusted_retraining.serving.publication import check_champion, check_published_files
+from trusted_retraining.serving.publication import check_published_files
 from trusted_retraining.serving.record import commit
 from trusted_retraining.serving.rollout import Phase
 from trusted_retraining.serving.rollouts import rollout_of
@@ -53,7 +62,7 @@ class Attempt:
         """Whether there may be something to take back."""
         self.left_behind = False
         """Whether taking it back has failed."""
-        self._champion_before: tuple[str, str] | None = None
+        self._champion_before: Champion | None = None
         self._alias_asked = False
         self._confirmed = False
 
@@ -74,7 +83,7 @@ class Attempt:
         check_published_files(self.run, self.publication)
         champion = self._check_champion()
         is_champion = self.registry is None or (
-            champion is not None and champion[1] == self.plan.digest
+            champion is not None and champion.digest == self.plan.digest
         )
         settled = self.rollout.serves() and is_champion
         if settled and self.rollout.already_serves():
@@ -173,6 +182,8 @@ class Attempt:
         if self.registry is not None:
             # last: whoever follows the alias finds a version that serves
             self._alias_asked = True
+            champion = Champion(self.plan.version, self.plan.digest)
+            self.registry.mark_champion(self.plan.model, champion)
             self.registry.set_alias(self.plan.model, CHAMPION, self.plan.version)
         self.begun, self._confirmed = False, True
         log.info("%s version %s is the champion", self.plan.model, self.plan.version)
@@ -244,12 +255,22 @@ class Attempt:
             # it serves; the manifest holds the same numbers
             log.warning("%s", error)
 
-    def _check_champion(self) -> tuple[str, str] | None:
-        """Return version and digest of the registry's champion; None where there is none."""
-        if self.registry is None:
-            return None
-        current = self.registry.version_of_alias(self.plan.model, CHAMPION)
-        check_champion(self.verdict, current)
+    def _check_champion(self) -> Champion | None:
+        """Refuse unless the registry's champion, and what serves, are what the verdict compared
+        with; return the registry's, None where there is none."""
+        current = None
+        if self.registry is not None:
+            current = self.registry.version_of_alias(self.plan.model, CHAMPION)
+        serving = State.read(self.rollout.look()).serving
+        check_champion(
+            self.verdict,
+            ChampionRecords(
+                model=self.plan.model,
+                registry=current,
+                served=None if serving is None else Champion(serving.version, serving.digest),
+                has_registry=self.registry is not None,
+            ),
+        )
         return current
 
     def _return_alias(self) -> None:
@@ -258,13 +279,13 @@ class Attempt:
         if self.registry is None or not self._alias_asked:
             return
         current = self.registry.version_of_alias(model, CHAMPION)
-        if current is None or current[0] != self.plan.version or current == before:
+        if current is None or current.version != self.plan.version or current == before:
             return
         if before is None:
             self.registry.delete_alias(model, CHAMPION)
         else:
-            self.registry.set_alias(model, CHAMPION, before[0])
-        log.warning("the alias %s is back at %s", CHAMPION, before[0] if before else "no version")
+            self.registry.set_alias(model, CHAMPION, before.version)
+        log.warning("the alias %s is back at %s", CHAMPION, before or "no version")
 
     def _check_not_taken_over(self) -> None:
         if self.rollout.taken_over():

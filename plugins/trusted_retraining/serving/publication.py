@@ -77,33 +77,6 @@ def check_published_files(run: RunDirectory, publication: Publication) -> None:
         )
 
 
-def check_champion(verdict: Verdict, current: tuple[str, str] | None) -> None:
-    """Refuse a verdict that compared with an earlier champion: an approval may take its time.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The night's.
-    current : tuple of str, or None
-        Version and digest of the registry's champion.
-
-    Raises
-    ------
-    BadInput
-        Another version became champion meanwhile.
-    """
-    judged = verdict.champion
-    if current is None or (judged is not None and (judged.version, judged.digest) == current):
-        return
-    # the same files under another number are the same model; without a digest nothing is
-    expected = {verdict.model.digest, judged.digest if judged else ""} - {""}
-    if current[1] not in expected:
-        raise BadInput(
-            f"{verdict.model.name}: version {current[0]} became champion after the verdict was "
-            "given: run evaluate and bless again"
-        )
-
-
 def _read_publication(run: RunDirectory) -> Publication:
     manifest = run.read_manifest("publish")
     if manifest is None:

@@ -40,6 +40,7 @@ class Cluster:
         self.aliases: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.tags: list[Object] = []
+        self.model_tags: dict[str, str] = {}
         self.pods: list[Object] = []
         self.metrics: Object = {}
         self.drops: tuple[str, ...] = ()
@@ -189,6 +190,8 @@ class Cluster:
             return 200, {"model_version": {"version": version, "tags": tags}}
         if path == "registered-models/alias":
             self.aliases[body["alias"]] = body["version"]
+        if path == "registered-models/set-tag":
+            self.model_tags[body["key"]] = body["value"]
         if path == "model-versions/set-tag":
             self.tags.append(body)
         if path == "runs/log-batch":

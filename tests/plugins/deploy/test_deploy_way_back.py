@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from tasks.contract import BadInput, ModelIdentity, RunDirectory, StageError, Verdict
+from tasks.contract import RunDirectory, StageError
 from trusted_retraining.operators.deploy import DeployOperator
-from trusted_retraining.serving.publication import check_champion
 
 Object = dict[str, Any]
 Night = Callable[..., RunDirectory]
@@ -148,28 +147,3 @@ def test_the_manifest_says_when_the_deployment_began(
     manifest = deploy(night("1"), observe_seconds=2)
     late = datetime.fromisoformat(manifest["started_at"]) - began
     assert abs(late.total_seconds()) < 1.5
-
-
-def verdict(champion: ModelIdentity | None) -> Verdict:
-    return Verdict(
-        blessed=True, model=ModelIdentity(name="m", version="9", digest="d9"), champion=champion
-    )
-
-
-UNKNOWN = ModelIdentity(name="m", version="3", digest="")
-
-
-@pytest.mark.parametrize(
-    ("judged", "current"), [(None, ("4", "")), (UNKNOWN, ("4", "")), (UNKNOWN, ("4", "d4"))]
-)
-def test_a_champion_without_a_digest_is_no_other_version_without_one(
-    judged: ModelIdentity | None, current: tuple[str, str]
-) -> None:
-    with pytest.raises(BadInput, match="version 4 became champion after the verdict"):
-        check_champion(verdict(judged), current)
-
-
-def test_the_champion_of_the_verdict_may_have_no_digest() -> None:
-    check_champion(verdict(UNKNOWN), ("3", ""))
-    check_champion(verdict(UNKNOWN), ("9", "d9"))
-    check_champion(verdict(None), None)

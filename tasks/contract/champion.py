@@ -1,0 +1,207 @@
+"""Who serves: several records of one fact, and what follows when they disagree.
+
+Both sides ask here: ``bless`` and the local ``deploy`` in a stage, the deployment to a cluster in
+the Airflow worker. A champion is a pair of version and digest. The digest decides: equal files
+under another number are the same model, and a version without a digest is equal to nothing.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from tasks.contract.errors import BadConfig, BadInput
+from tasks.contract.records import ModelIdentity, Verdict
+
+NOBODY = "none"
+"""What is written where a version is asked for and nothing serves."""
+
+
+LAST_CHAMPION = "last_champion"
+"""Tag of a registered model: its last champion as :func:`format_champion` writes it, ``none`` while
+there was no champion yet."""
+
+ASK_WHO_SERVES = ("evaluate", "bless")
+"""Stages that must be told what serves where they cannot see it; ``deploy`` looks for itself."""
+
+
+class Champion(NamedTuple):
+    """A version that serves, or should.
+
+    Attributes
+    ----------
+    version : str
+        Its number in the registry.
+    digest : str
+        Digest of its SavedModel; empty when nobody recorded it.
+    """
+
+    version: str
+    digest: str
+
+    def is_same_model(self, other: "Champion | None") -> bool:
+        """Return whether both have the same files, as far as digests tell."""
+        return other is not None and bool(self.digest) and self.digest == other.digest
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.digest[:12] or 'without a digest'})"
+
+
+class Disagreement(BadInput):
+    """The records do not say, or not alike, who the champion is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionRecords:
+    """All that is recorded about the champion of a model.
+
+    Attributes
+    ----------
+    model : str
+        Registered model.
+    registry : Champion or None
+        The version with the alias ``champion``; None when there is none.
+    served : Champion or None
+        What serves: by the pointer on one machine, by the annotation on a cluster.
+    once : Champion or None
+        The last version known to have been champion, whatever became of it.
+    has_registry : bool
+        Whether there is a registry at all.
+    former : str
+        Digest of the files of the registry's champion, where an earlier release registered them and
+        the version was recognised since; empty: the one that it has.
+    """
+
+    model: str
+    registry: Champion | None = None
+    served: Champion | None = None
+    once: Champion | None = None
+    has_registry: bool = True
+    former: str = ""
+
+    def same_model(self, one: Champion, other: Champion | None) -> bool:
+        """Return whether two versions have the same files, the registry's by either digest."""
+        if other is None or self.registry is None or not self.former:
+            return one.is_same_model(other)
+        known = {self.registry.digest, self.former}
+        return one.is_same_model(other) or {one.digest, other.digest} <= known
+
+
+def agreed_champion(records: ChampionRecords) -> Champion | None:
+    """Return the champion on whom all records agree; None when none of them knows one.
+
+    A registry that knows a champion while nothing serves is no contradiction: the model may have
+    been taken out of service, and a comparison with the registry's files keeps the gate closed.
+
+    Raises
+    ------
+    Disagreement
+        The records contradict each other, or name a version without a digest.
+    """
+    model, registry, served = records.model, records.registry, records.served
+    if served is not None and not served.digest:
+        raise _disagreement(model, f"{served} serves, so nobody can say which model that is")
+    if registry is not None and not registry.digest:
+        raise _disagreement(
+            model,
+            f"the registry's champion is version {registry.version}, which has no tag 'digest': it "
+            "was registered or made champion by hand",
+        )
+    known = served or registry
+    if known is None:
+        if records.once is not None:
+            raise _disagreement(
+                model,
+                f"{records.once} was champion once, but no version has the alias 'champion' now "
+                "and nothing serves",
+            )
+        return None
+    if served is None or not records.has_registry:
+        return known
+    if registry is None:
+        raise _disagreement(
+            model, f"{served} serves, but no version in the registry has the alias 'champion'"
+        )
+    if not records.same_model(registry, served):
+        raise _disagreement(model, f"the registry's champion is {registry}, but {served} serves")
+    return registry
+
+
+def check_champion(verdict: Verdict, records: ChampionRecords) -> None:
+    """Refuse a verdict that compared with another champion: an approval may take its time.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        The run's.
+    records : ChampionRecords
+        As they are now.
+
+    Raises
+    ------
+    BadInput
+        Another version became champion since, or the records disagree.
+    """
+    own = Champion(verdict.model.version or "", verdict.model.digest)
+    if own.is_same_model(records.registry):
+        # deployed already, or a person moved the alias to go back to this version
+        return
+    if own.is_same_model(records.served):
+        # an earlier attempt was killed between the switch and the alias
+        if not records.has_registry:
+            return
+        records = replace(records, served=None)
+        if own.is_same_model(records.once):
+            records = replace(records, once=None)
+    judged = _champion(verdict.champion)
+    alias = records.registry
+    if alias is not None and alias.digest and not records.same_model(alias, judged):
+        # said before anything else: what serves may not have followed yet
+        raise _stale(verdict, f"{_number(alias)} became champion after the verdict was given")
+    now = agreed_champion(records)
+    if now is None and judged is not None:
+        raise _stale(verdict, f"{judged}, with which it was compared, is the champion no more")
+    if now is not None and not records.same_model(now, judged):
+        raise _stale(verdict, f"{_number(now)} became champion after the verdict was given")
+
+
+def parse_champion(text: str) -> Champion | None:
+    """Read ``VERSION:DIGEST``, or ``none`` for nobody.
+
+    Raises
+    ------
+    BadConfig
+        It is neither.
+    """
+    if text == NOBODY:
+        return None
+    found = re.fullmatch(r"([^\s:]+):([0-9a-f]{64}|)", text)
+    if found is None:
+        raise BadConfig(
+            f"--served {text!r}: must be VERSION:DIGEST (64 hexadecimal digits) of the version "
+            f"that serves, or {NOBODY}"
+        )
+    return Champion(found[1], found[2])
+
+
+def format_champion(champion: Champion | None) -> str:
+    """Write what :func:`parse_champion` reads."""
+    return NOBODY if champion is None else f"{champion.version}:{champion.digest}"
+
+
+def _champion(identity: ModelIdentity | None) -> Champion | None:
+    return None if identity is None else Champion(identity.version or "", identity.digest)
+
+
+def _number(champion: Champion) -> str:
+    return f"version {champion.version}"
+
+
+def _stale(verdict: Verdict, why: str) -> BadInput:
+    return BadInput(f"{verdict.model.name}: {why}: run evaluate and bless again")
+
+
+def _disagreement(model: str, what: str) -> Disagreement:
+    return Disagreement(
+        f"{model}: who serves is not certain: {what}; look at the records with 'python -m tasks "
+        f"champion --model {model}' and put the wrong one right with --set"
+    )

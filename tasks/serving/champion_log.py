@@ -1,0 +1,58 @@
+"""The append-only record of champions on one machine: ``<serving root>/<model>/champions.jsonl``.
+
+One line for every version that became champion, by a deployment or by a person's hand, and why.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from tasks.contract import Champion, now
+
+log = logging.getLogger("tasks")
+
+CHAMPIONS = "champions.jsonl"
+
+
+def note_champion(
+    model_folder: Path, champion: Champion | None, *, by: str, reason: str, **more: Any
+) -> None:
+    """Add a line; with no champion it says that from now on there is none.
+
+    Parameters
+    ----------
+    model_folder : Path
+        Folder of the served model.
+    champion : Champion or None
+        Who is champion now.
+    by, reason : str
+        User, and what made it champion.
+    **more : Any
+        Further fields of the line.
+    """
+    version, digest = champion or ("", "")
+    line = {"at": now(), "version": version, "digest": digest, "by": by, "reason": reason, **more}
+    model_folder.mkdir(parents=True, exist_ok=True)
+    with (model_folder / CHAMPIONS).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def noted_champion(model_folder: Path) -> Champion | None:
+    """Return whom the newest readable line names; None when it names nobody or there is none."""
+    try:
+        lines = (model_folder / CHAMPIONS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            found = json.loads(line)
+            version, digest = str(found["version"]), str(found["digest"])
+        except (ValueError, KeyError, TypeError):
+            # cut off by a kill
+            continue
+        return Champion(version, digest) if version else None
+    return None

@@ -1,0 +1,100 @@
+"""Who is champion, by every record that a stage can see."""
+
+from tasks.contract import (
+    BadConfig,
+    Champion,
+    ChampionRecords,
+    Disagreement,
+    agreed_champion,
+    parse_champion,
+)
+from tasks.environment import Environment
+from tasks.serving.champion_log import noted_champion
+from tasks.serving.files import read_what_serves
+from tasks.spec import Pipeline
+from tasks.stages.base import StageContext
+
+
+def who_serves(context: StageContext) -> Champion | None:
+    """Return the champion on whom all records agree; None when none of them knows one.
+
+    Raises
+    ------
+    Disagreement
+        They contradict each other, or one cannot be read.
+    StageError
+        MLflow cannot be reached.
+    """
+    return agreed_champion(records_of(context))
+
+
+def records_of(context: StageContext) -> ChampionRecords:
+    """Return what registry, serving place and history say about the champion.
+
+    Raises
+    ------
+    BadConfig
+        A cluster serves the model, and nobody said what.
+    Disagreement
+        There is a pointer that cannot be read.
+    StageError
+        MLflow cannot be reached.
+    """
+    environment, model = context.environment, context.pipeline.model_name
+    if environment.served:
+        served = parse_champion(environment.served)
+        return _with_registry(environment, model, served=served, noted=None)
+    if _on_cluster(context.pipeline) or not (context.run.is_local or environment.serves_here):
+        raise BadConfig(
+            f"{model}: a cluster serves it, which this process cannot see: give --served "
+            "VERSION:DIGEST, or --served none (docs/serving.md says how to look it up); if this "
+            "machine serves it, set TRUSTED_RETRAINING_SERVING_ROOT"
+        )
+    return records_here(environment, model)
+
+
+def records_here(environment: Environment, model: str) -> ChampionRecords:
+    """Return the records of a model that this machine serves.
+
+    Raises
+    ------
+    Disagreement
+        There is a pointer that cannot be read.
+    StageError
+        MLflow cannot be reached.
+    """
+    folder = environment.serving_root / model
+    try:
+        pointer = read_what_serves(folder)
+    except ValueError as error:
+        raise Disagreement(
+            f"{model}: who serves is not certain: {error}; look at the records with 'python -m "
+            f"tasks champion --model {model}' and put this one right with --set served"
+        ) from error
+    served = None if pointer is None else Champion(pointer.version, pointer.digest)
+    return _with_registry(environment, model, served=served, noted=noted_champion(folder))
+
+
+def _with_registry(
+    environment: Environment, model: str, *, served: Champion | None, noted: Champion | None
+) -> ChampionRecords:
+    if not environment.mlflow_uri:
+        return ChampionRecords(model=model, served=served, once=noted, has_registry=False)
+    # imported late: it takes seconds, for which a stage without a registry need not wait
+    from tasks.registry import champion_identity, former_digest
+    from tasks.registry_history import once_champion
+
+    return ChampionRecords(
+        model=model,
+        registry=champion_identity(environment, model),
+        served=served,
+        once=once_champion(environment, model) or noted,
+        former=former_digest(environment, model),
+    )
+
+
+def _on_cluster(pipeline: Pipeline) -> bool:
+    target = pipeline.deploy.target
+    if target is None:
+        return pipeline.runtime in ("kubernetes", "eks")
+    return target != "local"

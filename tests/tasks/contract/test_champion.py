@@ -1,0 +1,170 @@
+"""Who serves, case by case: what the records say, and what follows for the gate."""
+
+from typing import Any
+
+import pytest
+
+from tasks.contract import (
+    BadConfig,
+    BadInput,
+    Champion,
+    ChampionRecords,
+    Disagreement,
+    ModelIdentity,
+    Verdict,
+    agreed_champion,
+    check_champion,
+    format_champion,
+    parse_champion,
+)
+
+ONE, TWO, BARE = Champion("1", "d1"), Champion("2", "d2"), Champion("3", "")
+RENUMBERED = Champion("4", "d1")
+
+
+def records(**known: Any) -> ChampionRecords:
+    return ChampionRecords(model="m", **known)
+
+
+@pytest.mark.parametrize(
+    ("known", "champion"),
+    [
+        ({}, None),
+        ({"registry": ONE, "served": ONE}, ONE),
+        ({"registry": ONE, "served": ONE, "once": TWO}, ONE),
+        # registered anew after its version was deleted: the same files
+        ({"registry": RENUMBERED, "served": ONE}, RENUMBERED),
+        # registered by an earlier release and recognised since: what serves has the former digest
+        ({"registry": TWO, "served": ONE, "former": "d1"}, TWO),
+        # taken out of service
+        ({"registry": ONE}, ONE),
+        ({"has_registry": False}, None),
+        ({"has_registry": False, "served": ONE}, ONE),
+    ],
+)
+def test_the_champion_is_the_one_on_whom_all_records_agree(
+    known: dict[str, Any], champion: Champion | None
+) -> None:
+    assert agreed_champion(records(**known)) == champion
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        # alias or version deleted, model renamed, another or an empty database
+        ({"served": ONE}, r"version 1 \(d1\) serves, but no version in the registry has the alias"),
+        ({"served": ONE, "once": ONE}, "no version in the registry has the alias"),
+        ({"once": ONE}, "was champion once, but no version has the alias 'champion' now"),
+        ({"once": BARE}, r"version 3 \(without a digest\) was champion once"),
+        ({"has_registry": False, "once": ONE}, "was champion once"),
+        ({"registry": TWO, "served": ONE}, r"registry's champion is version 2 \(d2\), but version"),
+        # made by hand
+        ({"registry": BARE}, "version 3, which has no tag 'digest'"),
+        ({"registry": BARE, "served": BARE}, "without a digest"),
+        ({"registry": TWO, "served": ONE, "former": "d0"}, "but version"),
+        ({"registry": TWO, "served": BARE, "former": "d0"}, "without a digest"),
+        ({"registry": BARE, "served": ONE}, "no tag 'digest'"),
+        ({"registry": ONE, "served": BARE}, "without a digest"),
+        ({"has_registry": False, "served": BARE}, "without a digest"),
+    ],
+)
+def test_records_that_disagree_are_a_refusal_with_the_way_out(
+    known: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Disagreement, match=said) as refused:
+        agreed_champion(records(**known))
+    assert "python -m tasks champion --model m" in str(refused.value)
+    assert refused.value.exit_code == 65
+
+
+def verdict(compared: Champion | None) -> Verdict:
+    champion = None
+    if compared is not None:
+        champion = ModelIdentity(name="m", version=compared.version, digest=compared.digest)
+    return Verdict(
+        blessed=True, model=ModelIdentity(name="m", version="9", digest="d9"), champion=champion
+    )
+
+
+OWN = Champion("9", "d9")
+
+
+@pytest.mark.parametrize(
+    ("compared", "known"),
+    [
+        (None, {}),
+        (None, {"has_registry": False}),
+        (ONE, {"registry": ONE, "served": ONE}),
+        (ONE, {"registry": ONE}),
+        (ONE, {"registry": RENUMBERED, "served": ONE}),
+        (ONE, {"has_registry": False, "served": ONE}),
+        # recognised since the verdict
+        (ONE, {"registry": TWO, "served": ONE, "former": "d1"}),
+        (TWO, {"registry": TWO, "served": ONE, "former": "d1"}),
+        # deployed already
+        (ONE, {"registry": OWN, "served": OWN}),
+        # a person moved the alias to go back to this version
+        (ONE, {"registry": OWN, "served": TWO}),
+        (None, {"registry": OWN, "served": BARE}),
+        # killed between the switch and the alias
+        (ONE, {"registry": ONE, "served": OWN}),
+        (None, {"served": OWN}),
+        (None, {"served": OWN, "once": OWN}),
+        (ONE, {"has_registry": False, "served": OWN}),
+    ],
+)
+def test_a_verdict_holds_while_the_champion_is_the_one_it_compared_with(
+    compared: Champion | None, known: dict[str, Any]
+) -> None:
+    check_champion(verdict(compared), records(**known))
+
+
+AFTER = "became champion after the verdict"
+
+
+@pytest.mark.parametrize(
+    ("compared", "known", "said"),
+    [
+        (None, {"registry": ONE, "served": ONE}, f"version 1 {AFTER}"),
+        (None, {"registry": ONE}, AFTER),
+        (ONE, {"registry": TWO, "served": TWO}, f"version 2 {AFTER}"),
+        (None, {"has_registry": False, "served": ONE}, AFTER),
+        (BARE, {"registry": ONE, "served": ONE}, AFTER),
+        # without a digest nothing is the same model, whatever its number
+        (None, {"registry": BARE}, "no tag 'digest'"),
+        (BARE, {"registry": BARE}, "no tag 'digest'"),
+        (ONE, {"registry": BARE, "served": ONE}, "no tag 'digest'"),
+        # a record was lost meanwhile
+        (ONE, {"served": ONE}, "no version in the registry has the alias"),
+        (ONE, {}, r"version 1 \(d1\), with which it was compared, is the champion no more"),
+        (ONE, {"has_registry": False}, "is the champion no more"),
+        (ONE, {"registry": TWO, "served": ONE}, f"version 2 {AFTER}"),
+        (ONE, {"registry": ONE, "served": TWO}, "but version 2"),
+        # killed between the switch and the alias, and then somebody moved or removed the alias
+        (ONE, {"registry": TWO, "served": OWN}, f"version 2 {AFTER}"),
+        (ONE, {"served": OWN}, "is the champion no more"),
+        (None, {"registry": BARE, "served": OWN}, "no tag 'digest'"),
+    ],
+)
+def test_a_verdict_is_stale_once_the_champion_is_another(
+    compared: Champion | None, known: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        check_champion(verdict(compared), records(**known))
+
+
+def test_a_model_without_a_digest_is_nobody() -> None:
+    unknown = verdict(None).model_copy(update={"model": ModelIdentity(name="m")})
+    with pytest.raises(BadInput, match="no tag 'digest'"):
+        check_champion(unknown, records(registry=BARE))
+
+
+@pytest.mark.parametrize("champion", [None, Champion("7", "a" * 64), Champion("7", "")])
+def test_what_serves_travels_as_an_argument(champion: Champion | None) -> None:
+    assert parse_champion(format_champion(champion)) == champion
+
+
+@pytest.mark.parametrize("text", ["", "7", "7:abc", f"7:{'A' * 64}", f"7 {'a' * 64}", ":", "None"])
+def test_an_argument_that_names_no_version_is_refused(text: str) -> None:
+    with pytest.raises(BadConfig, match="VERSION:DIGEST"):
+        parse_champion(text)

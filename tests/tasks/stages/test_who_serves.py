@@ -1,0 +1,375 @@
+"""The verdict when the records of who serves are lost, hand-made or contradict each other."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks import registry, tracking
+from tasks.contract import (
+    LAST_CHAMPION,
+    BadConfig,
+    BadInput,
+    Champion,
+    Manifest,
+    RunDirectory,
+    Verdict,
+    describe_outputs,
+    outputs_digest,
+    tree_sha256,
+)
+from tasks.environment import Environment
+from tasks.gate.evidence import JUDGED
+from tasks.runner import run_stage
+from tasks.serving.champion_log import note_champion
+from tasks.serving.files import Pointer, read_pointer, write_pointer
+from tasks.spec import Pipeline, apply_overrides
+from tasks.stages import load_stage
+
+PIPELINE = Pipeline.model_validate(
+    {
+        "name": "films",
+        "source": {"kind": "synthetic"},
+        "label": {"column": "finding"},
+        "blessing": {"default_rules": False, "rules": [{"metric": "evaluate.accuracy", "min": 0}]},
+    }
+)
+NO_COMPARISON = apply_overrides(PIPELINE, {"blessing.champion": None})
+
+Night = Callable[..., RunDirectory]
+
+
+def place_at(root: Path) -> Environment:
+    return Environment(
+        mlflow_uri=f"sqlite:///{root}/mlflow.db",
+        serving_root=root / "served",
+        serving_python=root / "absent",
+        server_url="",
+        code_revision="",
+        state_dir=root,
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Environment:
+    return place_at(tmp_path)
+
+
+def nights_at(root: Path) -> Night:
+    """Return a function that commits all that comes before the verdict."""
+
+    def committed(name: str, *, champion: Champion | None = None) -> RunDirectory:
+        run = RunDirectory(str(root / "runs/films/runs" / name))
+        for stage in JUDGED:
+            folder = Path(run.path) / stage
+            folder.mkdir(parents=True)
+            if stage == "train":
+                (folder / "model").mkdir()
+                (folder / "model/saved_model.pb").write_text(f"graph of {name}")
+            elif stage == "arrange":
+                (folder / "folders").mkdir()
+                Image.new("L", (8, 8)).save(folder / "folders/a.png")
+                table = {"image_id": ["a"], "image_path": ["a.png"], "split_side": ["test"]}
+                pd.DataFrame(table).to_parquet(folder / "images.parquet")
+                (folder / "classes.json").write_text('{"classes": ["x", "y"], "positive": null}')
+            elif stage == "evaluate":
+                rows = {
+                    "class_index": [0, 1, 0, 1],
+                    "predicted_index": [0, 1, 1, 0],
+                    "champion_predicted_index": [0, 1, 0, 1],
+                }
+                pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
+                known = None if champion is None else champion._asdict()
+                (folder / "evaluation.json").write_text(json.dumps({"champion": known}))
+            outputs = describe_outputs(folder)
+            run.write_manifest(
+                Manifest(
+                    stage=stage,
+                    fingerprint="f",
+                    digest=outputs_digest(outputs),
+                    location=run.stage_uri(stage),
+                    outputs=outputs,
+                    metrics={"evaluate.accuracy": 0.5} if stage == "evaluate" else {},
+                )
+            )
+        return run
+
+    return committed
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    return nights_at(tmp_path)
+
+
+def bless(run: RunDirectory, place: Environment, pipeline: Pipeline = PIPELINE) -> Verdict:
+    run_stage(load_stage("bless"), pipeline=pipeline, run=run, environment=place)
+    verdict = run.read_verdict()
+    assert verdict is not None
+    return verdict
+
+
+def serve(run: RunDirectory, place: Environment, version: str) -> Champion:
+    """Put a night's model into service on this machine."""
+    model = Path(run.path) / "train/model"
+    folder = place.serving_root / "films"
+    shutil.copytree(model, folder / version)
+    champion = Champion(version, tree_sha256(model))
+    write_pointer(folder, Pointer(version=version, digest=champion.digest, path=version))
+    return champion
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 1, champion by every record."""
+    root = tmp_path_factory.mktemp("first")
+    place, run = place_at(root), nights_at(root)("first")
+    verdict = bless(run, place)
+    assert verdict.blessed and verdict.rules[-1].reason == "no champion yet"
+    serve(run, place, "1")
+    registry.set_alias(place, "films", registry.CHAMPION, "1")
+    return root
+
+
+@pytest.fixture
+def champion(first_night: Path, tmp_path: Path) -> Champion:
+    """The first night's champion, in a registry and a folder of this test."""
+    shutil.copytree(first_night, tmp_path, dirs_exist_ok=True)
+    return Champion("1", tree_sha256(tmp_path / "served/films/1"))
+
+
+def client_of(place: Environment) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=place.mlflow_uri, registry_uri=place.mlflow_uri)
+
+
+def without_the_alias(place: Environment) -> None:
+    client_of(place).delete_registered_model_alias("films", registry.CHAMPION)
+
+
+def without_the_version(place: Environment) -> None:
+    client_of(place).delete_model_version("films", "1")
+
+
+def without_the_model(place: Environment) -> None:
+    client_of(place).delete_registered_model("films")
+
+
+def with_another_name(place: Environment) -> None:
+    client_of(place).rename_registered_model("films", "old_films")
+
+
+def with_an_empty_database(place: Environment) -> None:
+    object.__setattr__(place, "mlflow_uri", place.mlflow_uri.replace("mlflow.db", "new.db"))
+
+
+def without_the_digest(place: Environment) -> None:
+    client_of(place).delete_model_version_tag("films", "1", "digest")
+
+
+def with_a_torn_pointer(place: Environment) -> None:
+    (place.serving_root / "films/champion.json").write_text('{"version": "1", "dig')
+
+
+def with_a_dangling_pointer(place: Environment) -> None:
+    (place.serving_root / "films/champion.json").unlink()
+    (place.serving_root / "films/champion.json").symlink_to("gone.json")
+
+
+LOSSES = [
+    without_the_alias,
+    without_the_version,
+    without_the_model,
+    with_another_name,
+    with_an_empty_database,
+    without_the_digest,
+    with_a_torn_pointer,
+    with_a_dangling_pointer,
+]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_lost_record_is_a_refusal_and_not_a_first_night(
+    lose: Callable[[Environment], None], night: Night, place: Environment, champion: Champion
+) -> None:
+    lose(place)
+    run = night("second", champion=champion)
+    for pipeline in (PIPELINE, NO_COMPARISON):
+        verdict = bless(run, place, pipeline)
+        assert not verdict.blessed and not verdict.may_serve
+        assert verdict.reasons[-1].startswith("films: who serves is not certain: ")
+        assert "python -m tasks champion --model films" in verdict.reasons[-1]
+
+
+@pytest.mark.parametrize("lose", [without_the_alias, without_the_version, with_another_name])
+def test_the_very_champion_trained_again_is_no_way_round(
+    lose: Callable[[Environment], None], night: Night, place: Environment, champion: Champion
+) -> None:
+    lose(place)
+    again = RunDirectory(night("again").path)
+    (Path(again.path) / "train").rename(Path(again.path) / "other")
+    shutil.copytree(Path(again.path).parent / "first/train", Path(again.path) / "train")
+    verdict = bless(again, place)
+    assert verdict.model.digest == champion.digest and not verdict.blessed
+
+
+def test_alias_and_pointer_lost_leave_the_history(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    without_the_alias(place)
+    write_pointer(place.serving_root / "films", None)
+    verdict = bless(night("second"), place)
+    assert not verdict.blessed
+    assert f"{champion} was champion once" in verdict.reasons[-1]
+
+
+def test_a_registry_reset_and_a_pointer_removed_leave_the_record_on_disk(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    note_champion(place.serving_root / "films", champion, by="deploy", reason="")
+    with_an_empty_database(place)
+    write_pointer(place.serving_root / "films", None)
+    verdict = bless(night("second"), place)
+    assert f"{champion} was champion once" in verdict.reasons[-1]
+
+
+def test_in_an_older_registry_a_blessed_version_counts_and_keeps_its_verdict(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    without_the_alias(place)
+    client_of(place).delete_registered_model_tag("films", LAST_CHAMPION)
+    write_pointer(place.serving_root / "films", None)
+    for attempt in ("second", "third"):
+        again = night(attempt)
+        shutil.rmtree(Path(again.path) / "train")
+        shutil.copytree(Path(again.path).parent / "first/train", Path(again.path) / "train")
+        verdict = bless(again, place)
+        assert "was champion once" in verdict.reasons[-1]
+        run_stage(load_stage("reject"), pipeline=PIPELINE, run=again, environment=place)
+    tags = client_of(place).get_model_version("films", "1").tags
+    assert (tags["verdict"], tags["last_verdict"]) == ("blessed", "rejected")
+
+
+def test_a_worse_challenger_is_refused_by_comparison_where_nothing_is_lost(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    verdict = bless(night("second", champion=champion), place)
+    assert verdict.champion is not None and verdict.champion.digest == champion.digest
+    assert "0.5000 against 1.0000 of champion version 1" in verdict.reasons[-1]
+
+
+def test_without_mlflow_the_served_copy_is_the_champion(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    alone = dataclasses.replace(place, mlflow_uri="")
+    verdict = bless(night("second", champion=champion), alone)
+    assert "0.5000 against 1.0000 of champion version 1" in verdict.reasons[-1]
+    not_evaluated = bless(night("third"), alone)
+    assert "run evaluate again" in not_evaluated.reasons[-1]
+
+
+def deploy(run: RunDirectory, place: Environment, pipeline: Pipeline = PIPELINE) -> None:
+    run_stage(load_stage("deploy"), pipeline=pipeline, run=run, environment=place)
+
+
+def made_by_hand(place: Environment) -> None:
+    version = client_of(place).create_model_version("films", "file:///nowhere").version
+    client_of(place).set_registered_model_alias("films", registry.CHAMPION, version)
+
+
+def test_a_champion_made_by_hand_after_the_verdict_stays(night: Night, place: Environment) -> None:
+    run = night("first")
+    assert bless(run, place).blessed
+    made_by_hand(place)
+    with pytest.raises(BadInput, match="version 2, which has no tag 'digest'"):
+        deploy(run, place)
+    assert read_pointer(place.serving_root / "films") is None
+
+
+@pytest.mark.parametrize("lose", [*LOSSES, made_by_hand])
+def test_a_record_lost_after_the_verdict_stops_the_deployment(
+    lose: Callable[[Environment], None], night: Night, place: Environment, champion: Champion
+) -> None:
+    run = night("second", champion=champion)
+    assert bless(run, place, NO_COMPARISON).blessed
+    lose(place)
+    pointer = place.serving_root / "films/champion.json"
+    before = pointer.read_bytes() if pointer.exists() else b""
+    for pipeline in (PIPELINE, NO_COMPARISON):
+        with pytest.raises(BadInput, match="who serves is not certain"):
+            deploy(run, place, pipeline)
+    assert (pointer.read_bytes() if pointer.exists() else b"") == before
+
+
+def test_without_mlflow_a_champion_that_came_after_the_verdict_stays(
+    night: Night, place: Environment
+) -> None:
+    alone = dataclasses.replace(place, mlflow_uri="")
+    one, two = night("one"), night("two")
+    assert bless(one, alone).blessed and bless(two, alone).blessed
+    serve(one, alone, "digest-1")
+    with pytest.raises(BadInput, match="version digest-1 became champion after the verdict"):
+        deploy(two, alone)
+
+
+def on_a_cluster(place: Environment, served: str) -> Environment:
+    """A pod's: no folder of served models."""
+    folder = place.serving_root / "none"
+    return dataclasses.replace(place, served=served, serving_root=folder, serves_here=False)
+
+
+def test_a_pod_is_told_what_serves(night: Night, place: Environment, champion: Champion) -> None:
+    told = on_a_cluster(place, f"1:{champion.digest}")
+    assert "0.5000 against 1.0000" in bless(night("a", champion=champion), told).reasons[-1]
+    other = on_a_cluster(place, f"7:{'e' * 64}")
+    disagree = bless(night("b", champion=champion), other).reasons[-1]
+    assert f"registry's champion is {champion}, but version 7 (eeeeeeeeeeee) serves" in disagree
+    without_the_alias(place)
+    assert "version 1" in bless(night("c", champion=champion), told).reasons[-1]
+    # nothing serves, and the alias is gone: the history knows better
+    assert "was champion once" in bless(night("d"), on_a_cluster(place, "none")).reasons[-1]
+
+
+def test_a_first_night_on_a_cluster_is_told_that_nothing_serves(
+    night: Night, place: Environment
+) -> None:
+    verdict = bless(night("first"), on_a_cluster(place, "none"))
+    assert verdict.blessed and verdict.rules[-1].reason == "no champion yet"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"runtime": "kubernetes"}, {"runtime": "eks"}, {"deploy.target": "kserve"}],
+)
+def test_by_hand_a_cluster_run_is_not_judged_without_what_serves(
+    fields: dict[str, str], night: Night, place: Environment
+) -> None:
+    run, pipeline = night("first"), apply_overrides(PIPELINE, fields)
+    with pytest.raises(BadConfig, match="give --served VERSION:DIGEST, or --served none"):
+        bless(run, place, pipeline)
+    assert run.read_verdict() is None
+    assert bless(run, dataclasses.replace(place, served="none"), pipeline).blessed
+
+
+def test_an_argument_that_names_no_version_stops_the_stage(
+    night: Night, place: Environment
+) -> None:
+    with pytest.raises(BadConfig, match="--served 'nobody': must be VERSION:DIGEST"):
+        bless(night("first"), dataclasses.replace(place, served="nobody"))
+
+
+def test_the_files_of_the_first_model_are_registered_as_they_are(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    """What the tests here rest on."""
+    registered = registry.champion(place, "films")
+    assert registered is not None and tree_sha256(registered.model_dir) == champion.digest
+    with tracking.mlflow_client(place) as client:
+        assert client.get_registered_model("films").tags[LAST_CHAMPION] == f"1:{champion.digest}"
