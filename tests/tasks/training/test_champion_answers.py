@@ -39,13 +39,12 @@ class Champions:
         run = RunDirectory(f"{root or self.folder}/bars/runs/again")
         for stage in ("arrange", "train"):
             run.write_manifest(self.new.run.read_manifest(stage))
-        run.retract("evaluate")
         manifest = run_stage(
             load_stage("evaluate"),
             pipeline=self.new.pipeline,
             run=run,
             environment=place or self.place,
-            force=True,
+            reuse="none",
         )
         fs, path = fsspec.url_to_fs(f"{run.uri}/evaluate/predictions.parquet")
         with fs.open(path, "rb") as stream:
