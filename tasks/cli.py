@@ -112,6 +112,27 @@ def _run_extra(options: argparse.Namespace) -> int:
     return 0
 
 
+def _champion(options: argparse.Namespace) -> int:
+    from tasks.champion_command import Correction, correct_champion, show_champion
+
+    environment = Environment.read()
+    environment = replace(environment, served=options.served or environment.served)
+    model = options.model or load_pipeline(options.spec).model_name
+    if not options.set:
+        show_champion(environment, model)
+        return 0
+    if not options.reason.strip():
+        raise BadConfig("--set needs --reason: it is recorded with the version")
+    correction = Correction(
+        record=options.set,
+        version=options.version,
+        user=options.user or getpass.getuser(),
+        reason=options.reason.strip(),
+    )
+    correct_champion(environment, model, correction)
+    return 0
+
+
 def _close(options: argparse.Namespace) -> int:
     from tasks.tracking import close_run
 
@@ -261,6 +282,25 @@ def _parser() -> argparse.ArgumentParser:
     end = commands.add_parser("close", help="end a run's MLflow run that was left running")
     end.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
     end.set_defaults(action=_close)
+    champion = commands.add_parser(
+        "champion", help="show the records of who serves side by side, and put one right"
+    )
+    whose = champion.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--model", help="name of the registered and served model")
+    whose.add_argument("--spec", help="pipeline file that it belongs to")
+    champion.add_argument(
+        "--served", default="", metavar="VERSION:DIGEST", help="what serves on a cluster, or none"
+    )
+    champion.add_argument(
+        "--set",
+        choices=["registry", "served", "none"],
+        help="the record to be put right: registry moves the alias to what serves (or to "
+        "--version), served points at the registry's champion, none says that nothing is champion",
+    )
+    champion.add_argument("--version", default="", help="the version meant, where nothing says it")
+    champion.add_argument("--user", default="", help="who decides it (the user of this process)")
+    champion.add_argument("--reason", default="", help="why; recorded, needed with --set")
+    champion.set_defaults(action=_champion)
     page = commands.add_parser("reference", help="print the reference of the pipeline file")
     page.set_defaults(action=_print_reference)
     components = commands.add_parser("components", help="print the catalogue of components")

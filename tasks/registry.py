@@ -126,6 +126,19 @@ def former_digest(environment: Environment, model_name: str) -> str:
     return "" if version is None else str(version.tags.get(DIGEST_BEFORE, ""))
 
 
+def version_with_files(environment: Environment, model_name: str, version: str) -> RegisteredModel:
+    """Return a version, its files on this machine.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached, there is no such version, or its files are gone.
+    """
+    with mlflow_client(environment) as client:
+        found = patiently(lambda: client.get_model_version(model_name, version))
+    return _with_files(environment, found)
+
+
 def find_by_digest(environment: Environment, model_name: str, digest: str) -> str | None:
     """Return the oldest version registered for a digest, that of an earlier release included; None
     when there is none.

@@ -117,6 +117,20 @@ def find_or_create_run(*, pipeline: Pipeline, run: RunDirectory, environment: En
         return _find_or_create(client, pipeline=pipeline, run=run, environment=environment)
 
 
+def create_run_by_hand(environment: Environment, *, experiment: str, name: str) -> str:
+    """Return the id of a new MLflow run for what a person does outside of the pipeline's runs.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached or refuses.
+    """
+    with mlflow_client(environment) as client:
+        created = client.create_run(_experiment(client, experiment, environment), run_name=name)
+        client.set_terminated(created.info.run_id)
+        return str(created.info.run_id)
+
+
 @contextmanager
 def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
     """Yield a client of tracking and registry; what goes wrong with MLflow becomes a StageError."""

@@ -112,7 +112,7 @@ def deploy(deployment: Deployment) -> Deployed:
     """
     folder = deployment.root / deployment.model
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         champion_digest = deployment.champion_digest()
         current = read_pointer(folder)
         if (
@@ -126,7 +126,13 @@ def deploy(deployment: Deployment) -> Deployed:
         pointer = Pointer(
             version=deployment.version,
             digest=deployment.digest,
-            path=_put_beside(deployment, folder, current),
+            path=put_beside(
+                folder,
+                version=deployment.version,
+                digest=deployment.digest,
+                source=deployment.source,
+                current=current,
+            ),
         )
         answers = deployment.known_answers()
         if not answers:
@@ -163,22 +169,41 @@ def _serves_already(deployment: Deployment, folder: Path, pointer: Pointer) -> b
         return True
 
 
-def _put_beside(deployment: Deployment, folder: Path, current: Pointer | None) -> str:
-    """Return the name of a folder with the judged model, copied there at once or not at all.
+def put_beside(
+    folder: Path, *, version: str, digest: str, source: Path, current: Pointer | None
+) -> str:
+    """Return the name of a folder with a model, copied there at once or not at all.
 
-    A folder that is there is used as it is, or left alone: something may serve from it.
+    A folder that is there is used as it is, or left alone: something may serve from it. Whoever
+    calls holds the lock of :func:`alone`.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's, below the serving root.
+    version, digest : str
+        The model that was judged.
+    source : Path
+        SavedModel folder to copy from.
+    current : Pointer or None
+        What serves.
+
+    Raises
+    ------
+    Altered
+        The source is not the model of that digest.
     """
     for left in folder.glob(".incoming.*"):
         shutil.rmtree(left, ignore_errors=True)
     # an earlier release named folders by their version alone
-    for name in (*([current.path] if current else []), deployment.version):
-        if _holds(folder / name, deployment.digest):
+    for name in (*([current.path] if current else []), version):
+        if _holds(folder / name, digest):
             return name
-    for name in folder_names(deployment.version, deployment.digest):
-        if _holds(folder / name, deployment.digest):
+    for name in folder_names(version, digest):
+        if _holds(folder / name, digest):
             return name
         if not os.path.lexists(folder / name):
-            _copy(deployment, folder / name)
+            _copy(source, digest, folder / name)
             return name
         log.warning("%s: was altered, and is left alone", folder / name)
     raise AssertionError("unreachable")
@@ -188,14 +213,14 @@ def _holds(folder: Path, digest: str) -> bool:
     return folder.is_dir() and tree_sha256(folder) == digest
 
 
-def _copy(deployment: Deployment, target: Path) -> None:
+def _copy(source: Path, digest: str, target: Path) -> None:
     draft = target.parent / f".incoming.{uuid.uuid4().hex}"
     try:
-        shutil.copytree(deployment.source, draft)
-        if tree_sha256(draft) != deployment.digest:
+        shutil.copytree(source, draft)
+        if tree_sha256(draft) != digest:
             raise Altered(
-                f"{deployment.source}: the files are not those that were judged (digest "
-                f"{deployment.digest[:12]}): run stage 'train' again with --force, and the stages "
+                f"{source}: the files are not those that were judged (digest "
+                f"{digest[:12]}): run stage 'train' again with --force, and the stages "
                 "after it"
             )
         # copytree keeps the age of the source; pruning goes by when a version came here
@@ -262,7 +287,7 @@ def _undo(deployment: Deployment, switch: Switch) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Keep a second deployment of the same model out; a kill frees the lock."""
     with (folder / ".lock").open("w") as stream:
         try:

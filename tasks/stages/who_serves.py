@@ -43,14 +43,19 @@ def records_of(context: StageContext) -> ChampionRecords:
     environment, model = context.environment, context.pipeline.model_name
     if environment.served:
         served = parse_champion(environment.served)
-        return _with_registry(environment, model, served=served, noted=None)
+        return records_with(environment, model, served=served)
     if _on_cluster(context.pipeline) or not (context.run.is_local or environment.serves_here):
-        raise BadConfig(
-            f"{model}: a cluster serves it, which this process cannot see: give --served "
-            "VERSION:DIGEST, or --served none (docs/serving.md says how to look it up); if this "
-            "machine serves it, set TRUSTED_RETRAINING_SERVING_ROOT"
-        )
+        raise unseen(model)
     return records_here(environment, model)
+
+
+def unseen(model: str) -> BadConfig:
+    """Return the error for a model that something else serves than this machine."""
+    return BadConfig(
+        f"{model}: a cluster serves it, which this process cannot see: give --served "
+        "VERSION:DIGEST, or --served none (docs/serving.md says how to look it up); if this "
+        "machine serves it, set TRUSTED_RETRAINING_SERVING_ROOT"
+    )
 
 
 def records_here(environment: Environment, model: str) -> ChampionRecords:
@@ -72,12 +77,34 @@ def records_here(environment: Environment, model: str) -> ChampionRecords:
             f"tasks champion --model {model}' and put this one right with --set served"
         ) from error
     served = None if pointer is None else Champion(pointer.version, pointer.digest)
-    return _with_registry(environment, model, served=served, noted=noted_champion(folder))
+    return records_with(environment, model, served=served, noted=noted_champion(folder))
 
 
-def _with_registry(
-    environment: Environment, model: str, *, served: Champion | None, noted: Champion | None
+def records_with(
+    environment: Environment,
+    model: str,
+    *,
+    served: Champion | None,
+    noted: Champion | None = None,
 ) -> ChampionRecords:
+    """Return the registry's records beside what is known of the place that serves.
+
+    Parameters
+    ----------
+    environment : Environment
+        Where the registry is.
+    model : str
+        Registered model.
+    served : Champion or None
+        What serves.
+    noted : Champion or None
+        The last champion by the record below the serving root.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
     if not environment.mlflow_uri:
         return ChampionRecords(model=model, served=served, once=noted, has_registry=False)
     # imported late: it takes seconds, for which a stage without a registry need not wait

@@ -258,9 +258,10 @@ class Attempt:
     def _check_champion(self) -> Champion | None:
         """Refuse unless the registry's champion, and what serves, are what the verdict compared
         with; return the registry's, None where there is none."""
-        current = None
+        current, former = None, ""
         if self.registry is not None:
             current = self.registry.version_of_alias(self.plan.model, CHAMPION)
+            former = self.registry.former_digest(self.plan.model, CHAMPION)
         serving = State.read(self.rollout.look()).serving
         check_champion(
             self.verdict,
@@ -269,6 +270,7 @@ class Attempt:
                 registry=current,
                 served=None if serving is None else Champion(serving.version, serving.digest),
                 has_registry=self.registry is not None,
+                former=former,
             ),
         )
         return current

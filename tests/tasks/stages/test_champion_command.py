@@ -1,0 +1,284 @@
+"""The records of who serves side by side, and putting one right."""
+
+import getpass
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import registry
+from tasks.cli import main
+from tasks.contract import Champion, tree_sha256
+from tasks.environment import Environment
+from tasks.serving.champion_log import note_champion
+from tasks.serving.files import read_what_serves, write_pointer
+from tasks.stages.who_serves import records_here
+from tests.tasks.stages.champions import (
+    LOSSES,
+    Night,
+    bless,
+    client_of,
+    serve,
+    with_a_torn_pointer,
+    with_an_empty_database,
+    without_the_alias,
+    without_the_digest,
+    without_the_version,
+)
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(place: Environment, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Return a function that calls the command for the model ``films`` of this test."""
+
+    def call(*words: str) -> int:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", place.mlflow_uri)
+        monkeypatch.setenv("TRUSTED_RETRAINING_SERVING_ROOT", str(place.serving_root))
+        return main(["champion", "--model", "films", *words])
+
+    return call
+
+
+def put_right(command: Command, record: str, *words: str) -> int:
+    return command("--set", record, "--user", "ada", "--reason", "checked by hand", *words)
+
+
+def noted(place: Environment) -> list[dict[str, Any]]:
+    text = (place.serving_root / "films/champions.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_records_that_agree_are_shown_side_by_side(
+    command: Command, champion: Champion, place: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="tasks")
+    assert command() == 0
+    shown = [record.getMessage() for record in caplog.records if record.name == "tasks"]
+    assert shown[0].startswith(f"registry  {champion}  (alias champion, sqlite:///")
+    assert shown[1] == f"served    {champion}  ({place.serving_root}/films/champion.json)"
+    assert shown[2] == f"history   {champion}  (champion last)"
+    assert shown[3] == f"films: {champion} is the champion"
+
+
+def test_no_champion_yet_is_said_in_so_many_words(
+    command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="tasks")
+    assert command() == 0
+    assert caplog.records[-1].getMessage() == "films: no champion yet"
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_records_that_disagree_end_with_the_code_for_wrong_data(
+    command: Command,
+    champion: Champion,
+    place: Environment,
+    lose: Callable[[Environment], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lose(place)
+    assert command() == 65
+    assert "who serves is not certain" in caplog.records[-1].getMessage()
+
+
+# each loss with the advice that its message gives
+@pytest.mark.parametrize(
+    "lose", [each for each in LOSSES if each.__name__ != "with_a_dangling_pointer"]
+)
+def test_what_is_put_right_lets_the_next_night_be_judged(
+    command: Command,
+    champion: Champion,
+    place: Environment,
+    night: Night,
+    lose: Callable[[Environment], None],
+) -> None:
+    lose(place)
+    record = "served" if lose is with_a_torn_pointer else "registry"
+    assert put_right(command, record) == 0
+    assert command() == 0
+    records = records_here(place, "films")
+    assert records.registry is not None and records.registry.digest == champion.digest
+    assert records.served is not None and records.served.digest == champion.digest
+    tags = client_of(place).get_model_version("films", records.registry.version).tags
+    assert (tags["champion_set_by"], tags["champion_set_reason"]) == ("ada", "checked by hand")
+    assert [line["put_right"] for line in noted(place)] == [record]
+    verdict = bless(night("second", champion=champion), place)
+    assert "0.5000 against 1.0000 of champion version" in verdict.reasons[-1]
+
+
+def test_a_pointer_that_leads_nowhere_is_replaced(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    (place.serving_root / "films/champion.json").unlink()
+    (place.serving_root / "films/champion.json").symlink_to("gone.json")
+    assert put_right(command, "served") == 0
+    pointer = read_what_serves(place.serving_root / "films")
+    assert pointer is not None and pointer.digest == champion.digest
+
+
+def test_every_correction_is_kept(command: Command, champion: Champion, place: Environment) -> None:
+    without_the_alias(place)
+    assert command("--set", "registry", "--reason", "first") == 0
+    without_the_alias(place)
+    assert put_right(command, "registry") == 0
+    assert [line["by"] for line in noted(place)] == [getpass.getuser(), "ada"]
+    tags = client_of(place).get_registered_model("films").tags
+    assert "checked by hand" in [
+        json.loads(tags[key])["reason"] for key in tags if key.startswith("champion_put_right.")
+    ]
+
+
+def test_the_alias_moves_to_what_serves_and_what_serves_to_the_alias(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    run = night("second", champion=champion)
+    bless(run, place)
+    registry.set_alias(place, "films", registry.CHAMPION, "2")
+    assert command() == 65
+    assert put_right(command, "served") == 0
+    pointer = read_what_serves(place.serving_root / "films")
+    assert pointer is not None and pointer.version == "2"
+    served = place.serving_root / "films" / pointer.path
+    assert tree_sha256(served) == pointer.digest == tree_sha256(Path(run.path) / "train/model")
+    registry.set_alias(place, "films", registry.CHAMPION, "1")
+    assert put_right(command, "registry") == 0
+    assert registry.champion_identity(place, "films") == Champion("2", pointer.digest)
+
+
+def test_altered_files_become_no_champion(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    registered = registry.champion(place, "films")
+    assert registered is not None
+    without_the_alias(place)
+    kept = (registered.model_dir / "saved_model.pb").read_text()
+    (registered.model_dir / "saved_model.pb").write_text("another graph")
+    try:
+        assert put_right(command, "registry") == 65
+        assert registry.champion_identity(place, "films") is None
+        without_the_digest(place)
+        assert put_right(command, "registry", "--version", "1") == 65
+        assert registry.champion_identity(place, "films") is None
+    finally:
+        (registered.model_dir / "saved_model.pb").write_text(kept)
+
+
+def test_a_lost_version_is_registered_again_only_from_files_of_its_digest(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    without_the_version(place)
+    served = place.serving_root / "films/1/saved_model.pb"
+    kept = served.read_text()
+    served.write_text("another graph")
+    assert put_right(command, "registry") != 0
+    assert registry.champion_identity(place, "films") is None
+    served.write_text(kept)
+    assert put_right(command, "registry") == 0
+
+
+def test_nobody_is_champion_any_more_once_nothing_serves(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    note_champion(place.serving_root / "films", champion, by="deploy", reason="")
+    without_the_alias(place)
+    assert put_right(command, "none") == 65
+    write_pointer(place.serving_root / "films", None)
+    assert command() == 65
+    assert put_right(command, "none") == 0
+    assert bless(night("second"), place).blessed
+
+
+def test_after_a_registry_reset_what_served_last_can_serve_again_without_one(
+    command: Command, champion: Champion, place: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place.serving_root / "films"
+    note_champion(folder, champion, by="deploy", reason="")
+    object.__setattr__(place, "mlflow_uri", "")
+    write_pointer(folder, None)
+    assert command() == 65
+    assert put_right(command, "served") == 0
+    pointer = read_what_serves(folder)
+    assert pointer is not None and Champion(pointer.version, pointer.digest) == champion
+    shutil.rmtree(folder / pointer.path)
+    write_pointer(folder, None)
+    assert put_right(command, "served") == 65
+
+
+def test_on_a_cluster_the_registry_is_put_right_by_what_serves_there(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    served = f"1:{champion.digest}"
+    shutil.rmtree(place.serving_root)
+    without_the_alias(place)
+    assert command("--served", served) == 65
+    assert put_right(command, "served", "--served", served) == 78
+    assert put_right(command, "registry", "--served", served) == 0
+    assert command("--served", served) == 0
+    assert not place.serving_root.exists()
+    with_an_empty_database(place)
+    assert put_right(command, "registry", "--served", served) == 65
+
+
+def test_a_place_that_cannot_be_seen_is_not_taken_for_empty(
+    place: Environment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.mlflow_uri)
+    monkeypatch.delenv("TRUSTED_RETRAINING_SERVING_ROOT", raising=False)
+    monkeypatch.setenv("TRUSTED_RETRAINING_STATE", str(place.state_dir / "elsewhere"))
+    assert main(["champion", "--model", "films"]) == 78
+    assert "give --served" in caplog.records[-1].getMessage()
+    assert main(["champion", "--model", "films", "--served", "none"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--set", "registry"], 78),
+        (["--set", "registry", "--reason", "  "], 78),
+        (["--served", "seven"], 78),
+        (["--set", "registry", "--reason", "x"], 65),
+        (["--set", "served", "--reason", "x"], 65),
+    ],
+)
+def test_what_cannot_be_done_ends_with_its_code(
+    command: Command, words: list[str], code: int
+) -> None:
+    assert command(*words) == code
+
+
+def test_a_wrong_word_ends_with_the_usage_code(command: Command) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("--set", "everything")
+    assert ended.value.code == 64
+
+
+def test_the_model_of_a_pipeline_file_is_meant(
+    place: Environment,
+    command: Command,
+    champion: Champion,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="tasks")
+    command()
+    (tmp_path / "night.yaml").write_text(
+        "name: night\nsource: {kind: synthetic}\nlabel: {column: finding}\n"
+        "deploy: {model_name: films}\n"
+    )
+    assert main(["champion", "--spec", str(tmp_path / "night.yaml")]) == 0
+    assert caplog.records[-1].getMessage() == f"films: {champion} is the champion"
+
+
+def test_the_served_copy_of_another_model_is_no_way_to_put_the_registry_right(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    run = night("second", champion=champion)
+    bless(run, place)
+    serve(run, place, "2")
+    assert put_right(command, "registry", "--version", "1") == 65
+    assert registry.champion_identity(place, "films") == champion
