@@ -16,7 +16,6 @@ from tasks.contract import (
     RunDirectory,
     Verdict,
     describe_outputs,
-    outputs_digest,
     sha256_file,
     tree_sha256,
 )
@@ -86,11 +85,10 @@ def nights_at(root: Path) -> Night:
                 Manifest(
                     stage=stage,
                     fingerprint="f",
-                    digest=outputs_digest(outputs),
                     location=run.stage_uri(stage),
                     outputs=outputs,
                     metrics={"evaluate.accuracy": 0.5} if stage == "evaluate" else {},
-                )
+                ).sealed()
             )
         return run
 
