@@ -98,12 +98,13 @@ def correct_champion(environment: Environment, model: str, correction: Correctio
     records, torn = _records(environment, model)
     if torn and correction.record != "served":
         raise torn
+    champion: Champion | None = None
     if correction.record == "registry":
-        champion: Champion | None = _correct_registry(environment, records, correction)
+        champion = _correct_registry(environment, records, correction)
     elif correction.record == "served":
         champion = _correct_served(environment, records, correction)
     else:
-        champion = _forget(environment, records)
+        _forget(environment, records)
     _note(environment, model, champion, correction)
     log.info("%s: %s, says %s: %s", model, champion or NOBODY, correction.user, correction.reason)
     show_champion(environment, model)

@@ -26,7 +26,7 @@ def champion_files(context: StageContext, champion: Champion) -> Path:
         No copy is left whose files are those of the digest; names each with what is wrong.
     """
     known = {champion.digest, _former_digest(context)}
-    problems = []
+    problems: list[str] = []
     for find in (_registered, _served_here, _published):
         try:
             folders = list(find(context, champion))
