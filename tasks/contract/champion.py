@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tasks.contract.errors import BadConfig, BadInput
-from tasks.contract.records import ModelIdentity, Verdict
+from tasks.contract.verdict import ModelIdentity, Verdict
 
 NOBODY = "none"
 """What is written where a version is asked for and nothing serves."""

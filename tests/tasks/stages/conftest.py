@@ -22,7 +22,7 @@ def night(tmp_path: Path) -> Night:
 
 
 @pytest.fixture(scope="module")
-def first_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_night(tmp_path_factory: pytest.TempPathFactory, made_up_evidence: None) -> Path:
     """Version 1, champion by every record."""
     root = tmp_path_factory.mktemp("first")
     place, run = place_at(root), nights_at(root)("first")

@@ -29,6 +29,8 @@ from tests.tasks.stages.champions import (
     without_the_version,
 )
 
+pytestmark = pytest.mark.usefixtures("made_up_evidence")
+
 Command = Callable[..., int]
 
 

@@ -38,6 +38,8 @@ from tests.tasks.stages.champions import (
     without_the_version,
 )
 
+pytestmark = pytest.mark.usefixtures("made_up_evidence")
+
 
 @pytest.mark.parametrize("lose", LOSSES)
 def test_a_lost_record_is_a_refusal_and_not_a_first_night(
