@@ -19,6 +19,8 @@ _PICTURES = frozenset(
 """Endings of which a name without one may mean."""
 
 _EXAMPLES = 3
+_CROWD = 50
+"""Files of one name, in different folders, above which they are looked up by their folders."""
 _OWN_DEPTH = 4
 """Folders above the images whose names a table may repeat."""
 
@@ -62,7 +64,9 @@ class SpelledNames:
         self.exact = 0
         """Names that needed no search so far; the caller counts them."""
         self._own = spelling(str(folder))[-_OWN_DEPTH:]
-        self._files: dict[str, list[str]] | None = None
+        # hashes, and a list only where there are several: folders of millions are listed
+        self._files: dict[int, str | list[str]] | None = None
+        self._crowds: dict[str, dict[int, list[str]]] = {}
         self._like_others: set[str] = set()
         self._prefix: Parts | None = None
         self._found: Counter[str] = Counter()
@@ -95,7 +99,7 @@ class SpelledNames:
         if not parts or parts[-1] == "..":
             return None
         for without_ending in (False, True):
-            candidates = self._candidates(parts[-1], without_ending=without_ending)
+            candidates = self._candidates(parts, without_ending=without_ending)
             for what, fitting in self._fitting(candidates, parts, without_ending=without_ending):
                 if len(fitting) > 1:
                     return Match(None, f"it may be {_listed(fitting)}")
@@ -123,14 +127,14 @@ class SpelledNames:
             if repeated(length):
                 here = [file.name for file in candidates if wanted(file) == parts[length:]]
                 yield "with the folder's own name before them", here
-        # a folder whose names recur in another (masks beside images) may hold another thing
+        # where a folder's names recur in another (masks beside images), it may hold another thing
         yield (
             "without their folders",
             [
                 file.name
                 for file in candidates
                 if wanted(file)[-len(parts) :] == parts
-                and os.path.dirname(file.name) not in self._like_others
+                and (len(parts) > 1 or os.path.dirname(file.name) not in self._like_others)
             ],
         )
         # of a whole table written elsewhere, but never of a stray row
@@ -142,11 +146,12 @@ class SpelledNames:
                     self._prefix = prefix
                 yield "with the folders of another place before them", here
 
-    def _candidates(self, last: str, *, without_ending: bool) -> list[_File]:
-        found = [_File(name, spelling(name)) for name in self._index().get(stem(last), ())]
+    def _candidates(self, parts: Parts, *, without_ending: bool) -> list[_File]:
+        last = parts[-1]
+        found = self._held(stem(last), parts)
         if not without_ending:
             return [file for file in found if file.parts[-1] == last]
-        found += [_File(name, spelling(name)) for name in self._index().get(last, ())]
+        found += self._held(last, parts)
         found = [file for file in dict.fromkeys(found) if stem(file.parts[-1]) == last]
         pictures = [file for file in found if _ending(file.parts[-1]) in _PICTURES]
         return pictures or found
@@ -154,18 +159,44 @@ class SpelledNames:
     def _close_to(self, parts: Parts) -> str:
         if not parts:
             return ""
-        files = self._index().get(stem(parts[-1]), [])
+        files = [file.name for file in self._held(stem(parts[-1]), parts[-1:])]
         if not files:
             return ""
         what = "there is" if len(files) == 1 else "there are"
         return f"{what} {_listed(files)}"
+
+    def _held(self, key: str, parts: Parts) -> list[_File]:
+        """Return the files of a name without folder and ending; of many, those that may fit."""
+        held = self._index().get(hash(key), [])
+        names = [held] if isinstance(held, str) else held
+        if len(names) > _CROWD:
+            names = self._of_crowd(key, names, (*parts[:-1], key))
+        files = [_File(name, spelling(name)) for name in dict.fromkeys(names)]
+        return [file for file in files if stem(file.parts[-1]) == key]
+
+    def _of_crowd(self, key: str, names: list[str], wanted: Parts) -> list[str]:
+        """Return those of many files of one name (one a patient) whose path may be the wanted."""
+        if len(wanted) == 1:
+            return names[:_CROWD]
+        if key not in self._crowds:
+            paths = self._crowds[key] = {}
+            for name in names:
+                parts = spelling(name)
+                path = (*parts[:-1], stem(parts[-1]))
+                paths.setdefault(hash((True, path)), []).append(name)
+                for start in range(1, len(path) - 1):
+                    paths.setdefault(hash((False, path[start:])), []).append(name)
+        paths = self._crowds[key]
+        whole = (paths.get(hash((True, wanted[n:])), []) for n in range(len(wanted)))
+        ends = paths.get(hash((False, wanted)), [])[:_CROWD]
+        return [*(name for found in whole for name in found), *ends]
 
     def _note(self, name: str, found: str, what: str) -> None:
         self._found[what] += 1
         if len(self._examples) < _EXAMPLES:
             self._examples.append(f"{name[:120]!r} is {found[:120]!r}")
 
-    def _index(self) -> dict[str, list[str]]:
+    def _index(self) -> dict[int, str | list[str]]:
         """Return the files by their names without folder and ending."""
         if self._files is not None:
             return self._files
@@ -182,7 +213,8 @@ class SpelledNames:
                     elif entry.is_file() and is_text(entry.name):
                         self._add(f"{inner}{entry.name}")
         for names in self._files.values():
-            names.sort()
+            if isinstance(names, list):
+                names.sort()
         return self._files
 
     def _add(self, name: str) -> None:
@@ -190,12 +222,17 @@ class SpelledNames:
         last = spelling(name)[-1:]
         if not last:
             return
-        others = self._files.setdefault(stem(last[0]), [])
-        if _ending(last[0]) in _PICTURES:
-            folder = os.path.dirname(name)
-            elsewhere = {os.path.dirname(other) for other in others} - {folder}
-            self._like_others |= elsewhere | ({folder} if elsewhere else set())
-        others.append(name)
+        key = hash(stem(last[0]))
+        held = self._files.setdefault(key, name)
+        if held is name:
+            return
+        first = held if isinstance(held, str) else held[0]
+        if _ending(last[0]) in _PICTURES and os.path.dirname(name) != os.path.dirname(first):
+            self._like_others |= {os.path.dirname(name), os.path.dirname(first)}
+        if isinstance(held, str):
+            self._files[key] = [held, name]
+        else:
+            held.append(name)
 
 
 def spelling(name: str) -> Parts:

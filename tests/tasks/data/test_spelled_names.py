@@ -1,5 +1,6 @@
 """Tables name files as another machine, another tool or another folder spelled them."""
 
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,40 @@ def test_a_mask_is_not_taken_for_an_image_that_is_missing(tmp_path: Path) -> Non
     match = SpelledNames(folder).find("3.png")
     assert match.name is None
     assert match.hint == "there is 'masks/3.png'"
+
+
+@pytest.mark.parametrize("patients", [3, 200])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("p2\\Front.JPG", "train/p2/front.jpg"),
+        ("train/p2/front", "train/p2/front.jpg"),
+        ("films/train/P2/front.jpg", "train/p2/front.jpg"),
+        ("/data/old/train/p2/front.jpg", "train/p2/front.jpg"),
+        ("p1/front.jpg", None),
+        ("p9999/front.jpg", None),
+        ("front.jpg", None),
+        ("other/p2/front.jpg", None),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, patients: int, name: str, file: str | None
+) -> None:
+    files = [f"train/p{n}/front.jpg" for n in range(patients)]
+    names = SpelledNames(_folder(tmp_path / "films", *files, "test/p1/front.jpg"))
+    if file is None:
+        names.exact += 1
+    match = names.find(name)
+    assert match.name == file
+    assert file is not None or "front.jpg" in match.hint
+
+
+def test_many_files_of_one_name_are_found_as_fast_as_others(tmp_path: Path) -> None:
+    names = SpelledNames(_folder(tmp_path, *(f"p{n}/front.jpg" for n in range(5000))))
+    started = time.perf_counter()
+    for n in range(5000):
+        assert names.find(f"P{n}\\front.jpg").name == f"p{n}/front.jpg"
+    assert time.perf_counter() - started < 5
 
 
 def test_folders_of_another_place_are_the_same_for_the_whole_table(tmp_path: Path) -> None:
