@@ -22,6 +22,7 @@ from tasks.contract import (
 )
 from tasks.contract.filesystem import read_whole
 from tasks.spec import Change, Pipeline, changes
+from tasks.spec.masking import masked_deep
 
 log = logging.getLogger("tasks")
 
@@ -134,7 +135,8 @@ class RunFacts:
     @cached_property
     def pipeline(self) -> dict[str, Any]:
         """The pipeline as run, as a plain document; empty when it was not recorded."""
-        document = self.run.read_json("pipeline.json")
+        # an earlier version may have stored what is refused today
+        document = masked_deep(self.run.read_json("pipeline.json"))
         return document if isinstance(document, dict) else {}
 
     @property

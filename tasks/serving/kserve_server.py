@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from typing import Any
 
 from kserve import ModelRepository, ModelServer
@@ -82,6 +83,8 @@ def serve(options: Options, listener: socket.socket) -> list[str]:
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     for name in ("kserve", "kserve.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # kserve's own choice, and told on the first request
+    warnings.filterwarnings("ignore", message="ORJSONResponse")
     # clients that speak no HTTP are many, and none of our business
     logging.getLogger("uvicorn.error").addFilter(_not_the_senders_fault)
     threading.Thread(target=repository.follower.follow, daemon=True).start()
@@ -97,8 +100,12 @@ def serve(options: Options, listener: socket.socket) -> list[str]:
     return []
 
 
+_CLIENTS_FAULTS = ("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+"""How uvicorn's warnings about clients begin."""
+
+
 def _not_the_senders_fault(record: logging.LogRecord) -> bool:
-    return record.getMessage() != "Invalid HTTP request received."
+    return not record.getMessage().startswith(_CLIENTS_FAULTS)
 
 
 def _announce(options: Options, listener: socket.socket) -> None:

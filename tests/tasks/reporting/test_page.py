@@ -260,3 +260,15 @@ def test_lineage_lists_settings_seeds_packages_and_the_code_revision(night):
     assert "train.seed = 0" in text
     assert "tensorflow" in text
     assert "train.batch_size" in text
+
+
+def test_what_an_earlier_version_stored_is_masked_and_nothing_is_obeyed(night):
+    run = night()
+    document = run.read_json("pipeline.json")
+    document["source"] = {"kind": "csv_images", "uri": "https://h/z.zip?token=hunter2"}
+    document["description"] = "by \x1b[2J and \u202ename"
+    run.write_json("pipeline.json", document)
+    page = render_page(run)
+    assert "hunter2" not in page
+    assert "\x1b" not in page and "\u202e" not in page
+    assert r"\x1b[2J" in page

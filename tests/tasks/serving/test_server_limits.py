@@ -168,6 +168,8 @@ def test_a_client_that_goes_away_leaves_no_line(server: Server) -> None:
     for _ in range(20):
         send(server, head(len(body(png(9, 9)))) + body(png(9, 9))).close()
     send(server, b"\x16\x03\x01 no http\r\n\r\n").close()
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    send(server, upgrade).close()
     assert ask(server, png(9, 9)).status_code == 200
     time.sleep(0.5)
     assert server.log() == before
