@@ -27,16 +27,6 @@ print("ANSWERS", json.dumps(found.tolist()))
 """
 
 
-@pytest.fixture(scope="session")
-def serving_python() -> Path:
-    """Interpreter of the serving environment."""
-    default = REPOSITORY / ".local/serving-venv/bin/python"
-    python = Path(os.environ.get("TRUSTED_RETRAINING_SERVING_PYTHON", default))
-    if not python.exists():
-        pytest.skip(f"no serving environment at {python}: make test creates it")
-    return python
-
-
 @pytest.fixture
 def answers(old_state: OldState, serving_python: Path) -> Callable[[str], list[list[float]]]:
     """Return what the server of today makes of two test images with the model of a pointer."""
