@@ -1,17 +1,14 @@
 """The champion of an earlier state: it goes on serving, and is recognised."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tasks import registry, tracking
-from tasks.contract import STAGES, Altered, RunDirectory, tree_sha256
-from tasks.runner import run_stage
+from tasks.contract import Altered, tree_sha256
 from tasks.same_model import is_same_model
 from tasks.serving.files import PREVIOUS, read_pointer, tree_digest
-from tasks.stages import load_stage
 from tests.upgrades.old_state import MODEL, OldState
 
 
@@ -145,54 +142,3 @@ def test_a_recognised_model_is_registered_already_and_another_is_a_new_version(
     (champion.model_dir / "model.json").write_text("{}")
     with pytest.raises(Altered, match="not those that were evaluated"):
         register(old_state, exported_anew(old_state, tmp_path / "again"))
-
-
-def next_run(old_state: OldState, name: str, model: Path | None) -> RunDirectory:
-    """Make a run that took over everything of the champion's, but for its model."""
-    second, run = old_state.run("second"), old_state.run(name)
-    digests: dict[str, str] = {}
-    for stage in ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate",
-                  "fairness", "explain", "robustness", "rows"):  # fmt: skip
-        manifest = second.read_manifest(stage)
-        assert manifest is not None
-        if stage == "train" and model is not None:
-            folder = Path(run.path) / "train"
-            shutil.copytree(model, folder / "model")
-            digest = tree_sha256(model)
-            entry = manifest.output("model/").model_copy(update={"sha256": digest})
-            manifest = manifest.model_copy(
-                update={"location": run.stage_uri("train"), "outputs": [entry]}
-            )
-        settings = load_stage(stage).config(old_state.pipeline) if stage in STAGES else None
-        inputs = {name: digests[name] for name in manifest.inputs}
-        manifest = manifest.model_copy(update={"settings": settings, "inputs": inputs}).sealed()
-        digests[stage] = manifest.digest
-        run.write_manifest(manifest)
-    return run
-
-
-def test_the_next_run_finds_that_an_equal_model_is_the_champion_already(
-    old_state: OldState, tmp_path: Path
-) -> None:
-    model = exported_anew(old_state, tmp_path / "model", renumber=True)
-    run = next_run(old_state, "fourth", model)
-    served = old_state.root / "served" / MODEL
-    pointers = {name: (served / name).read_bytes() for name in ("champion.json", PREVIOUS)}
-    for stage in ("bless", "deploy"):
-        run_stage(
-            load_stage(stage),
-            pipeline=old_state.pipeline,
-            run=run,
-            environment=old_state.environment,
-        )
-    verdict = run.read_verdict()
-    assert verdict is not None and verdict.may_serve
-    assert verdict.model.version == "2"
-    assert [rule.reason for rule in verdict.rules if "champion" in rule.metric] == [
-        "is the champion already (version 2)"
-    ]
-    deployment = json.loads((Path(run.path) / "deploy/deployment.json").read_text())
-    assert deployment["already_serving"]
-    assert deployment["folder"] == str(served / "2")
-    assert {name: (served / name).read_bytes() for name in pointers} == pointers
-    assert {each.name for each in served.iterdir() if each.is_dir()} == {"1", "2"}

@@ -1,12 +1,18 @@
 """The next run over an earlier state: compared with its champion, registered, put into service."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+
 from tasks import registry, tracking
+from tasks.contract import Champion, RunDirectory, Verdict, tree_sha256
+from tasks.environment import Environment
+from tasks.registry_history import mark_champion
 from tasks.runner import run_stage
-from tasks.serving.files import PREVIOUS, Pointer, read_pointer
-from tasks.spec import apply_overrides
+from tasks.serving.files import PREVIOUS, Pointer, read_pointer, write_pointer
+from tasks.spec import Pipeline, apply_overrides
 from tasks.stages import load_stage
 from tasks.stages.extra import Extra
 from tests.upgrades.old_state import MODEL, OldState
@@ -21,15 +27,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_next_run_is_compared_with_the_old_champion_and_takes_its_place(
-    old_state: OldState, serving_python: Path
-) -> None:
-    served = old_state.root / "served" / MODEL
-    before = read_pointer(served)
-    kept = files(served / "2")
-    environment = dataclasses.replace(old_state.environment, serving_python=serving_python)
-    pipeline = apply_overrides(old_state.pipeline, {"train.seed": 3})
-    run = old_state.run("fourth")
+def perform(run: RunDirectory, pipeline: Pipeline, environment: Environment) -> Verdict:
     for name in STAGES:
         extra = pipeline.extra_stage(name)
         run_stage(
@@ -38,20 +36,64 @@ def test_the_next_run_is_compared_with_the_old_champion_and_takes_its_place(
             run=run,
             environment=environment,
         )
-
     verdict = run.read_verdict()
     assert verdict is not None and verdict.may_serve
+    return verdict
+
+
+def age(environment: Environment, version: str) -> Pointer:
+    """Make of the champion what an earlier release would have left of the same training."""
+    champion = registry.champion(environment, MODEL)
+    assert champion is not None and champion.version == version
+    path = champion.model_dir / "fingerprint.pb"
+    fingerprint = FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = "85579887021850531782127422922511057318"
+    path.write_bytes(fingerprint.SerializeToString())
+    digest = tree_sha256(champion.model_dir)
+    with tracking.mlflow_client(environment) as client:
+        client.delete_model_version_tag(MODEL, version, "export")
+        client.set_model_version_tag(MODEL, version, "digest", digest)
+        mark_champion(client, MODEL, Champion(version, digest))
+    served = environment.serving_root / MODEL
+    shutil.copytree(champion.model_dir, served / version)
+    pointer = Pointer(version=version, digest=digest, path=version)
+    write_pointer(served, pointer)
+    (served / "champions.jsonl").unlink()
+    return pointer
+
+
+def test_the_next_run_takes_the_champions_place_and_an_equal_model_is_the_champion_already(
+    old_state: OldState, serving_python: Path
+) -> None:
+    served = old_state.root / "served" / MODEL
+    before, kept = read_pointer(served), files(served / "2")
+    environment = dataclasses.replace(old_state.environment, serving_python=serving_python)
+    pipeline = apply_overrides(old_state.pipeline, {"train.seed": 3})
+
+    verdict = perform(old_state.run("fourth"), pipeline, environment)
     assert verdict.champion is not None and verdict.champion.version == "2"
     compared = next(rule for rule in verdict.rules if rule.metric.startswith("champion."))
     assert compared.value is not None and "of champion version 2" in compared.reason
-
     assert verdict.model.version == "3"
     digest = verdict.model.digest
     assert registry.champion_identity(environment, MODEL) == ("3", digest)
     with tracking.mlflow_client(environment) as client:
         versions = client.search_model_versions(f"name = '{MODEL}'")
     assert sorted(str(version.version) for version in versions) == ["1", "2", "3"]
-
     assert read_pointer(served) == Pointer(version="3", digest=digest, path=f"3-{digest[:12]}")
     assert read_pointer(served, name=PREVIOUS) == before
     assert files(served / "2") == kept
+
+    # had an earlier release trained that very model, the next run would find that it serves
+    pointer = age(environment, "3")
+    kept = files(served / "3")
+    run = old_state.run("fifth")
+    verdict = perform(run, pipeline, dataclasses.replace(environment, serving_python=Path("none")))
+    assert (verdict.model.version, verdict.model.digest) == ("3", digest)
+    assert "is the champion already (version 3)" in [rule.reason for rule in verdict.rules]
+    assert registry.champion_identity(environment, MODEL) == ("3", digest)
+    assert registry.former_digest(environment, MODEL) == pointer.digest
+    deployed = run.read_manifest("deploy")
+    assert deployed is not None and deployed.metrics["deploy.already_serving"] == 1
+    assert read_pointer(served) == pointer
+    assert files(served / "3") == kept

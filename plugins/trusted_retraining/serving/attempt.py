@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 from tasks.contract import (
     Champion,
@@ -87,6 +88,8 @@ class Attempt:
         )
         settled = self.rollout.serves() and is_champion
         if settled and self.rollout.already_serves():
+            return None
+        if is_champion and self._serves_as_recognised():
             return None
         # From here on there may be something to take back, even if the answer never arrives. But a
         # champion that only lacks a pod at the moment stays.
@@ -254,6 +257,16 @@ class Attempt:
         except StageError as error:
             # it serves; the manifest holds the same numbers
             log.warning("%s", error)
+
+    def _serves_as_recognised(self) -> bool:
+        """Return whether what serves is this very model with these settings, as an earlier release
+        registered and published it: the digest of its files is the champion's former one."""
+        former = self.registry and self.registry.former_digest(self.plan.model, CHAMPION)
+        serving = State.read(self.rollout.look()).serving
+        if not former or serving is None or serving.digest != former:
+            return False
+        plan = replace(self.plan, digest=serving.digest, model_uri=serving.model_uri)
+        return rollout_of(self.rollout.hook, plan).already_serves()
 
     def _check_champion(self) -> Champion | None:
         """Refuse unless the registry's champion, and what serves, are what the verdict compared
