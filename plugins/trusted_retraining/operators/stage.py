@@ -58,6 +58,7 @@ class StageMixin:
     pipeline: Pipeline
     settings: Settings
     log: Any
+    _served_words: tuple[str, ...] = ()
 
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(), TrustReportLink())
 
@@ -125,7 +126,8 @@ class StageMixin:
         except StageError as error:
             raise type(error)(scrub(f"what serves cannot be read: {error}")) from error
         self.log.info("what serves now: --served %s", served)
-        return ["--served", served]
+        self._served_words = ("--served", served)
+        return [*self._served_words]
 
     def by_hand(self, context: Mapping[str, Any]) -> str:
         """Return a short command line with which a person runs this very stage again."""
@@ -134,7 +136,7 @@ class StageMixin:
         words += ["--run-uri", self.run_directory(context).uri, "--spec", str(path)]
         for field, value in self.overrides(context).items():
             words += ["--set", f"{field}={value if isinstance(value, str) else json.dumps(value)}"]
-        return shlex.join(words)
+        return shlex.join([*words, *self._served_words])
 
     def result(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the committed manifest, as it is handed on as XCom.

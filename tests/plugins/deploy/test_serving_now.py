@@ -106,6 +106,23 @@ def test_evaluate_and_bless_are_told_what_serves_and_no_other_stage(
         assert "--served" not in arguments(stage)
 
 
+def test_the_command_for_a_person_says_it_too(
+    cluster: Any, night: Night, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(night("1"))
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__RUNTIME", "local")
+    operator = LocalStageOperator(
+        task_id="bless",
+        stage="bless",
+        pipeline=pipeline_of(target="kserve"),
+        settings=Settings.read(),
+    )
+    context = {"run_id": "night-1", "params": {}}
+    assert "--served" not in operator.by_hand(context)
+    operator.stage_arguments(context)
+    assert operator.by_hand(context).endswith(f"--served 1:{cluster.versions['1']}")
+
+
 def test_stages_of_the_worker_are_told_too_when_a_cluster_serves(
     cluster: Any, night: Night, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

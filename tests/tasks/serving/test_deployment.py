@@ -236,3 +236,22 @@ def test_only_the_last_three_versions_stay_on_disk(
     deploy(deployment)
     new = f"2-{deployment.digest[:12]}"
     assert {each.name for each in folder.iterdir() if each.is_dir()} == {"1", new, "old-a"}
+
+
+def test_a_champion_named_while_the_new_version_was_asked_stops_the_switch(
+    make: Make, aliases: list[str], saved_models: dict[str, Path]
+) -> None:
+    asked = []
+
+    def champion_digest() -> str:
+        asked.append("")
+        if len(asked) > 1:
+            raise StageError("version 7 became champion after the verdict was given")
+        return ""
+
+    deployment = make("2", champion_digest=champion_digest)
+    old = install(deployment.root, "1", saved_models["1"])
+    with pytest.raises(StageError, match="version 7 became champion"):
+        deploy(deployment)
+    assert pointed_models(deployment.root)["demo"] == old
+    assert aliases == []
