@@ -175,7 +175,9 @@ def _standing(facts: RunFacts) -> str:
     """Tell what serves after a night whose model does not."""
     if facts.champion:
         return f"{facts.champion} goes on serving."
-    if facts.verdict is not None or facts.stages["reject"].manifest is not None:
+    rules = facts.verdict.rules if facts.verdict is not None else []
+    compared = [rule for rule in rules if rule.metric.split(".")[0] == "champion"]
+    if compared and all(rule.passed for rule in compared):
         return "There is no champion yet."
     return "What served before goes on serving."
 

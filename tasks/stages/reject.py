@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from tasks import registry
-from tasks.contract import write_atomically
+from tasks.contract import Champion, write_atomically
 from tasks.gate import history
 from tasks.registry_history import once_champion
 from tasks.spec import Pipeline
@@ -35,6 +35,9 @@ class Reject(Stage):
         if verdict is not None:
             version = verdict.model.version
         champion = registry.champion_identity(environment, name)
+        if champion is None and verdict is not None and verdict.champion is not None:
+            # without a registry the verdict has it from what serves
+            champion = Champion(verdict.champion.version or "", verdict.champion.digest)
         # where the alias was lost, the version that had it last keeps what it earned it with
         kept = champion or once_champion(environment, name)
         is_champion = kept is not None and kept.version == version
@@ -60,7 +63,9 @@ class Reject(Stage):
             log.info("  %s", reason)
         log.info(
             "%s",
-            f"champion stays version {champion.version}" if champion else "there is no champion",
+            f"champion stays version {champion.version}"
+            if champion
+            else "what served before goes on serving",
         )
         return Outcome(metrics={"reasons": float(len(reasons))})
 

@@ -53,6 +53,22 @@ def test_a_refused_night_gives_the_reason_and_says_what_goes_on_serving(night):
     assert "women are found 0.32 less often than men" in text
 
 
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [(True, "There is no champion yet."), (False, "What served before goes on serving.")],
+)
+def test_a_champion_that_is_not_known_is_not_said_to_be_none(night, run: RunDirectory, known, said):
+    night(blessed=False)
+    told = verdict(blessed=False, champion=False)
+    rule = told.rules[0].model_copy(
+        update={"metric": "champion.accuracy_difference", "passed": known}
+    )
+    told = told.model_copy(update={"rules": [*told.rules, rule]})
+    commit(run, "bless", {"verdict.json": told.model_dump_json()})
+    commit(run, "reject", {"rejection.json": {"model": {"name": "demo", "version": "7"}}})
+    assert said in _Page(render_page(run)).text
+
+
 @pytest.mark.parametrize("stage", ["ingest", "arrange", "train", "fairness", "explain", "bless"])
 def test_a_crashed_stage_is_reported_with_its_reason_and_the_rest_still_stands(night, stage):
     text = _Page(render_page(night(blessed=False, failed=(stage,)))).text
