@@ -254,7 +254,11 @@ def register(
             version = str(created.version)
             log.info("registered %s version %s", model_name, version)
         stored = _with_files(environment, client.get_model_version(model_name, version))
-    if not stored.is_intact:
+    same = tree_sha256(stored.model_dir) == digest or (
+        # a tag alone must not make of one model another
+        stored.is_intact and is_same_model(stored.model_dir, model_dir)
+    )
+    if not same:
         raise Altered(
             f"registered model {model_name} version {version}: its files at {stored.model_dir} are "
             f"not those that were evaluated (digest {digest[:12]}); restore them, or delete the "

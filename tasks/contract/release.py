@@ -21,8 +21,8 @@ def release() -> str:
     root = Path(tasks.__file__).parent
     digest = hashlib.sha256()
     for package in _SHARED:
-        for path in sorted((root / package).glob("*.py")):
-            digest.update(f"{package}/{path.name}\n".encode() + path.read_bytes())
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return f"{tasks.__version__}+{digest.hexdigest()[:8]}"
 
 

@@ -142,3 +142,16 @@ def test_a_recognised_model_is_registered_already_and_another_is_a_new_version(
     (champion.model_dir / "model.json").write_text("{}")
     with pytest.raises(Altered, match="not those that were evaluated"):
         register(old_state, exported_anew(old_state, tmp_path / "again"))
+
+
+def test_tags_alone_do_not_make_of_the_champion_another_model(
+    old_state: OldState, tmp_path: Path
+) -> None:
+    model = exported_anew(old_state, tmp_path / "model")
+    (model / "model.json").write_text("{}")
+    champion = registry.champion(old_state.environment, MODEL)
+    assert champion is not None
+    forged = {"digest": tree_sha256(model), "digest_before": champion.digest}
+    registry.tag(old_state.environment, MODEL, "2", forged)
+    with pytest.raises(Altered, match=r"version 2: its files .* are not those that were evaluated"):
+        register(old_state, model)
