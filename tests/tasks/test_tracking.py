@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 
 from tasks import tracking
-from tasks.contract import Failure, Manifest, ModelIdentity, RunDirectory, StageError, Verdict, now
+from tasks.contract import (
+    Failure,
+    Manifest,
+    ModelIdentity,
+    RuleResult,
+    RunDirectory,
+    StageError,
+    Verdict,
+    now,
+)
 from tasks.environment import Environment
-from tasks.spec import Pipeline
+from tasks.spec import Change, Pipeline
 from tasks.tracking_records import metric_names
 from tests.tasks import committed
 
@@ -208,6 +217,27 @@ def test_a_night_with_a_verdict_is_finished_and_tagged(
     assert found.data.tags["blessed"] == "false"
     assert found.data.tags["verdict.reasons"] == "worse for F"
     assert "report.html" in artifacts(store, found.info.run_id, "report")
+
+
+def test_a_model_that_passed_changed_rules_is_tagged_so_with_what_was_changed_and_by_whom(
+    store: Environment, run: RunDirectory
+) -> None:
+    passed = RuleResult(metric="evaluate.accuracy", bound=">= 0", passed=True, reason="")
+    verdict = Verdict(
+        blessed=True,
+        model=ModelIdentity(name="night", version="3", digest="d1"),
+        rules=[passed],
+        changes=[Change(field="split.salt", file="", run="another")],
+        requested_by="ann",
+        deployable=False,
+    )
+    logged(store, run, commit(run, "bless", {"verdict.json": verdict.model_dump_json()}))
+    logged(store, run, commit(run, "reject", {"rejection.json": "{}"}))
+    tags = logged(store, run, commit(run, "report", {"report.html": "<html>"})).data.tags
+    assert (tags["blessed"], tags["verdict"]) == ("false", "passed, not deployed")
+    assert tags["requested_by"] == "ann"
+    assert tags["changed"] == "split.salt: 'another', in the pipeline file ''"
+    assert "not deployed (split.salt)" in tags["verdict.reasons"]
 
 
 def test_a_night_whose_stage_failed_is_failed_with_the_reason(
