@@ -31,6 +31,7 @@ from tasks.spec.overrides import check_run
 
 if TYPE_CHECKING:
     from tasks.runner import Reuse
+from tasks.spec.base import refusal
 
 log = logging.getLogger("tasks")
 
@@ -277,10 +278,12 @@ def _parser() -> argparse.ArgumentParser:
     extra.add_argument("--exchange", default="", metavar="FOLDER", help="the pod's volume")
     extra.set_defaults(action=_run_extra)
     summary = commands.add_parser("summary", help="write and print what became of a run")
-    summary.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    summary.add_argument(
+        "--run-uri", required=True, type=_address, help="folder or address of the run"
+    )
     summary.set_defaults(action=_summarize)
     end = commands.add_parser("close", help="end a run's MLflow run that was left running")
-    end.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    end.add_argument("--run-uri", required=True, type=_address, help="folder or address of the run")
     end.set_defaults(action=_close)
     champion = commands.add_parser(
         "champion", help="show the records of who serves side by side, and put one right"
@@ -325,7 +328,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_arguments(command: argparse.ArgumentParser, *, force: bool = True) -> None:
-    command.add_argument("--run-uri", required=True, help="folder or fsspec URI of the run")
+    command.add_argument(
+        "--run-uri", required=True, type=_address, help="folder or address of the run"
+    )
     command.add_argument("--spec", required=True, help="pipeline file, or its JSON")
     command.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field"
@@ -340,6 +345,14 @@ def _add_run_arguments(command: argparse.ArgumentParser, *, force: bool = True) 
             action="store_true",
             help="take over no other run's result; what this run has computed itself is kept",
         )
+
+
+def _address(text: str) -> str:
+    # it is stored in every manifest, and in MLflow
+    why = refusal(text)
+    if why is not None:
+        raise argparse.ArgumentTypeError(why)
+    return text
 
 
 class _Parser(argparse.ArgumentParser):

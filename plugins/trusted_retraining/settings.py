@@ -170,6 +170,7 @@ class Settings:
             "storage_root",
             "mlflow_uri",
             "mlflow_artifacts",
+            "mlflow_ui",
             "serving_root",
             "server_url",
         ):

@@ -110,4 +110,4 @@ def _code(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return visible(" ".join(text.split())).replace("|", "\\|")

@@ -96,6 +96,8 @@ def parse_v1(document: Any) -> Asked:
         rows = _of_names(rows, "inputs")
     if not isinstance(rows, list) or not rows:
         raise BadRequest(_V1)
+    if isinstance(rows[0], dict):
+        _check_count(len(rows))
     if not columns:
         rows = [_named(row, f"instance {number}") for number, row in enumerate(rows)]
     return _rows(rows, columns=columns)

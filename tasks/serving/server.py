@@ -89,7 +89,7 @@ def _options(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--max-pixels",
         type=int,
-        default=int(os.environ.get("MAX_PIXELS") or MAX_PIXELS),
+        default=os.environ.get("MAX_PIXELS") or str(MAX_PIXELS),
         help=f"pixels of an image ({MAX_PIXELS})",
     )
     parser.add_argument(

@@ -12,6 +12,7 @@ from tasks.serving.champion_log import note_champion
 from tasks.serving.deployment import Deployment, deploy
 from tasks.serving.limits import limits_of
 from tasks.spec import Pipeline
+from tasks.spec.masking import masked
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
 from tasks.stages.champion_trained_on import keep_beside_served
@@ -86,7 +87,7 @@ class Deploy(Stage):
             "model": model.model_dump(),
             "alias": registry.CHAMPION,
             "folder": str(environment.serving_root / model.name / deployed.pointer.path),
-            "server_url": environment.server_url,
+            "server_url": masked(environment.server_url),
             "already_serving": deployed.already,
             "previous": asdict(deployed.previous) if deployed.previous else None,
             "known_answers": deployed.answers,

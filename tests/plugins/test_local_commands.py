@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,3 +139,13 @@ def test_a_wrong_port_is_refused_by_name(port: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_PORT", port)
     with pytest.raises(RuntimeError, match=f"MLFLOW_PORT='{port}' is not a port"):
         up._port("MLFLOW_PORT", 5000)
+
+
+def test_the_model_server_may_take_what_the_largest_pipeline_needs(tmp_path: Path) -> None:
+    text = "name: {0}\nsource: {{kind: synthetic}}\nlabel: {{column: finding}}\n"
+    settings = SimpleNamespace(pipelines=tmp_path)
+    assert up._server_memory(settings) == "2Gi"
+    for name, memory in (("small", "1024Mi"), ("large", "3Gi"), ("middle", "2500Mi")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text.format(name) + f"deploy: {{memory: {memory}}}\n")
+    assert up._server_memory(settings) == "3Gi"

@@ -69,6 +69,7 @@ def test_a_stage_gets_exactly_the_variables_that_it_reads(monkeypatch: pytest.Mo
         ("MLFLOW_URI", "http://mlflow:5000?token=hunter2"),
         ("MLFLOW_ARTIFACTS", "https://host/x?X-Amz-Signature=hunter2"),
         ("SERVER_URL", "http://hunter2@server:8080"),
+        ("MLFLOW_UI", "https://me:hunter2@mlflow"),
     ],
 )
 @pytest.mark.parametrize("runtime", ["local", "kubernetes"])

@@ -126,3 +126,11 @@ def test_by_hand_the_owner_of_the_file_names_code_but_not_another_model(file: Pa
     ended = run("transform", *words, "--set", "deploy={model_name: victim}")
     assert ended.returncode == 78
     assert "deploy.model_name: belongs to the DAG" in ended.stdout
+
+
+@pytest.mark.parametrize("uri", ["s3://key:hunter2@bucket/x", "https://h/x?token=hunter2"])
+def test_the_address_of_a_run_holds_no_credential(uri: str) -> None:
+    process = run("ingest", "--run-uri", uri, "--spec", "films.yaml")
+    assert process.returncode == 64
+    assert "--run-uri: holds " in process.stderr
+    assert "hunter2" not in process.stdout + process.stderr

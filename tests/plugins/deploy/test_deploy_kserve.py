@@ -53,6 +53,8 @@ def test_every_field_goes_into_the_service(
     variables = {each["name"]: each["value"] for each in server["env"]}
     assert variables["STORAGE_URI"].endswith("/models/demo_night/1")
     assert variables["MODEL_DIGEST"] == cluster.versions["1"]
+    assert variables["SERVER_MEMORY"] == "3Gi"
+    assert variables["MAX_PIXELS"] == "25000000"
 
 
 def test_the_canary_gets_its_share_and_the_rest_stays_where_it_was(
