@@ -15,7 +15,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
 BENCHMARKS = (
-    *("parse", "overhead", "no_new_data", "price_of_trust", "sources"),
+    *("parse", "overhead", "no_new_data", "hashing", "price_of_trust", "sources"),
     *("near_duplicates", "training", "lime", "pgd", "pod_overhead", "s3", "serving"),
 )
 

@@ -82,16 +82,23 @@ class Night:
         return Path(self.run.path) / stage
 
 
-def make_night(root: Path) -> Night:
-    """Run every stage before the verdict."""
-    environment = Environment(
-        mlflow_uri="",
+def environment_at(
+    root: Path, *, mlflow: bool = False, serving_python: Path = Path("absent")
+) -> Environment:
+    """Return the surroundings of a night whose store is in a folder."""
+    return Environment(
+        mlflow_uri=f"sqlite:///{root}/mlflow.db" if mlflow else "",
         serving_root=root / "served",
-        serving_python=Path("absent"),
+        serving_python=serving_python,
         server_url="",
         code_revision="",
         state_dir=root / "state",
     )
+
+
+def make_night(root: Path) -> Night:
+    """Run every stage before the verdict."""
+    environment = environment_at(root)
     night = Night(RunDirectory(str(root / "films/runs/one")), environment)
     for stage in JUDGED:
         night.perform(stage)
