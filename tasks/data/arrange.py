@@ -299,6 +299,11 @@ def _keep_in_training(
             "and are left out of the comparison with it"
         )
         return
+    if 2 * moved.sum() > (table["split_side"] == "test").sum():
+        told += (
+            ", which leaves less than half of the test set: a new split.salt draws it anew, and "
+            "images that the champion was trained on are then left out of the comparison only"
+        )
     table.loc[moved, "split_side"] = "train"
     warnings.append(f"{told}; they stay in training")
 

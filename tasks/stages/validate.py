@@ -29,10 +29,14 @@ class ValidateStage(Stage):
     }
 
     def config(self, pipeline: Pipeline) -> Any:
-        fairness = pipeline.fairness.model_dump(mode="json")
+        fairness = pipeline.fairness
         return {
             "validate": pipeline.validation.model_dump(mode="json"),
-            "fairness": {name: fairness[name] for name in ("protected", "min_group", "favourable")},
+            "fairness": {
+                "protected": [entry.model_dump(mode="json") for entry in fairness.protected],
+                "min_group": fairness.min_group,
+                "favourable": fairness.favourable,
+            },
             "label": {"max_conflicting": pipeline.label.max_conflicting},
             "split": {"group": pipeline.split.group},
         }

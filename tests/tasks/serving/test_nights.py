@@ -25,6 +25,7 @@ from tasks.contract import (
     now,
     tree_sha256,
 )
+from tasks.data.trained_on import TRAINED_ON, TrainedOn
 from tasks.environment import Environment
 from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
@@ -109,6 +110,8 @@ def night(
                 table = {"image_id": ids, "image_path": ids, "split_side": "test"}
                 table |= {"image_sha256": digests}
                 pd.DataFrame(table).to_parquet(folder / "images.parquet")
+                trained = pd.DataFrame(table).assign(split_side="train")
+                TrainedOn.of(trained, PIPELINE.split).write(folder / TRAINED_ON)
                 document = {"classes": ["red", "green"], "positive": None}
                 (folder / "classes.json").write_text(json.dumps(document))
             elif stage == "evaluate":
@@ -226,6 +229,11 @@ def test_a_better_challenger_takes_over_without_a_failed_request_and_a_wrong_one
     assert champion_of(place) == "2"
     deployment = json.loads((Path(second.path) / "deploy/deployment.json").read_text())
     assert deployment["previous"]["version"] == "1"
+    # what both were trained on is kept beside them and in the registry
+    for run in (first, second):
+        model = verdict(run).model
+        beside = place.serving_root / "demo" / f"{model.digest[:12]}.{TRAINED_ON}"
+        assert tags_of(place, model.version or "")["trained_on"] == TrainedOn.read(beside).digest
 
     # the same night's task once more: nothing moves
     again = perform("deploy", second, place)
