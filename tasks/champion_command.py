@@ -146,7 +146,7 @@ def _correct_registry(
             f"'digest' ({found.digest[:12]}): restore them, or name another --version"
         )
     files = tree_sha256(found.model_dir)
-    if served is not None and served.digest not in (files, found.digest):
+    if served is not None and served.digest != files:
         raise BadInput(
             f"{model} version {version} ({files[:12]}) is not what serves, {served}: name the "
             "version that serves, or use --set served"

@@ -25,23 +25,34 @@ def champion_files(context: StageContext, champion: Champion) -> Path:
     StageError
         No copy is left whose files are those of the digest; names each with what is wrong.
     """
-    known = {champion.digest, _former_digest(context)}
+    former_digest, former = _former_digest(context), None
     problems: list[str] = []
     for find in (_registered, _served_here, _published):
         try:
-            folders = list(find(context, champion))
-            for folder in folders:
-                if tree_sha256(folder) in known:
-                    for problem in problems:
-                        log.warning("the champion's copy at %s answers: %s", folder, problem)
+            for folder in find(context, champion):
+                digest = tree_sha256(folder)
+                if digest == champion.digest:
+                    _warn(problems)
                     return folder
+                if digest == former_digest:
+                    former = former or folder
+                    continue
                 problems.append(
                     f"the files at {folder} are not those of the champion (digest "
                     f"{champion.digest[:12]}): restore them"
                 )
         except (StageError, OSError) as error:
             problems.append(" ".join(str(error).split()))
+    if former is not None:
+        # only where no copy has the digest itself: a tag that names the former one may be wrong
+        _warn(problems)
+        return former
     raise Altered("; ".join(problems) or f"no copy of {champion} is left")
+
+
+def _warn(problems: list[str]) -> None:
+    for problem in problems:
+        log.warning("another copy of the champion answers: %s", problem)
 
 
 def _former_digest(context: StageContext) -> str:
