@@ -146,7 +146,9 @@ def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = environment.mlflow_uri
     try:
-        yield patiently(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
+        with _tables_made_once(uri):
+            client = patiently(lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
+        yield client
     except _mlflow_errors() as error:
         # MLflow's own variable holds the address, so its password is among what is looked for
         text = without_credentials(str(error)).strip() or type(error).__name__
@@ -155,6 +157,19 @@ def mlflow_client(environment: Environment) -> Iterator["MlflowClient"]:
             f"MLflow at {without_credentials(uri)} failed: {first}; committed results stand, "
             "a retry only logs them"
         ) from error
+
+
+@contextmanager
+def _tables_made_once(uri: str) -> Iterator[None]:
+    """Keep a second process out while a client makes the tables of a new SQLite store: its
+    migrations do not expect anybody beside them."""
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or not Path(path).parent.is_dir():
+        yield
+        return
+    with Path(f"{path}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _find_or_create(
