@@ -72,9 +72,12 @@ def show_champion(environment: Environment, model: str) -> None:
         One cannot be read.
     """
     records, torn = _records(environment, model)
-    where = masked(environment.mlflow_uri) or "no MLFLOW_TRACKING_URI"
     serving = environment.serving_root / model / "champion.json"
-    log.info("registry  %s  (alias champion, %s)", records.registry or NOBODY, where)
+    if environment.mlflow_uri:
+        where = masked(environment.mlflow_uri)
+        log.info("registry  %s  (alias champion, %s)", records.registry or NOBODY, where)
+    else:
+        log.info("registry  not asked  (MLFLOW_TRACKING_URI is not set)")
     log.info(
         "served    %s  (%s)",
         "cannot be read" if torn else records.served or NOBODY,

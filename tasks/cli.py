@@ -116,7 +116,7 @@ def _run_extra(options: argparse.Namespace) -> int:
 def _champion(options: argparse.Namespace) -> int:
     from tasks.champion_command import Correction, correct_champion, show_champion
 
-    environment = Environment.read()
+    environment = Environment.read().with_own_registry()
     environment = replace(environment, served=options.served or environment.served)
     model = options.model or load_pipeline(options.spec).model_name
     if not options.set:
@@ -137,7 +137,7 @@ def _champion(options: argparse.Namespace) -> int:
 def _close(options: argparse.Namespace) -> int:
     from tasks.tracking import close_run
 
-    close_run(RunDirectory(options.run_uri), Environment.read())
+    close_run(RunDirectory(options.run_uri), Environment.read().with_own_registry())
     return 0
 
 

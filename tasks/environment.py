@@ -5,7 +5,7 @@ on the defaults.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -56,6 +56,14 @@ class Environment:
     allowed_addresses: tuple[str, ...] | None = None
     served: str = ""
     serves_here: bool = True
+
+    def with_own_registry(self) -> "Environment":
+        """Return the environment with this machine's own MLflow store where no other is named, so
+        that a person at the shell asks the registry that the runs of ``make`` write to."""
+        store = self.state_dir / "mlflow/mlflow.db"
+        if self.mlflow_uri or not store.is_file():
+            return self
+        return replace(self, mlflow_uri=f"sqlite:///{store}")
 
     @classmethod
     def read(cls) -> "Environment":

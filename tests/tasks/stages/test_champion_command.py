@@ -284,3 +284,17 @@ def test_the_served_copy_of_another_model_is_no_way_to_put_the_registry_right(
     serve(run, place, "2")
     assert put_right(command, "registry", "--version", "1") == 65
     assert registry.champion_identity(place, "films") == champion
+
+
+def test_at_the_shell_this_machines_own_registry_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("TRUSTED_RETRAINING_STATE", str(tmp_path))
+    assert Environment.read().with_own_registry().mlflow_uri == ""
+    store = tmp_path / "mlflow/mlflow.db"
+    store.parent.mkdir()
+    store.touch()
+    assert Environment.read().with_own_registry().mlflow_uri == f"sqlite:///{store}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert Environment.read().with_own_registry().mlflow_uri == "http://mlflow:5000"
