@@ -29,6 +29,9 @@ def environment(state: Path) -> dict[str, str]:
         "AIRFLOW__TRUSTED_RETRAINING__SERVING_PYTHON": (
             f"{REPOSITORY}/.local/serving-venv/bin/python"
         ),
+        # the checks are lighter than those of the pipeline file
+        "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": "true",
+        "AIRFLOW__TRUSTED_RETRAINING__DEPLOY_CHANGED_RULES": "True",
         "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow/mlflow.db",
     }
 

@@ -25,8 +25,9 @@ from tasks.contract import (
 )
 from tasks.environment import Environment
 from tasks.native_log import import_tensorflow
-from tasks.spec import Pipeline, changes
+from tasks.spec import Pipeline
 from tasks.spec.masking import masked_deep, without_credentials
+from tasks.spec.overrides import changes_from_all
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.extra import Extra
 from tasks.storage import InputCache, Mirror, Workspace, store_outputs
@@ -153,7 +154,8 @@ def stage_context(
             run=run,
             out=here / stage.name,
             environment=environment,
-            changes=changes(started_from, pipeline),
+            # by an old file and by new words nobody gets round the file of today, or of the start
+            changes=changes_from_all([started_from, file or pipeline], pipeline),
             requested_by=requested_by,
             cache=InputCache(workspace, run.storage_options),
         )

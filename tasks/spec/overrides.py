@@ -22,11 +22,19 @@ OF_THE_DAG = (
 OF_THE_RUN = ("name", "deploy.model_name")
 """Fields that all stages of a run have in common, whatever becomes of the file meanwhile."""
 
-RULES = (
-    *("blessing", "deploy", "split", "filter", "transform", "label", "validate"),
-    *("fairness.protected", "fairness.favourable", "evaluate.confidence", "extra_stages"),
+NO_RULES = (
+    # what is judged, and the data of the night
+    *("train", "source"),
+    # pictures, warnings and speed
+    *("evaluate.mistakes", "evaluate.answers", "evaluate.overfit_gap", "evaluate.batch_size"),
+    # where stages run and what is handed out beside the model
+    *("publish", "resources", "runtime", "retries", "retry_delay_seconds", "stage_timeout_minutes"),
+    # words, and when a night starts
+    *("name", "description", "tags", "owner", "parameters", "schedule", "trigger"),
+    "is_paused_upon_creation",
 )
-"""Fields that decide what a model is judged on and by: changed, it is judged but not deployed."""
+"""Fields that do not decide what a model is judged on and by. Any other is a rule, a new one too:
+changed, the model is judged but not deployed."""
 
 
 class Change(BaseModel):
@@ -50,7 +58,7 @@ class Change(BaseModel):
     @property
     def is_rule(self) -> bool:
         """Whether it decides what the model is judged on and by."""
-        return _among(self.field, RULES)
+        return not _within(self.field, NO_RULES)
 
     @property
     def in_words(self) -> str:
@@ -68,6 +76,20 @@ def changes(file: Pipeline, run: Pipeline) -> list[Change]:
     """
     before, after = (each.model_dump(mode="json", by_alias=True) for each in (file, run))
     return list(_differences("", before, after))
+
+
+def changes_from_all(files: Iterable[Pipeline], run: Pipeline) -> list[Change]:
+    """Return the fields that a run has otherwise than any of some states of its pipeline file.
+
+    Parameters
+    ----------
+    files : iterable of Pipeline
+        The file at several times; where several differ from the run, the last one is told.
+    run : Pipeline
+        Overrides applied.
+    """
+    found = {change.field: change for file in files for change in changes(file, run)}
+    return [found[field] for field in sorted(found)]
 
 
 def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
@@ -183,9 +205,12 @@ def _problem(mark: Mark, value: Any, allowed: tuple[str, ...]) -> str:
 
 def _among(field: str, names: Iterable[str]) -> bool:
     """Return whether a field is one of some, is inside of one, or holds one."""
-    return any(f"{field}.".startswith(f"{name}.") for name in names) or any(
-        name.startswith(f"{field}.") for name in names
-    )
+    return _within(field, names) or any(name.startswith(f"{field}.") for name in names)
+
+
+def _within(field: str, names: Iterable[str]) -> bool:
+    """Return whether a field is one of some, or is inside of one."""
+    return any(f"{field}.".startswith(f"{name}.") for name in names)
 
 
 def _short(value: Any) -> str:

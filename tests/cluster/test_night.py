@@ -97,6 +97,8 @@ class Site:
             "STORAGE_SECRET": "storage",
             "SERVING_ADDRESS": self.address("{service}").replace(self.namespace, "{namespace}"),
             "POLL_SECONDS": "1",
+            # the checks are lighter than their file's
+            "DEPLOY_CHANGED_RULES": "True",
         }
         clean = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
         return (

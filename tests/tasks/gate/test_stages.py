@@ -145,6 +145,10 @@ CHANGED = [
     {"label.positive": "yes"},
     {"validate.leakage": "warn"},
     {"fairness": {"protected": [{"attribute": "sex"}]}},
+    {"fairness.min_group": 1000},
+    {"explain.images": 1},
+    {"robustness.images": 2},
+    {"evaluate.bootstrap": 4},
 ]
 
 
@@ -215,6 +219,32 @@ def test_a_run_goes_on_with_the_file_that_it_was_begun_with(run: RunDirectory) -
     (Path(run.path) / "run.json").write_text("{")
     with pytest.raises(BadConfig, match="start a new run"):
         perform("bless", run)
+
+
+def test_a_run_is_held_to_the_file_of_today_as_well(run: RunDirectory) -> None:
+    """Begun under a lax file, which its owner then made strict; cleared with the lax values."""
+    strict = [{"metric": "evaluate.least_recall", "min": 0.99}]
+    perform("bless", run)
+    today = Pipeline.model_validate(
+        json.loads(PIPELINE.to_json()) | {"blessing": {"rules": strict}}
+    )
+    again = override(today, {"blessing.rules": []})
+    assert again == PIPELINE
+    environment = Environment(
+        mlflow_uri="",
+        serving_root=Path(run.path).parents[2] / "served",
+        serving_python=Path("absent"),
+        server_url="",
+        code_revision="",
+    )
+    run_stage(load_stage("bless"), pipeline=again, file=today, run=run, environment=environment)
+    assert [change.field for change in verdict(run).changes] == ["blessing.rules"]
+    assert verdict(run).word == "passed, not deployed"
+    # and the verdict that it was begun with does not help it either
+    with pytest.raises(BadInput, match="under changed rules: not deployed"):
+        run_stage(
+            load_stage("deploy"), pipeline=again, file=today, run=run, environment=environment
+        )
 
 
 def test_without_a_registry_earlier_verdicts_are_kept_with_the_pipeline(run: RunDirectory) -> None:

@@ -2,15 +2,18 @@
 
 import json
 import typing
+from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
-from tasks.spec import Pipeline, SpecError, changes, override
+from tasks.spec import Change, Pipeline, SpecError, changes, override
 from tasks.spec.addresses import is_below
 from tasks.spec.marks import Address, Code, mark_of
-from tasks.spec.overrides import check_run, check_same_run
+from tasks.spec.overrides import changes_from_all, check_run, check_same_run
+from tasks.spec.resources import Resources
+from tasks.spec.training import Train
 
 RULES = [{"metric": "evaluate.accuracy", "min": 0.9}]
 DOCUMENT: dict[str, Any] = {
@@ -183,7 +186,8 @@ def test_on_one_machine_any_path_is_open(path: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "rules"),
     [
-        ({"train.epochs": 3, "robustness.images": 8}, []),
+        ({"train.epochs": 3, "source.uri": "/data/x", "evaluate.mistakes": 2}, []),
+        ({"resources.spot": True, "evaluate.batch_size": 8}, []),
         ({"blessing": {"rules": []}}, ["blessing.rules"]),
         ({"blessing.default_rules": False}, ["blessing.default_rules"]),
         ({"blessing.without": ["evaluate.least_recall"]}, ["blessing.without"]),
@@ -199,13 +203,51 @@ def test_on_one_machine_any_path_is_open(path: str) -> None:
         ({"fairness": {}}, ["fairness.protected"]),
         ({"fairness.favourable": "yes"}, ["fairness.favourable"]),
         ({"evaluate.confidence": 0.51}, ["evaluate.confidence"]),
-        ({"fairness.min_group": 2}, []),
+        ({"evaluate.bootstrap": 4}, ["evaluate.bootstrap"]),
+        ({"fairness.min_group": 2}, ["fairness.min_group"]),
+        ({"fairness": {"n_boot": 3}}, ["fairness.n_boot", "fairness.protected"]),
+        ({"explain.parts": {"eyes": [[0, 0, 1, 1]]}}, ["explain.parts.eyes"]),
+        ({"explain": {"seed": 3, "images": 4}}, ["explain.images", "explain.seed"]),
+        ({"robustness.images": 2}, ["robustness.images"]),
+        ({"robustness.strengths": [0.0001]}, ["robustness.strengths"]),
         ({"blessing": {"rules": RULES}, "split": {}, "filter": []}, []),
     ],
 )
 def test_changes_of_the_rules_are_told_from_others(file: Pipeline, overrides, rules) -> None:
     changed = changes(file, override(file, overrides))
     assert [change.field for change in changed if change.is_rule] == rules
+
+
+def test_every_field_is_a_rule_but_those_that_are_known_to_be_none() -> None:
+    assert {name for name in _fields_of(Pipeline) if not Change(field=name).is_rule} == {
+        *("name", "description", "tags", "owner", "parameters", "schedule", "trigger"),
+        *("is_paused_upon_creation", "runtime", "source"),
+        *("retries", "retry_delay_seconds", "stage_timeout_minutes"),
+        *(f"train.{name}" for name in Train.model_fields),
+        *(f"resources.{name}" for name in Resources.model_fields),
+        *("publish.dataset", "publish.report", "evaluate.batch_size"),
+        *("evaluate.mistakes", "evaluate.answers", "evaluate.overfit_gap"),
+    }
+    assert Change(field="robustness.a_field_of_tomorrow").is_rule
+    assert Change(field="a_section_of_tomorrow").is_rule
+
+
+def _fields_of(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        name = field.alias or name
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from (f"{name}.{inner}" for inner in section.model_fields)
+        else:
+            yield name
+
+
+def test_changes_from_the_file_at_either_time_count(file: Pipeline) -> None:
+    now = override_free(file, {"split.salt": "tonight", "train.epochs": 9})
+    assert [each.field for each in changes_from_all([file, now], file)] == [
+        *("split.salt", "train.epochs"),
+    ]
+    assert changes_from_all([file, file], file) == []
 
 
 def test_a_change_has_the_value_of_the_file_and_that_of_the_run(file: Pipeline) -> None:
