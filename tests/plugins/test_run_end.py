@@ -62,17 +62,18 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return uri
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow server."""
+    folder = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"),
-            *("--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),
-            *("--default-artifact-root", str(tmp_path / "artifacts"), "--no-serve-artifacts"),
+            *("--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/server.db"),
+            *("--default-artifact-root", str(folder / "artifacts"), "--no-serve-artifacts"),
         ],
         env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
@@ -80,7 +81,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not _answers(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
@@ -136,7 +137,7 @@ def test_airflow_tells_our_listener_and_it_closes_the_run(settings: str, tmp_pat
     dag_run = SimpleNamespace(dag_id="films", run_id=RUN)
     # as the scheduler calls it when a run times out, and the API server when a person marks one
     get_listener_manager().hook.on_dag_run_failed(dag_run=dag_run, msg="timed_out")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while night.status == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.5)
     assert night.status == "FAILED"
