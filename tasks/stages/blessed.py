@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks.contract import BadInput, NoInput, Verdict
+from tasks.contract import BadConfig, BadInput, NoInput, Verdict
 from tasks.stages.base import StageContext
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ def blessed_verdict(context: StageContext) -> Verdict:
     Raises
     ------
     StageError
-        There is none, it refuses the model, or it is on another one.
+        There is none, it refuses the model, it is on another one, or the registry that it names a
+        version of is not to be seen from here.
     """
     verdict = context.run.read_verdict()
     if verdict is None:
@@ -44,6 +45,13 @@ def blessed_verdict(context: StageContext) -> Verdict:
         raise BadInput(
             f"{verdict.model.name}: the verdict names no registered version, so none could become "
             "the champion: run stage 'bless' again"
+        )
+    if verdict.model.version and not context.environment.mlflow_uri:
+        # what serves would change, and the registry's champion would not
+        raise BadConfig(
+            f"{verdict.model.name}: the verdict is on version {verdict.model.version} of a "
+            "registry, but MLFLOW_TRACKING_URI is not set: set it as it was for 'bless', or run "
+            "stage 'bless' again without a registry"
         )
     return verdict
 

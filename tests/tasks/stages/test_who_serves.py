@@ -164,6 +164,21 @@ def test_without_mlflow_a_champion_that_came_after_the_verdict_stays(
         deploy(two, alone)
 
 
+@pytest.mark.parametrize("stage", ["deploy", "publish"])
+def test_a_registered_version_is_not_deployed_past_its_registry(
+    night: Night, place: Environment, champion: Champion, stage: str
+) -> None:
+    run = night("second", champion=champion)
+    assert bless(run, place, NO_COMPARISON).model.version == "2"
+    alone = dataclasses.replace(place, mlflow_uri="")
+    pointer = place.serving_root / "films/champion.json"
+    before = pointer.read_bytes()
+    with pytest.raises(BadConfig, match="version 2 of a registry, but MLFLOW_TRACKING_URI") as told:
+        run_stage(load_stage(stage), pipeline=NO_COMPARISON, run=run, environment=alone)
+    assert told.value.exit_code == 78 and "run stage 'bless' again" in str(told.value)
+    assert pointer.read_bytes() == before
+
+
 def on_a_cluster(place: Environment, served: str) -> Environment:
     """A pod's: no folder of served models."""
     folder = place.serving_root / "none"
