@@ -5,7 +5,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -200,7 +200,8 @@ def _drop(stage: str, run: RunDirectory, error: Altered) -> None:
     try:
         manifest = run.read_manifest(stage)
         if manifest is not None:
-            run.forget(manifest.fingerprint)
+            for fingerprinted in {manifest.fingerprint, *manifest.made_for}:
+                run.forget(fingerprinted)
         run.retract(stage)
         log.warning("%s: its result is withdrawn; its next attempt computes it again", stage)
     except StageError as undone:
@@ -264,10 +265,11 @@ def _reuse_or_compute(
             reused = reused.model_copy(update=tonight | origin).sealed()
             run.write_manifest(reused)
             return reused
-    manifest = _compute(stage, context, tonight | {"code_version": code, "settings": settings})
+    made_of = tonight | {"code_version": code, "settings": settings}
+    manifest = _compute(stage, context, made_of, key)
     if stage.reusable:
         try:
-            for fingerprinted in [wanted, *map(key, stage.equivalent_states(context))]:
+            for fingerprinted in manifest.made_for:
                 run.remember(fingerprinted, manifest)
         except StageError as error:
             # the result is committed; another night will have to compute it again
@@ -285,10 +287,13 @@ def _may_keep(stage: Stage, committed: Manifest, wanted: str, reuse: Reuse) -> b
     own = committed.reused_from is None
     allowed = reuse == "all" or (reuse == "own" and own)
     allowed = allowed and committed.is_evidence
-    return allowed and stage.reusable and committed.fingerprint == wanted
+    # its own fingerprint is not covered by its digest
+    return allowed and stage.reusable and wanted in committed.made_for
 
 
-def _compute(stage: Stage, context: StageContext, made_of: dict[str, Any]) -> Manifest:
+def _compute(
+    stage: Stage, context: StageContext, made_of: dict[str, Any], key: Callable[[str], str]
+) -> Manifest:
     started_at, started = now(), time.perf_counter()
     context.run.retract(stage.name)
     _clear(context.out, keep=stage.scratch)
@@ -297,6 +302,7 @@ def _compute(stage: Stage, context: StageContext, made_of: dict[str, Any]) -> Ma
     run, mirrored = context.run, () if context.run.is_local else stage.mirrored
     with Mirror(run, stage.name, context.out, mirrored) as mirror:
         outcome = stage.run(context)
+    equivalent = stage.equivalent_states(context) if stage.reusable else []
     for name in stage.scratch:
         shutil.rmtree(context.out / name, ignore_errors=True)
     outputs = describe_outputs(context.out)
@@ -314,6 +320,7 @@ def _compute(stage: Stage, context: StageContext, made_of: dict[str, Any]) -> Ma
         seconds=round(outcome.seconds or time.perf_counter() - started, 3),
         started_at=started_at,
         addresses=outcome.addresses,
+        made_for=list(dict.fromkeys([made_of["fingerprint"], *map(key, equivalent)])),
         **made_of,
     ).sealed()
     run.write_manifest(manifest)

@@ -105,6 +105,9 @@ class Manifest(Record):
         What the stage put outside of the run, and where: ``report`` to its URI.
     settings : object
         The part of the pipeline that determined the result, as JSON-able data.
+    made_for : list of str
+        Fingerprints under which the result may be used, as they were when it was computed. The
+        digest covers them, unlike ``fingerprint``, which is that of the night.
     state : str
         Digest of what outside of the run determined it, such as the source's listing; empty where
         nothing did.
@@ -131,6 +134,7 @@ class Manifest(Record):
     inputs: dict[str, str] = {}
     addresses: dict[str, Line] = {}
     settings: Any = None
+    made_for: list[str] = []
     state: str = ""
     format: int = 1
     release: str = ""

@@ -129,8 +129,8 @@ class RunDirectory:
         self._remove(f"{self.path}/{stage}/manifest.json")
 
     def cached(self, fingerprint: str) -> Manifest | None:
-        """Return what an earlier run of this pipeline committed for a fingerprint, if its outputs
-        still stand."""
+        """Return what an earlier run of this pipeline computed for this very fingerprint, if its
+        outputs still stand; what the cache alone says of a result counts for nothing."""
         entry = self._read_json(f"{self.pipeline_path}/cache/{fingerprint}.json")
         names = ("run_uri", "stage", "digest")
         if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) for n in names):
@@ -142,6 +142,7 @@ class RunDirectory:
         if (
             manifest is None
             or not manifest.is_evidence
+            or fingerprint not in manifest.made_for
             or (manifest.stage, manifest.digest) != (stage, digest)
         ):
             return None

@@ -89,6 +89,9 @@ def _problem(manifest: Manifest, expected: Tonight, evidence: Evidence) -> str:
     )
     if wanted != manifest.fingerprint:
         return f"{stage}'s fingerprint is not that of its settings, inputs and code"
+    if wanted not in manifest.made_for:
+        # the fingerprint itself can be written anew without the digest
+        return f"{stage} was computed from other results than this run holds, or for another state"
     return ""
 
 

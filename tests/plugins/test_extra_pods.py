@@ -213,6 +213,7 @@ def commit(run: RunDirectory, stage: str, fingerprint: str = "f") -> Manifest:
     manifest = Manifest(
         stage=stage,
         fingerprint=fingerprint,
+        made_for=[fingerprint],
         location=run.stage_uri(stage),
     ).sealed()
     run.write_manifest(manifest)

@@ -45,6 +45,7 @@ def commit(
         fingerprint=fingerprint,
         location=run.stage_uri(stage),
         outputs=outputs,
+        made_for=[fingerprint],
         **fields,
     ).sealed()
     run.write_manifest(manifest)

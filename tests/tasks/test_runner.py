@@ -387,6 +387,42 @@ def test_what_is_said_anew_of_equal_files_does_not_part_a_run(night: Any) -> Non
     assert later.computed == 1
 
 
+@pytest.mark.parametrize("place", ["cache", "run"])
+def test_a_result_that_was_computed_from_other_inputs_is_never_taken_over(
+    night: Any, tmp_path: Path, place: str
+) -> None:
+    """Neither by an entry in the cache nor by a fingerprint, which no digest covers."""
+    first, later = Count(), Later()
+    night(first)
+    strong = night(later)
+    first.world = "weak"
+    night(first, "two")
+    weak = night(later, "two")
+    assert later.computed == 2
+    run = RunDirectory(str(tmp_path / "films/runs/two"))
+    run.retract("filter")
+    RunDirectory(str(tmp_path / "films/runs/one")).remember(weak.fingerprint, strong)
+    if place == "run":
+        run.write_manifest(strong.model_copy(update={"fingerprint": weak.fingerprint}))
+    assert night(later, "two").reused_from is None
+    assert later.computed == 3
+
+
+@pytest.mark.parametrize("reuse", ["all", "own"])
+def test_a_result_is_not_taken_over_for_another_state_of_the_world(
+    night: Any, tmp_path: Path, reuse: Reuse
+) -> None:
+    stage = Count()
+    old = night(stage)
+    stage.world = "b"
+    wanted = night(stage, "two").fingerprint
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    run.remember(wanted, old)
+    run.write_manifest(old.model_copy(update={"fingerprint": wanted}))
+    night(stage, reuse=reuse)
+    assert (Path(run.path) / "transform/result.txt").read_text() == "b"
+
+
 def test_the_cache_does_not_ask_the_clock(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Count()
     with monkeypatch.context() as tomorrow:

@@ -237,6 +237,23 @@ def test_settings_written_into_a_manifest_do_not_make_its_fingerprint(night: Nig
     assert any("robustness's fingerprint is not that of its settings" in r for r in reasons)
 
 
+def test_evidence_of_another_model_is_none_of_this_one(night: Night) -> None:
+    """Its fingerprint, which no digest covers, is that of this model's."""
+    other = beside(night, "two")
+    for stage in JUDGED:
+        other.perform(stage, {"train.epochs": 1, "train.seed": 5})
+    for stage in ("evaluate", "fairness", "explain", "robustness"):
+        own, foreign = night.manifest(stage), other.manifest(stage)
+        inputs = {name: night.manifest(name).digest for name in own.inputs}
+        update = {"fingerprint": own.fingerprint, "state": own.state, "inputs": inputs}
+        night.run.write_manifest(foreign.model_copy(update=update).sealed())
+    reasons = night.verdict().reasons
+    assert any("evaluate was computed from other results than this run holds" in r for r in reasons)
+    for stage in JUDGED:
+        night.perform(stage)
+    assert night.verdict().blessed
+
+
 def test_a_night_of_results_taken_over_is_as_good_as_its_origin(night: Night) -> None:
     tonight = beside(night, "two")
     for stage in JUDGED:
