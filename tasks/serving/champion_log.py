@@ -3,13 +3,15 @@
 One line for every version that became champion, by a deployment or by a person's hand, and why.
 """
 
+import errno
 import json
 import logging
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from tasks.contract import Champion, now
+from tasks.contract import Champion, StageError, now
 
 log = logging.getLogger("tasks")
 
@@ -31,14 +33,36 @@ def note_champion(
         User, and what made it champion.
     **more : Any
         Further fields of the line.
+
+    Raises
+    ------
+    StageError
+        It cannot be written; the record is as before.
     """
     version, digest = champion or ("", "")
     line = {"at": now(), "version": version, "digest": digest, "by": by, "reason": reason, **more}
-    model_folder.mkdir(parents=True, exist_ok=True)
-    with (model_folder / CHAMPIONS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
-        stream.flush()
+    path = model_folder / CHAMPIONS
+    try:
+        model_folder.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as stream:
+            _add(stream, json.dumps(line).encode() + b"\n")
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _add(stream: FileIO, line: bytes) -> None:
+    size = stream.seek(0, os.SEEK_END)
+    if size:
+        stream.seek(size - 1)
+        # a kill may have cut the last line off
+        line = line if stream.read(1) == b"\n" else b"\n" + line
+    try:
+        if stream.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(stream.fileno())
+    except OSError:
+        stream.truncate(size)
+        raise
 
 
 def noted_champion(model_folder: Path) -> Champion | None:

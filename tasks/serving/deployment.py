@@ -10,15 +10,16 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tasks.contract import Altered, StageError, tree_sha256
 from tasks.serving.client import KnownAnswer, ServerClient
-from tasks.serving.files import PREVIOUS, Pointer, folder_names, read_pointer
+from tasks.serving.files import PREVIOUS, Pointer, folder_names, read_pointer, write_pointer
 from tasks.serving.limits import MAX_PIXELS, Limits, read_limits, write_limits
 from tasks.serving.probe import probe_server
-from tasks.serving.switch import Switch
+from tasks.serving.switch import Switch, forget
 
 log = logging.getLogger("tasks")
 
@@ -54,6 +55,12 @@ class Deployment:
         must not go on.
     set_champion : callable
         Moves the registry's alias to this version.
+    registry_before : callable
+        Returns what the registry says of its champion, as plain values.
+    return_champion : callable
+        Lets the registry say again what ``registry_before`` returned, where it names this version.
+    trained_on : str
+        SHA-256 of the record of what the model was trained on; empty when there is none.
     former_digest : callable
         Returns the digest by which the registry's champion was known before; empty when it always
         had the one that it has.
@@ -73,6 +80,9 @@ class Deployment:
     known_answers: Callable[[], Sequence[KnownAnswer]]
     champion_digest: Callable[[], str]
     set_champion: Callable[[], None]
+    registry_before: Callable[[], dict[str, Any]] = dict
+    return_champion: Callable[[dict[str, Any]], None] = lambda _: None
+    trained_on: str = ""
     former_digest: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)
 
@@ -108,7 +118,8 @@ def deploy(deployment: Deployment) -> Deployed:
     Raises
     ------
     StageError
-        Says at which step it failed; pointer and alias are as before.
+        Says at which step it failed; pointers, alias and history are as before, or the text says
+        which could not be put back.
     """
     folder = deployment.root / deployment.model
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +132,11 @@ def deploy(deployment: Deployment) -> Deployed:
             and _serves_already(deployment, folder, current)
         ):
             log.info("%s version %s is serving already", deployment.model, deployment.version)
+            # an earlier attempt was killed when all was done
+            forget(folder)
+            if deployment.trained_on and not current.trained_on:
+                current = replace(current, trained_on=deployment.trained_on)
+                write_pointer(folder, current)
             previous = read_pointer(folder, name=PREVIOUS)
             return Deployed(already=True, pointer=current, previous=previous)
         pointer = Pointer(
@@ -133,6 +149,7 @@ def deploy(deployment: Deployment) -> Deployed:
                 source=deployment.source,
                 current=current,
             ),
+            trained_on=deployment.trained_on,
         )
         answers = deployment.known_answers()
         if not answers:
@@ -140,7 +157,7 @@ def deploy(deployment: Deployment) -> Deployed:
         difference = _ask_probe(deployment, pointer, answers)
         # asking took its time, and a person may have moved the alias meanwhile
         deployment.champion_digest()
-        switch = Switch.prepare(folder, pointer)
+        switch = Switch.prepare(folder, pointer, registry=deployment.registry_before())
         _switch(deployment, switch, answers)
         _prune(folder)
     return Deployed(
@@ -266,15 +283,30 @@ def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswe
             log.info("%s: version %s serves there", deployment.server_url, pointer.version)
         # last: whoever follows the alias finds a version that serves
         deployment.set_champion()
-    except BaseException:
-        write_limits(switch.folder, max_pixels=before or MAX_PIXELS)
-        _undo(deployment, switch)
+    except BaseException as error:
+        failed = _undo(deployment, switch, max_pixels=before or MAX_PIXELS)
+        if failed and isinstance(error, Exception):
+            raise StageError(
+                f"{error}; THE WAY BACK FAILED as well ({failed}): run stage 'deploy' again, or "
+                f"look at the records with 'python -m tasks champion --model {deployment.model}'"
+            ) from error
         raise
     switch.complete()
 
 
-def _undo(deployment: Deployment, switch: Switch) -> None:
-    switch.undo()
+def _undo(deployment: Deployment, switch: Switch, *, max_pixels: int) -> str:
+    """Put back what the switch changed; return why that failed, empty when it did not."""
+    failed = ""
+    try:
+        switch.undo()
+        # after the pointer: a registry that names what serves contradicts nothing
+        deployment.return_champion(switch.registry)
+        write_limits(switch.folder, max_pixels=max_pixels)
+        switch.complete()
+    except Exception as error:
+        # the first reason must not be lost over the second
+        log.exception("%s: the way back failed", deployment.model)
+        failed = str(error)
     serving = read_pointer(switch.folder)
     log.error(
         "%s: back to %s",
@@ -284,6 +316,7 @@ def _undo(deployment: Deployment, switch: Switch) -> None:
     if deployment.server_url:
         with suppress(StageError), ServerClient(deployment.server_url, timeout=10) as client:
             client.switch_now(deployment.model)
+    return failed
 
 
 @contextmanager

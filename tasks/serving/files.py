@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,16 @@ class Pointer:
         Tree digest of its folder; a server refuses a folder that has another.
     path : str
         Folder, relative to the model's.
+    trained_on : str
+        SHA-256 of the record beside it of what the model was trained on; empty where there is none,
+        and in a pointer of an earlier release.
     """
 
     version: str
     digest: str
     path: str
+    # another record is no reason to load the model again
+    trained_on: str = field(default="", compare=False)
 
 
 def folder_names(version: str, digest: str) -> Iterator[str]:
@@ -75,8 +80,9 @@ def parse_pointer(content: bytes) -> Pointer | None:
     """Return the pointer that a file holds; None when it cannot be read."""
     try:
         document = json.loads(content)
-        return Pointer(**{name: str(document[name]) for name in ("version", "digest", "path")})
-    except (ValueError, KeyError, TypeError):
+        known = {name: str(document[name]) for name in ("version", "digest", "path")}
+        return Pointer(**known, trained_on=str(document.get("trained_on", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -103,7 +109,10 @@ def write_pointer(model_folder: Path, pointer: Pointer | None, *, name: str = PO
     if pointer is None:
         (model_folder / name).unlink(missing_ok=True)
         return
-    write_json(model_folder / name, asdict(pointer))
+    document = asdict(pointer)
+    if not pointer.trained_on:
+        del document["trained_on"]
+    write_json(model_folder / name, document)
 
 
 def write_json(path: Path, document: Any) -> None:

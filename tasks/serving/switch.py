@@ -1,16 +1,17 @@
 """The step from the version that serves to the next one, and the way back, byte for byte.
 
 Below a model's folder ``champion.json`` and ``previous.json`` are replaced; ``.switch.json`` holds
-what they were until the new version is the champion, so that a failure can be undone by the process
-that sees it or, after a kill, by the next attempt.
+what they were until the new version is the champion, and what the registry said, so that a failure
+can be undone by the process that sees it or, after a kill, by the next attempt.
 """
 
 import base64
 import json
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.serving.files import POINTER, PREVIOUS, Pointer, parse_pointer, write_json, write_pointer
 
@@ -29,25 +30,42 @@ class Switch:
         The version that is to serve.
     before : dict of str to bytes or None
         Content of either pointer before the step; None for one that was not there.
+    registry : dict
+        What the registry said before the step, as whoever puts it back wrote it.
     """
 
     folder: Path
     to: Pointer
     before: dict[str, bytes | None]
+    registry: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, folder: Path, to: Pointer) -> "Switch":
-        """Return the step from what serves now, or the same step that a killed attempt began."""
-        begun = _read_journal(folder)
+    def prepare(
+        cls, folder: Path, to: Pointer, *, registry: dict[str, Any] | None = None
+    ) -> "Switch":
+        """Return the step from what serves now, or the same step that a killed attempt began.
+
+        Parameters
+        ----------
+        folder : Path
+            The model's folder below the serving root.
+        to : Pointer
+            The version that is to serve.
+        registry : dict, optional
+            What the registry says now.
+        """
+        begun, now = _read_journal(folder), registry or {}
         if begun is not None:
-            serving = _read(folder / POINTER)
+            same, serving = begun.to.digest == to.digest, _read(folder / POINTER)
             if serving == begun.before[POINTER]:
-                # killed before the step
+                # killed before the step, or on the way back
                 begun.undo()
-            elif begun.to.digest == to.digest and _pointer(serving) == begun.to:
-                return cls(folder=folder, to=to, before=begun.before)
+                now = begun.registry if same and begun.registry else now
+            elif same and _pointer(serving) == begun.to:
+                kept = begun.registry or now
+                return cls(folder=folder, to=to, before=begun.before, registry=kept)
         before = {name: _read(folder / name) for name in (POINTER, PREVIOUS)}
-        return cls(folder=folder, to=to, before=before)
+        return cls(folder=folder, to=to, before=before, registry=now)
 
     @property
     def previous(self) -> Pointer | None:
@@ -65,6 +83,7 @@ class Switch:
                 name: None if content is None else base64.b64encode(content).decode()
                 for name, content in self.before.items()
             },
+            "registry": self.registry,
         }
         write_json(self.folder / JOURNAL, document)
         # the way back is on disk before the step, so that a kill cannot lose it
@@ -72,14 +91,18 @@ class Switch:
         write_pointer(self.folder, self.to)
 
     def undo(self) -> None:
-        """Put both pointers back as they were."""
+        """Put both pointers back as they were; the way back is kept until all of it is gone."""
         for name, content in self.before.items():
             _restore(self.folder / name, content)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def complete(self) -> None:
-        """Forget the way back of a version that is the champion now."""
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        """Forget the way back: the version is the champion now, or all is as it was."""
+        forget(self.folder)
+
+
+def forget(folder: Path) -> None:
+    """Forget the way back of a step that an earlier attempt completed."""
+    (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def _pointer(content: bytes | None) -> Pointer | None:
@@ -118,6 +141,8 @@ def _read_journal(folder: Path) -> Switch | None:
             for name, content in document["before"].items()
         }
         known = {name: before[name] for name in (POINTER, PREVIOUS)}
-        return Switch(folder=folder, to=Pointer(**document["to"]), before=known)
+        # an earlier release wrote nothing of the registry
+        registry = dict(document.get("registry") or {})
+        return Switch(folder=folder, to=Pointer(**document["to"]), before=known, registry=registry)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

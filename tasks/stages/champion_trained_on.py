@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import RunDirectory, StageError, parse_champion
-from tasks.serving.files import read_pointer
+from tasks.contract import RunDirectory, StageError, parse_champion, sha256_file
+from tasks.serving.files import POINTER, PREVIOUS, Pointer, read_pointer
 from tasks.spec.data import Split
 from tasks.stages.base import StageContext
 
@@ -92,13 +92,17 @@ def trained_on(context: StageContext, version: str, digest: str) -> ChampionTrai
     name = f"the champion (version {version} of {context.pipeline.model_name})"
     tags = _tags(context, version, digest)
     problems = []
+    registered_record = tags.get(_tag_name())
     for path in _files(context, version, digest, tags):
         try:
+            if registered_record is None and not _is_kept_record(path, digest):
+                problems.append(f"{path} is not the record that champion.json names")
+                continue
             record = TrainedOn.read(path)
         except (StageError, OSError) as error:
             problems.append(str(error))
             continue
-        if tags.get(_tag_name(), record.digest) == record.digest:
+        if registered_record in (None, record.digest):
             return ChampionTrainedOn(name=name, record=record)
         problems.append(f"{path} is not the record that was registered")
     for run, registered in _runs(context, tags):
@@ -113,8 +117,9 @@ def trained_on(context: StageContext, version: str, digest: str) -> ChampionTrai
     return ChampionTrainedOn(name=name, record=None, problem=" ".join(problem.split())[:300])
 
 
-def keep_beside_served(record: Path, folder: Path, model_digest: str) -> None:
-    """Copy a record into the folder of the served model, beside the versions.
+def keep_beside_served(record: Path, folder: Path, pointer: Pointer) -> None:
+    """Copy a record into the folder of the served model, beside the versions, unless the pointer
+    names another one of the same model.
 
     Parameters
     ----------
@@ -122,10 +127,12 @@ def keep_beside_served(record: Path, folder: Path, model_digest: str) -> None:
         The file.
     folder : Path
         The model's, below the serving root.
-    model_digest : str
-        Of the model that it belongs to.
+    pointer : Pointer
+        To the model that it belongs to.
     """
-    target = _beside_served(folder, model_digest)
+    if pointer.trained_on != sha256_file(record):
+        return
+    target = _beside_served(folder, pointer.digest)
     draft = target.with_name(f".{target.name}")
     shutil.copyfile(record, draft)
     draft.replace(target)
@@ -212,6 +219,14 @@ def _of_run(context: StageContext, run: RunDirectory, digest: str | None) -> "Tr
         return TrainedOn.read(outputs.path(TRAINED_ON))
     pipeline: Any = run.read_json("pipeline.json")
     return TrainedOn.of(Arranged(outputs).table(), Split.model_validate(pipeline["split"]))
+
+
+def _is_kept_record(path: Path, digest: str) -> bool:
+    """Return whether a pointer beside a record vouches for it; one of an earlier release does for
+    none."""
+    pointers = [read_pointer(path.parent, name=name) for name in (POINTER, PREVIOUS)]
+    known = {each.trained_on for each in pointers if each and each.digest == digest} - {""}
+    return bool(known) and sha256_file(path) in known
 
 
 def _beside_served(folder: Path, digest: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from tasks import registry
 from tasks.contract import Champion, check_champion, write_atomically
 from tasks.data.trained_on import TRAINED_ON
-from tasks.serving.champion_log import note_champion
+from tasks.serving.champion_log import note_champion, noted_champion
 from tasks.serving.deployment import Deployment, deploy
 from tasks.serving.limits import limits_of
 from tasks.spec import Pipeline
@@ -16,6 +16,7 @@ from tasks.spec.masking import masked
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
 from tasks.stages.champion_trained_on import keep_beside_served
+from tasks.stages.registry_before import registry_before, return_champion
 from tasks.stages.who_serves import records_here
 
 log = logging.getLogger("tasks")
@@ -41,6 +42,9 @@ class Deploy(Stage):
         verdict = blessed_verdict(context)
         pipeline, environment = context.pipeline, context.environment
         model, version = verdict.model, version_of(verdict)
+        champion, folder = Champion(version, model.digest), environment.serving_root / model.name
+        arranged = context.input("arrange")
+        has_record = arranged.has(TRAINED_ON)
 
         def champion_digest() -> str:
             records = records_here(environment, model.name)
@@ -50,16 +54,15 @@ class Deploy(Stage):
                 return model.digest
             return records.registry.digest if records.registry else ""
 
+        def note() -> None:
+            reason = "blessed and deployed"
+            note_champion(folder, champion, by="deploy", reason=reason, run_uri=context.run.uri)
+
         def set_champion() -> None:
-            if environment.mlflow_uri and model.version:
+            if model.version:
                 registry.set_alias(environment, model.name, registry.CHAMPION, model.version)
-            note_champion(
-                environment.serving_root / model.name,
-                Champion(version, model.digest),
-                by="deploy",
-                reason="blessed and deployed",
-                run_uri=context.run.uri,
-            )
+            # last: a line that is written stays
+            note()
 
         deployed = deploy(
             Deployment(
@@ -76,17 +79,26 @@ class Deploy(Stage):
                 known_answers=lambda: known_answers(context),
                 champion_digest=champion_digest,
                 set_champion=set_champion,
+                registry_before=lambda: (
+                    registry_before(environment, model.name) if model.version else {}
+                ),
+                return_champion=lambda before: (
+                    return_champion(environment, model.name, champion, before) if before else None
+                ),
+                trained_on=arranged.manifest.output(TRAINED_ON).sha256 if has_record else "",
                 former_digest=lambda: registry.former_digest(environment, model.name),
             )
         )
-        arranged = context.input("arrange")
-        if arranged.has(TRAINED_ON):
-            folder = environment.serving_root / model.name
-            keep_beside_served(arranged.path(TRAINED_ON), folder, model.digest)
+        noted = noted_champion(folder)
+        if noted is None or noted.digest not in (model.digest, deployed.pointer.digest):
+            # an earlier attempt was killed before it could
+            note()
+        if has_record:
+            keep_beside_served(arranged.path(TRAINED_ON), folder, deployed.pointer)
         document = {
             "model": model.model_dump(),
             "alias": registry.CHAMPION,
-            "folder": str(environment.serving_root / model.name / deployed.pointer.path),
+            "folder": str(folder / deployed.pointer.path),
             "server_url": masked(environment.server_url),
             "already_serving": deployed.already,
             "previous": asdict(deployed.previous) if deployed.previous else None,

@@ -45,6 +45,7 @@ def test_undone_every_byte_is_as_it_was(tmp_path: Path, before: dict[str, bytes]
     step.take()
     assert read_pointer(tmp_path) == TWO
     step.undo()
+    step.complete()
     assert files(tmp_path) == before
 
 
@@ -77,6 +78,7 @@ def test_a_kill_after_any_write_can_be_undone_by_the_next_attempt(
     again.take()
     assert (read_pointer(tmp_path), read_pointer(tmp_path, name=PREVIOUS)) == (THREE, TWO)
     again.undo()
+    again.complete()
     assert files(tmp_path) == before
 
 
@@ -89,6 +91,7 @@ def test_what_a_killed_attempt_at_another_version_left_is_not_the_way_back(tmp_p
     assert step.previous == TWO
     step.take()
     step.undo()
+    step.complete()
     assert files(tmp_path) == before
 
 
@@ -99,3 +102,15 @@ def test_the_same_version_again_keeps_the_way_back(tmp_path: Path) -> None:
     step.take()
     step.complete()
     assert (read_pointer(tmp_path), read_pointer(tmp_path, name=PREVIOUS)) == (TWO, ONE)
+
+
+@pytest.mark.parametrize("undone", [False, True], ids=["after the step", "on the way back"])
+def test_what_the_registry_said_before_outlives_a_kill(tmp_path: Path, undone: bool) -> None:
+    write_pointer(tmp_path, ONE)
+    step = Switch.prepare(tmp_path, TWO, registry={"champion": "1"})
+    step.take()
+    if undone:
+        step.undo()
+    assert Switch.prepare(tmp_path, TWO, registry={"champion": "2"}).registry == {"champion": "1"}
+    # a step to another version begins with what is so now
+    assert Switch.prepare(tmp_path, THREE, registry={"champion": "2"}).registry == {"champion": "2"}

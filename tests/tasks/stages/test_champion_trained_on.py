@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from tasks import registry, tracking
-from tasks.contract import RunDirectory, tree_sha256
+from tasks.contract import RunDirectory, sha256_file, tree_sha256
 from tasks.data.trained_on import TRAINED_ON, TrainedOn
 from tasks.environment import Environment
 from tasks.registry_trained_on import keep_trained_on
 from tasks.runner import run_stage, stage_context
-from tasks.serving.files import Pointer, write_pointer
+from tasks.serving.files import Pointer, read_pointer, write_pointer
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
 from tasks.stages.champion_trained_on import (
@@ -70,6 +70,10 @@ def written(record: TrainedOn, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record.write(folder / TRAINED_ON)
     return folder / TRAINED_ON
+
+
+def pointer_to(digest: str, record: Path) -> Pointer:
+    return Pointer(version="7", digest=digest, path="7", trained_on=sha256_file(record))
 
 
 def model_of(folder: Path, weights: bytes = b"weights") -> Path:
@@ -128,16 +132,60 @@ def test_a_served_copy_has_its_record_without_any_registry(
 ) -> None:
     record, folder = record_of("p1"), place.serving_root / "films"
     folder.mkdir(parents=True)
-    write_pointer(folder, Pointer(version="7", digest="d" * 64, path="7"))
-    keep_beside_served(written(record, tmp_path / "arrange"), folder, "d" * 64)
+    pointer = pointer_to("d" * 64, written(record, tmp_path / "arrange"))
+    write_pointer(folder, pointer)
+    keep_beside_served(tmp_path / "arrange" / TRAINED_ON, folder, pointer)
     (found,), state = asked(replace(place, mlflow_uri=""), run)
     assert found.record == record and state == record.digest
+    # another record of an equal model is not the one that the pointer names
+    keep_beside_served(written(record_of("nobody"), tmp_path / "x"), folder, pointer)
+    assert asked(replace(place, mlflow_uri=""), run)[0][0].record == record
+
+
+@pytest.mark.parametrize("of_an_earlier_release", [False, True])
+@pytest.mark.parametrize("with_run", [False, True])
+def test_without_a_registry_an_altered_record_is_not_believed(
+    place: Environment,
+    run: RunDirectory,
+    tmp_path: Path,
+    of_an_earlier_release: bool,
+    with_run: bool,
+) -> None:
+    place, folder = replace(place, mlflow_uri=""), place.serving_root / "films"
+    folder.mkdir(parents=True)
+    model = model_of(tmp_path)
+    if with_run:
+        old_night(run, model, {"p1": "train", "p2": "test"})
+    pointer = pointer_to(tree_sha256(model), written(record_of("p1"), tmp_path / "arrange"))
+    write_pointer(folder, pointer)
+    keep_beside_served(tmp_path / "arrange" / TRAINED_ON, folder, pointer)
+    (kept,) = folder.glob(f"*.{TRAINED_ON}")
+    record_of("nobody").write(kept)
+    if of_an_earlier_release:
+        write_pointer(folder, replace(pointer, trained_on=""))
+        assert json.loads((folder / "champion.json").read_text()).keys() == {
+            *("version", "digest", "path")
+        }
+    (found,), state = asked(place, RunDirectory(str(tmp_path / "store/films/runs/two")))
+    if with_run:
+        assert found.record == record_of("p1") and state == found.record.digest
+    else:
+        assert found.record is None and state.startswith("not known")
+        assert "is not the record that champion.json names" in found.problem
+
+
+def test_the_pointer_keeps_the_digest_of_the_record(tmp_path: Path) -> None:
+    pointer = pointer_to("d" * 64, written(record_of("p1"), tmp_path / "arrange"))
+    write_pointer(tmp_path, pointer)
+    found = read_pointer(tmp_path)
+    assert found is not None
+    assert found.trained_on == sha256_file(tmp_path / "arrange" / TRAINED_ON)
 
 
 def test_records_beside_served_copies_do_not_pile_up(tmp_path: Path) -> None:
     path = written(record_of("p1"), tmp_path / "arrange")
     for number in range(2 * KEPT_RECORDS):
-        keep_beside_served(path, tmp_path, f"{number:064d}"[::-1])
+        keep_beside_served(path, tmp_path, pointer_to(f"{number:064d}"[::-1], path))
     assert len(list(tmp_path.glob(f"*.{TRAINED_ON}"))) == KEPT_RECORDS
 
 
@@ -213,7 +261,8 @@ def test_a_record_that_was_changed_does_not_count(
     keep_trained_on(place, "films", version, record=path, digest=record.digest)
     folder = place.serving_root / "films"
     folder.mkdir(parents=True)
-    keep_beside_served(written(record_of("nobody"), tmp_path / "x"), folder, tree_sha256(model))
+    other = written(record_of("nobody"), tmp_path / "x")
+    keep_beside_served(other, folder, pointer_to(tree_sha256(model), other))
     (found,), _ = asked(place, run)
     assert found.record == record
     for kept in tmp_path.rglob(TRAINED_ON):
