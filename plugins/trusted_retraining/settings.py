@@ -162,6 +162,8 @@ class Settings:
             "TRUSTED_RETRAINING_ALLOWED_ADDRESSES": ",".join((*self.allowed_addresses, "/")),
             "TRUSTED_RETRAINING_DEPLOY_CHANGED_RULES": str(self.deploy_changed_rules).lower(),
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
+            # what serves is told by argument alone, never by what a worker was started with
+            "TRUSTED_RETRAINING_SERVED": "",
             RELEASE_VARIABLE: release(),
         }
 

@@ -368,6 +368,7 @@ def test_a_stage_gets_none_of_airflows_keys_and_connections(
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "postgresql://user:secret@host/db")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TRUSTED_RETRAINING_SERVED", "none")
     note = tmp_path / "environment.json"
     operator = make(
         f"""
@@ -381,3 +382,5 @@ def test_a_stage_gets_none_of_airflows_keys_and_connections(
     variables = json.loads(note.read_text())
     assert not [name for name in variables if name.startswith("AIRFLOW")]
     assert variables["NO_PROXY"] == "127.0.0.1" and "TRUSTED_RETRAINING_STATE" in variables
+    # what serves is told by argument
+    assert variables["TRUSTED_RETRAINING_SERVED"] == ""
