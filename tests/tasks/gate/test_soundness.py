@@ -144,6 +144,14 @@ def test_a_figure_that_no_prediction_gives_is_a_refusal(night: Night) -> None:
     assert any("evaluate.trust is 1 in the manifest, but does not follow" in r for r in reasons)
 
 
+def test_an_interval_that_evaluate_does_not_compute_is_a_refusal(night: Night) -> None:
+    name = "evaluate.least_recall.low"
+    assert name not in night.manifest("evaluate").metrics
+    reseal(night, "evaluate", metrics=with_metric(night, "evaluate", name, 1.0))
+    reasons = night.verdict().reasons
+    assert any(f"{name} is 1 in the manifest, but does not follow" in r for r in reasons)
+
+
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 FORGED: dict[str, tuple[Change, str]] = {
     "another truth": (lambda table: table.assign(class_index=0), "class_index of "),
