@@ -110,6 +110,12 @@ class RunDirectory:
         except (FileNotFoundError, KeyError, ValueError):
             return None
 
+    def read_verdict_in_force(self) -> Verdict | None:
+        """Return the verdict, None also when its manifest is of a format that is no evidence: it
+        may be shown, but nothing follows from it."""
+        manifest, _ = self.examine_manifest("bless")
+        return self.read_verdict() if manifest is not None and manifest.is_evidence else None
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Commit a stage: its last write. Removes the record of earlier failed attempts."""
         folder = f"{self.path}/{manifest.stage}"

@@ -20,7 +20,7 @@ def blessed_verdict(context: StageContext) -> Verdict:
         There is none, it refuses the model, it is on another one, or the registry that it names a
         version of is not to be seen from here.
     """
-    verdict = context.run.read_verdict()
+    verdict = context.run.read_verdict_in_force()
     if verdict is None:
         raise NoInput(
             f"{context.run.stage_uri('bless')} holds no readable verdict: run 'bless' first"

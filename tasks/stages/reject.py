@@ -30,7 +30,7 @@ class Reject(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         environment, name = context.environment, context.pipeline.model_name
-        verdict = context.run.read_verdict()
+        verdict = context.run.read_verdict_in_force()
         reasons, version = _reasons(context), None
         if verdict is not None:
             version = verdict.model.version
@@ -71,7 +71,7 @@ class Reject(Stage):
 
 
 def _reasons(context: StageContext) -> list[str]:
-    verdict = context.run.read_verdict()
+    verdict = context.run.read_verdict_in_force()
     if verdict is not None:
         return verdict.reasons or [verdict.refusal or "deployment was not approved"]
     failure = context.run.read_failure("bless")

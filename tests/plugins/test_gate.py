@@ -93,6 +93,27 @@ def test_evidence_that_was_replaced_before_the_verdict_is_refused(run: RunDirect
     assert choice(passed_on) == "reject"
 
 
+def test_a_task_that_succeeded_and_handed_nothing_on_is_a_refusal(run: RunDirectory) -> None:
+    judged = commit(run, "evaluate", {"a": "1"})
+    inputs = {"evaluate": judged.digest}
+    given = commit(run, "bless", {"verdict.json": verdict()}, inputs=inputs)
+    handed = {"bless": given.model_dump(mode="json"), "evaluate": judged.model_dump(mode="json")}
+    done = {"bless": "success", "evaluate": "success"}
+    assert choice(handed, **done) == "deploy"
+    for name in handed:
+        assert choice({**handed, name: None}, **done) == "reject"
+        assert choice({**handed, name: "removed"}, **done) == "reject"
+
+
+def test_a_verdict_in_a_manifest_of_the_older_format_is_a_refusal(run: RunDirectory) -> None:
+    given = commit(run, "bless", {"verdict.json": verdict()})
+    run.write_manifest(
+        given.model_copy(update={"format": 1, "digest": given.outputs_digest, "inputs": {}})
+    )
+    assert run.read_verdict() is not None
+    assert choice() == "reject"
+
+
 def test_no_verdict_is_a_refusal(run: RunDirectory) -> None:
     assert choice() == "reject"
 
@@ -154,4 +175,6 @@ def test_the_verdict_of_an_earlier_attempt_is_a_refusal(
 
 def test_the_verdict_of_this_attempt_counts(run: RunDirectory) -> None:
     commit_verdict(run, verdict())
-    assert choice(bless="success") == "deploy"
+    given = run.read_manifest("bless")
+    assert given is not None
+    assert choice({"bless": given.model_dump(mode="json")}, bless="success") == "deploy"

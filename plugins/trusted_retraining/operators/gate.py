@@ -53,8 +53,8 @@ class BlessingGate(BaseBranchOperator):
         replaced = self._replaced(context)
         if replaced:
             self.log.warning(
-                "refused: in %s the result of %s is not the one that its task handed on: it was "
-                "replaced afterwards; clear the task and those after it",
+                "refused: in %s the result of %s is not what its task handed on as XCom: it "
+                "was replaced afterwards, or the XCom removed; clear the task and those after it",
                 uri,
                 ", ".join(replaced),
             )
@@ -72,31 +72,38 @@ class BlessingGate(BaseBranchOperator):
         before = sorted(self.upstream_task_ids)
         if not before:
             return []
-        ti = context["ti"]
-        found = ti.get_task_states(dag_id=ti.dag_id, task_ids=before, run_ids=[ti.run_id])
-        states = found.get(ti.run_id, {})
+        states = _states(context["ti"], before)
         return [name for name in before if states.get(name) != "success"]
 
     def _replaced(self, context: Any) -> list[str]:
         """Return the stages whose committed result is not what their task handed on as XCom, which
-        no stage can write: the verdict itself, or what the verdict was made of."""
+        no stage can write: the verdict itself, or what the verdict was made of. A task that has
+        succeeded has handed something on; one that failed after its commit has not."""
         run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
         manifest, pull = run.read_manifest("bless"), getattr(context["ti"], "xcom_pull", None)
         if manifest is None or pull is None:
             return []
         judged = manifest.inputs | {"bless": manifest.digest}
+        states = _states(context["ti"], sorted(judged))
         handed = {name: pull(task_ids=name) for name in judged}
         return [
             name
             for name, document in handed.items()
-            if isinstance(document, dict) and document.get("digest") != judged[name]
+            if (document is not None or states.get(name) == "success")
+            and (not isinstance(document, dict) or document.get("digest") != judged[name])
         ]
 
     def _read_verdict(self, context: Any) -> Verdict | None:
         try:
             run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
-            return run.read_verdict()
+            return run.read_verdict_in_force()
         except Exception:
             # storage out of reach, an unknown scheme: no verdict, so no deployment
             self.log.exception("the verdict could not be read")
             return None
+
+
+def _states(ti: Any, tasks: list[str]) -> dict[str, Any]:
+    """Return the states of tasks of this very run."""
+    found = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])
+    return dict(found.get(ti.run_id, {}))

@@ -9,6 +9,7 @@ from tasks.contract import (
     RunDirectory,
     StageError,
     Verdict,
+    old_format,
     stored_tree_sha256,
 )
 
@@ -32,7 +33,7 @@ def read_blessed(
     StageError
         One is missing or damaged, the verdict refuses, or they are about different models.
     """
-    verdict = run.read_verdict()
+    verdict = run.read_verdict_in_force()
     if verdict is None:
         raise NoInput(f"{run.stage_uri('bless')} holds no readable verdict: run 'bless' first")
     if not verdict.may_serve:
@@ -81,6 +82,8 @@ def _read_publication(run: RunDirectory) -> Publication:
     manifest = run.read_manifest("publish")
     if manifest is None:
         raise NoInput(f"{run.stage_uri('publish')} holds no manifest: run stage 'publish' first")
+    if not manifest.is_evidence:
+        raise BadInput(f"{old_format(run.stage_uri('publish'))}: run stage 'publish' again")
     fs, folder = run.open(manifest.location)
     path = f"{folder}/publication.json"
     try:

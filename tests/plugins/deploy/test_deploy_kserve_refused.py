@@ -35,6 +35,20 @@ def test_a_refused_or_unpublished_model_is_not_deployed(
     assert cluster.objects == {}
 
 
+@pytest.mark.parametrize("stage", ["bless", "publish"])
+def test_what_a_manifest_of_the_older_format_says_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy, stage: str
+) -> None:
+    run = night("1")
+    manifest = run.read_manifest(stage)
+    assert manifest is not None
+    old = {"format": 1, "digest": manifest.outputs_digest}
+    run.write_manifest(manifest.model_copy(update=old))
+    with pytest.raises(AirflowFailException, match=f"'{stage}'"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
 def test_a_model_that_passed_changed_rules_is_not_deployed(
     cluster: Any, night: Night, deploy: Deploy
 ) -> None:
