@@ -23,6 +23,7 @@ from tasks.gate.evidence import JUDGED
 from tasks.gate.recomputed import judge_figures
 from tasks.gate.settings import Tonight, judge_settings
 from tasks.gate.verdict import champion_of, verdict_of
+from tasks.registry_owner import foreign_model
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.who_serves import records_of, who_serves
@@ -91,6 +92,8 @@ class Bless(Stage):
         problem = _model_problem(context, evidence) if evidence.model_digest else ""
         if problem:
             unsound.append(_refusal("train", problem))
+        if foreign := foreign_model(context.environment, pipeline):
+            unsound.append(_refusal("deploy.model_name", foreign))
         if unsound:
             rules = [*verdict.rules, *unsound]
             verdict = verdict_of(rules, model=verdict.model, champion=verdict.champion)
@@ -116,9 +119,9 @@ class Bless(Stage):
         verdict: Verdict,
         entry: EarlierVerdict,
     ) -> Verdict:
-        if _model_problem(context, evidence):
-            return verdict
         pipeline, environment = context.pipeline, context.environment
+        if _model_problem(context, evidence) or foreign_model(environment, pipeline):
+            return verdict
         name, digest = pipeline.model_name, evidence.model_digest
         tags = {
             "verdict": verdict.word,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.contract import BadConfig, BadInput, NoInput, Verdict
+from tasks.registry_owner import foreign_model
 from tasks.stages.base import StageContext
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def blessed_verdict(context: StageContext) -> Verdict:
             f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "
             f"{context.pipeline.model_name!r}: run stage 'bless' again"
         )
+    if foreign := foreign_model(context.environment, context.pipeline):
+        raise BadInput(foreign)
     trained = context.input("train").manifest.output("model/").sha256
     if verdict.model.digest != trained:
         raise BadInput(
