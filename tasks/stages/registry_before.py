@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from tasks.contract import LAST_CHAMPION, Champion, format_champion
+from tasks.contract import LAST_CHAMPION, Champion
 from tasks.environment import Environment
 
 log = logging.getLogger("tasks")
@@ -55,7 +55,7 @@ def return_champion(
     from tasks.registry import CHAMPION
     from tasks.tracking import mlflow_client, patiently
 
-    now, noted = registry_before(environment, model_name), format_champion(ours)
+    now = registry_before(environment, model_name)
     alias, last = before.get(CHAMPION), before.get(LAST_CHAMPION)
     with mlflow_client(environment) as client:
         if now[CHAMPION] == ours.version != alias:
@@ -65,7 +65,9 @@ def return_champion(
                 patiently(lambda: client.set_registered_model_alias(model_name, CHAMPION, alias))
             log.warning("the alias %s is back at %s", CHAMPION, alias or "no version")
         # after the alias: a champion that nobody noted would be worse
-        if now[LAST_CHAMPION] == noted != last:
+        # by the version: an earlier release's may have been noted with the digest of its files
+        noted = now[LAST_CHAMPION] or ""
+        if noted.partition(":")[0] == ours.version and noted != last:
             if last is None:
                 patiently(lambda: client.delete_registered_model_tag(model_name, LAST_CHAMPION))
             else:
