@@ -7,6 +7,7 @@ registered model, and in ``champions.jsonl`` beside what serves.
 import io
 import json
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ from tasks.environment import Environment
 from tasks.registry_history import mark_champion
 from tasks.serving.champion_log import note_champion, noted_champion
 from tasks.serving.deployment import alone, put_beside
-from tasks.serving.files import Pointer, folder_names, read_pointer
+from tasks.serving.files import POINTER, Pointer, folder_names, read_pointer
 from tasks.serving.switch import Switch
 from tasks.spec.masking import masked
 from tasks.stages.champion_files import served_files
@@ -83,7 +84,9 @@ def show_champion(environment: Environment, model: str) -> None:
         "cannot be read" if torn else records.served or NOBODY,
         "--served" if environment.served else serving,
     )
-    log.info("history   %s  (champion last)", records.once or NOBODY)
+    log.info("history   %s  (champion last)", records.last or NOBODY)
+    if records.once and records.logged not in (None, records.once):
+        log.info("          %s  (by champions.jsonl)", records.logged)
     if torn:
         raise torn
     champion = agreed_champion(records)
@@ -98,6 +101,12 @@ def correct_champion(environment: Environment, model: str, correction: Correctio
     StageError
         There is nothing to go by, or the files are not those of the digest.
     """
+    pointer = environment.serving_root / model / POINTER
+    if correction.record == NOBODY and environment.served and os.path.lexists(pointer):
+        raise BadConfig(
+            f"{model}: this machine has {pointer}: leave out --served, or take the model out of "
+            "service here first (docs/serving.md)"
+        )
     records, torn = _records(environment, model)
     if torn and correction.record != "served":
         raise torn
@@ -124,8 +133,12 @@ def _records(environment: Environment, model: str) -> tuple[ChampionRecords, Dis
     try:
         return records_here(environment, model), None
     except Disagreement as error:
-        noted = noted_champion(folder)
-        return records_with(environment, model, served=None, noted=noted), error
+        try:
+            logged = noted_champion(folder)
+        except ValueError:
+            # no record can be put right while this file is there
+            raise error from None
+        return records_with(environment, model, served=None, logged=logged), error
 
 
 def _correct_registry(
@@ -138,11 +151,11 @@ def _correct_registry(
     version = correction.version
     if not version and served is not None:
         version = _version_of(environment, model, served) or _register(environment, model, served)
-    elif not version and (known := records.registry or records.once) is not None:
-        version = known.version
+    elif not version:
+        version = _only_version(records)
     if not version:
         raise BadInput(f"{model}: no record knows a champion: name one with --version")
-    found = registry.version_with_files(environment, model, version)
+    found = _version_with_files(environment, model, version)
     if found.digest and not found.is_intact:
         raise Altered(
             f"{model} version {version}: the files at {found.model_dir} are not those of its tag "
@@ -158,6 +171,33 @@ def _correct_registry(
     registry.tag(environment, model, version, {"digest": digest})
     registry.set_alias(environment, model, registry.CHAMPION, version)
     return Champion(version, digest)
+
+
+def _only_version(records: ChampionRecords) -> str:
+    """Return the version that the records name, empty when there is none."""
+    known = [each for each in (records.registry, records.once, records.logged) if each is not None]
+    known = known or [each for each in (records.guessed,) if each is not None]
+    for each in known[1:]:
+        if each.version != known[0].version and not each.is_same_model(known[0]):
+            raise BadInput(
+                f"{records.model}: the records name {known[0]} and {each}: name the one that is "
+                "to be champion with --version"
+            )
+    return known[0].version if known else ""
+
+
+def _version_with_files(
+    environment: Environment, model: str, version: str
+) -> registry.RegisteredModel:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return registry.version_with_files(environment, model, version)
+    except MlflowException as error:
+        raise BadInput(
+            f"{model}: the registry gives no version {version!r} "
+            f"({' '.join(str(error).split())[:150]}): name one that MLflow shows with --version"
+        ) from error
 
 
 def _version_of(environment: Environment, model: str, served: Champion) -> str | None:
@@ -217,15 +257,18 @@ def _correct_served(
             )
         if records.registry is None:
             raise BadInput(f"{model}: the registry has no champion to serve: use --set registry")
-        agreed_champion(replace(records, served=None))
-        found = registry.version_with_files(environment, model, records.registry.version)
+        # the others are overwritten: a person has decided
+        agreed_champion(
+            replace(records, served=None, once=None, logged=None, guessed=None, never=False)
+        )
+        found = _version_with_files(environment, model, records.registry.version)
         if not found.is_intact:
             raise Altered(f"{found.model_dir}: the files are not those of {records.registry}")
         source = found.model_dir
         # of an earlier release's version the files have another digest than the model
         champion = Champion(found.version, tree_sha256(source))
     else:
-        known = records.once
+        known = records.last
         if known is None or correction.version not in ("", known.version):
             raise BadInput(f"{model}: no record knows that version, so nothing says what it is")
         champion, source = known, _on_disk(folder, known)
@@ -243,6 +286,9 @@ def _correct_served(
         )
         switch.take()
         switch.complete()
+    if records.has_registry:
+        with mlflow_client(environment) as client:
+            mark_champion(client, model, records.registry)
     return champion
 
 
@@ -260,7 +306,7 @@ def _forget(environment: Environment, records: ChampionRecords) -> None:
         raise BadInput(
             f"{model}: {records.served} serves: take it out of service first (docs/serving.md)"
         )
-    if records.has_registry and (records.registry or records.once) is not None:
+    if records.has_registry and (records.registry or records.once or records.guessed) is not None:
         with mlflow_client(environment) as client:
             if records.registry is not None:
                 patiently(lambda: client.delete_registered_model_alias(model, registry.CHAMPION))
@@ -280,6 +326,8 @@ def _note(
         )
     if not environment.mlflow_uri:
         return
+    from mlflow.exceptions import MlflowException
+
     at = now()
     line = json.dumps(
         {
@@ -292,7 +340,12 @@ def _note(
     with mlflow_client(environment) as client:
         # one tag for each correction: none is ever overwritten
         key = f"champion_put_right.{at.replace(':', '-').replace('+', '.')}"
-        patiently(lambda: client.set_registered_model_tag(model, key, line))
+        try:
+            patiently(lambda: client.set_registered_model_tag(model, key, line))
+        except MlflowException as error:
+            if champion is not None or error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            # the registry knows no such model, so it has nothing to remember
     if champion is not None:
         tags = {"set_by": correction.user, "set_reason": correction.reason, "set_at": at}
         tags = {f"champion_{key}": text for key, text in tags.items()}

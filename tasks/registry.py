@@ -9,6 +9,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -276,11 +277,20 @@ def set_alias(environment: Environment, model_name: str, alias: str, version: st
         MLflow cannot be reached, or there is no such version.
     """
     with mlflow_client(environment) as client:
-        if alias == CHAMPION:
-            found = patiently(lambda: client.get_model_version(model_name, version))
-            # before the alias: a kill between the two must not leave a champion that nobody noted
-            mark_champion(client, model_name, Champion(version, found.tags.get("digest", "")))
-        patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
+        if alias != CHAMPION:
+            patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
+            return
+        before = champion_identity(environment, model_name)
+        found = patiently(lambda: client.get_model_version(model_name, version))
+        # before the alias: a kill between the two must not leave a champion that nobody noted
+        mark_champion(client, model_name, Champion(version, found.tags.get("digest", "")))
+        try:
+            patiently(lambda: client.set_registered_model_alias(model_name, alias, version))
+        except Exception:
+            if before is not None:
+                with suppress(Exception):
+                    mark_champion(client, model_name, before)
+            raise
 
 
 def tag(environment: Environment, model_name: str, version: str, tags: dict[str, str]) -> None:

@@ -63,7 +63,14 @@ class ChampionRecords:
     served : Champion or None
         What serves: by the pointer on one machine, by the annotation on a cluster.
     once : Champion or None
-        The last version known to have been champion, whatever became of it.
+        The last champion by the tag of the registered model, whatever became of it.
+    logged : Champion or None
+        The last champion by ``champions.jsonl`` beside what serves.
+    guessed : Champion or None
+        The last champion of a registry that was filled before there was the tag: it counts only
+        where nothing else is known.
+    never : bool
+        Whether the tag says that nobody is or was champion.
     has_registry : bool
         Whether there is a registry at all.
     former : str
@@ -75,8 +82,16 @@ class ChampionRecords:
     registry: Champion | None = None
     served: Champion | None = None
     once: Champion | None = None
+    logged: Champion | None = None
+    guessed: Champion | None = None
+    never: bool = False
     has_registry: bool = True
     former: str = ""
+
+    @property
+    def last(self) -> Champion | None:
+        """The last version known to have been champion."""
+        return self.once or self.logged or self.guessed
 
     def same_model(self, one: Champion, other: Champion | None) -> bool:
         """Return whether two versions have the same files, the registry's by either digest."""
@@ -97,6 +112,31 @@ def agreed_champion(records: ChampionRecords) -> Champion | None:
     Disagreement
         The records contradict each other, or name a version without a digest.
     """
+    champion = _in_office(records)
+    if champion is None:
+        return None
+    for noted, where in (
+        (records.once, f"the registered model's tag '{LAST_CHAMPION}' says"),
+        (records.logged, "champions.jsonl beside what serves says"),
+    ):
+        # an alias or a pointer alone, which anybody can move, makes no champion
+        if noted is not None and not records.same_model(champion, noted):
+            raise _disagreement(
+                records.model,
+                f"{champion} is champion by alias or pointer, but {where} that {noted} was "
+                "champion last",
+            )
+    if records.never and records.registry is not None:
+        raise _disagreement(
+            records.model,
+            f"{champion} has the alias 'champion', but the registered model's tag "
+            f"'{LAST_CHAMPION}' says that no version was ever champion",
+        )
+    return champion
+
+
+def _in_office(records: ChampionRecords) -> Champion | None:
+    """Return on whom alias and pointer agree."""
     model, registry, served = records.model, records.registry, records.served
     if served is not None and not served.digest:
         raise _disagreement(model, f"{served} serves, so nobody can say which model that is")
@@ -108,10 +148,10 @@ def agreed_champion(records: ChampionRecords) -> Champion | None:
         )
     known = served or registry
     if known is None:
-        if records.once is not None:
+        if records.last is not None:
             raise _disagreement(
                 model,
-                f"{records.once} was champion once, but no version has the alias 'champion' now "
+                f"{records.last} was champion once, but no version has the alias 'champion' now "
                 "and nothing serves",
             )
         return None
@@ -149,9 +189,10 @@ def check_champion(verdict: Verdict, records: ChampionRecords) -> None:
         # an earlier attempt was killed between the switch and the alias
         if not records.has_registry:
             return
-        records = replace(records, served=None)
-        if own.is_same_model(records.once):
-            records = replace(records, once=None)
+        records = _not_noted(replace(records, served=None), own)
+    elif records.registry is not None or records.served is not None:
+        # an earlier attempt noted it, and failed to move the alias
+        records = _not_noted(records, own)
     judged = _champion(verdict.champion)
     alias = records.registry
     if alias is not None and alias.digest and not records.same_model(alias, judged):
@@ -186,6 +227,15 @@ def parse_champion(text: str) -> Champion | None:
 def format_champion(champion: Champion | None) -> str:
     """Write what :func:`parse_champion` reads."""
     return NOBODY if champion is None else f"{champion.version}:{champion.digest}"
+
+
+def _not_noted(records: ChampionRecords, own: Champion) -> ChampionRecords:
+    return replace(
+        records,
+        once=None if own.is_same_model(records.once) else records.once,
+        logged=None if own.is_same_model(records.logged) else records.logged,
+        guessed=None if own.is_same_model(records.guessed) else records.guessed,
+    )
 
 
 def _champion(identity: ModelIdentity | None) -> Champion | None:

@@ -31,6 +31,8 @@ class ChampionEvidence:
         ``predictions.parquet`` of the evaluation; None when it was not committed.
     not_compared : str
         Why the evaluation holds no answers of its champion; empty when it does.
+    altered : str
+        Why no copy of the champion's files has its digest; empty when one has, or nobody looked.
     disagreement : str
         Why the records do not say who serves; empty when they do.
     """
@@ -39,6 +41,7 @@ class ChampionEvidence:
     evaluated_digest: str | None
     predictions: Path | None
     not_compared: str = ""
+    altered: str = ""
     disagreement: str = ""
 
 
@@ -78,6 +81,8 @@ def compare_with_champion(
         return settled(True, "no champion yet")
     version, digest = evidence.current
     if digest and digest == challenger_digest:
+        if evidence.altered:
+            return settled(False, f"version {version} is not what it is named: {evidence.altered}")
         return settled(True, f"is the champion already (version {version})")
     if evidence.evaluated_digest is None:
         return settled(

@@ -66,11 +66,22 @@ def _add(stream: FileIO, line: bytes) -> None:
 
 
 def noted_champion(model_folder: Path) -> Champion | None:
-    """Return whom the newest readable line names; None when it names nobody or there is none."""
+    """Return whom the newest readable line names; None when it names nobody or there is none.
+
+    Raises
+    ------
+    ValueError
+        There is a record, but it cannot be read.
+    """
+    path = model_folder / CHAMPIONS
     try:
-        lines = (model_folder / CHAMPIONS).read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}): restore it, or move it out of the way"
+        ) from error
     for line in reversed(lines):
         try:
             found = json.loads(line)

@@ -26,6 +26,7 @@ from tasks.gate.verdict import champion_of, verdict_of
 from tasks.registry_owner import foreign_model
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
+from tasks.stages.champion_files import champion_files
 from tasks.stages.who_serves import records_of, who_serves
 
 log = logging.getLogger("tasks")
@@ -210,7 +211,7 @@ def _was_champion(context: StageContext, digest: str) -> bool:
         return True
     known = [records.registry, records.served]
     if records.registry is None:
-        known.append(records.once)
+        known.append(records.last)
     return any(each is not None and each.digest == digest for each in known)
 
 
@@ -234,11 +235,19 @@ def _champion_evidence(
             evaluated, not_compared = current.digest if current else None, str(error)
         except (OSError, KeyError, ValueError, AttributeError) as error:
             log.warning("bless: evaluation.json cannot be read: %s", error)
+    altered = ""
+    if current is not None and current.digest == evidence.model_digest:
+        # a record alone makes no model the champion already
+        try:
+            champion_files(context, current)
+        except StageError as error:
+            altered = str(error)
     return ChampionEvidence(
         current=current,
         evaluated_digest=evaluated,
         predictions=predictions,
         not_compared=not_compared,
+        altered=altered,
         disagreement=disagreement,
     )
 

@@ -70,14 +70,14 @@ def records_here(environment: Environment, model: str) -> ChampionRecords:
     """
     folder = environment.serving_root / model
     try:
-        pointer = read_what_serves(folder)
+        pointer, logged = read_what_serves(folder), noted_champion(folder)
     except ValueError as error:
         raise Disagreement(
             f"{model}: who serves is not certain: {error}; look at the records with 'python -m "
             f"tasks champion --model {model}' and put this one right with --set served"
         ) from error
     served = None if pointer is None else Champion(pointer.version, pointer.digest)
-    return records_with(environment, model, served=served, noted=noted_champion(folder))
+    return records_with(environment, model, served=served, logged=logged)
 
 
 def records_with(
@@ -85,7 +85,7 @@ def records_with(
     model: str,
     *,
     served: Champion | None,
-    noted: Champion | None = None,
+    logged: Champion | None = None,
 ) -> ChampionRecords:
     """Return the registry's records beside what is known of the place that serves.
 
@@ -97,7 +97,7 @@ def records_with(
         Registered model.
     served : Champion or None
         What serves.
-    noted : Champion or None
+    logged : Champion or None
         The last champion by the record below the serving root.
 
     Raises
@@ -106,16 +106,20 @@ def records_with(
         MLflow cannot be reached.
     """
     if not environment.mlflow_uri:
-        return ChampionRecords(model=model, served=served, once=noted, has_registry=False)
+        return ChampionRecords(model=model, served=served, logged=logged, has_registry=False)
     # imported late: it takes seconds, for which a stage without a registry need not wait
     from tasks.registry import champion_identity, former_digest
-    from tasks.registry_history import once_champion
+    from tasks.registry_history import champion_history
 
+    history = champion_history(environment, model)
     return ChampionRecords(
         model=model,
         registry=champion_identity(environment, model),
         served=served,
-        once=once_champion(environment, model) or noted,
+        once=history.once,
+        logged=logged,
+        guessed=history.guessed,
+        never=history.never,
         former=former_digest(environment, model),
     )
 

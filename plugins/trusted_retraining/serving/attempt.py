@@ -293,6 +293,8 @@ class Attempt:
         model, before = self.plan.model, self._champion_before
         if self.registry is None or not self._alias_asked:
             return
+        if before is not None:
+            self.registry.mark_champion(model, before)
         current = self.registry.version_of_alias(model, CHAMPION)
         if current is None or current.version != self.plan.version or current == before:
             return

@@ -31,7 +31,13 @@ def records(**known: Any) -> ChampionRecords:
     [
         ({}, None),
         ({"registry": ONE, "served": ONE}, ONE),
-        ({"registry": ONE, "served": ONE, "once": TWO}, ONE),
+        ({"registry": ONE, "served": ONE, "once": ONE, "logged": ONE}, ONE),
+        ({"registry": RENUMBERED, "served": ONE, "once": ONE, "logged": ONE}, RENUMBERED),
+        # filled by an earlier release: the newest blessed version is a mere guess
+        ({"registry": ONE, "served": ONE, "guessed": TWO}, ONE),
+        ({"has_registry": False, "served": ONE, "logged": ONE}, ONE),
+        # never champion in a registry that is not the one
+        ({"never": True}, None),
         # registered anew after its version was deleted: the same files
         ({"registry": RENUMBERED, "served": ONE}, RENUMBERED),
         # registered by an earlier release and recognised since: what serves has the former digest
@@ -57,6 +63,28 @@ def test_the_champion_is_the_one_on_whom_all_records_agree(
         ({"once": ONE}, "was champion once, but no version has the alias 'champion' now"),
         ({"once": BARE}, r"version 3 \(without a digest\) was champion once"),
         ({"has_registry": False, "once": ONE}, "was champion once"),
+        ({"has_registry": False, "logged": ONE}, "was champion once"),
+        ({"guessed": ONE}, "was champion once"),
+        ({"never": True, "logged": ONE}, "was champion once"),
+        # the alias moved, and the pointer removed or edited
+        (
+            {"registry": TWO, "once": ONE},
+            r"'last_champion' says that version 1 \(d1\) was champion",
+        ),
+        (
+            {"registry": TWO, "logged": ONE},
+            r"champions.jsonl beside what serves says that version 1",
+        ),
+        ({"registry": TWO, "once": TWO, "logged": ONE}, "champions.jsonl beside what serves says"),
+        ({"registry": TWO, "once": ONE, "logged": TWO}, "'last_champion' says"),
+        ({"registry": TWO, "served": TWO, "once": ONE}, "'last_champion' says"),
+        ({"registry": TWO, "served": TWO, "logged": ONE}, "champions.jsonl"),
+        ({"registry": ONE, "served": ONE, "once": TWO}, "'last_champion' says that version 2"),
+        ({"registry": ONE, "served": ONE, "once": BARE}, "'last_champion' says that version 3"),
+        ({"registry": ONE, "never": True}, "says that no version was ever champion"),
+        ({"registry": ONE, "served": ONE, "never": True}, "no version was ever champion"),
+        # without MLflow only the digest in champion.json edited
+        ({"has_registry": False, "served": TWO, "logged": ONE}, "champions.jsonl"),
         ({"registry": TWO, "served": ONE}, r"registry's champion is version 2 \(d2\), but version"),
         # made by hand
         ({"registry": BARE}, "version 3, which has no tag 'digest'"),
@@ -110,6 +138,11 @@ OWN = Champion("9", "d9")
         (ONE, {"registry": ONE, "served": OWN}),
         (None, {"served": OWN}),
         (None, {"served": OWN, "once": OWN}),
+        (ONE, {"registry": ONE, "served": OWN, "once": OWN, "logged": ONE}),
+        (ONE, {"registry": ONE, "served": OWN, "once": ONE, "logged": ONE}),
+        # noted, and the alias could not be moved: what served before serves again
+        (ONE, {"registry": ONE, "served": ONE, "once": OWN, "logged": ONE}),
+        (ONE, {"has_registry": False, "served": OWN, "logged": ONE}),
         (ONE, {"has_registry": False, "served": OWN}),
     ],
 )
@@ -140,6 +173,8 @@ AFTER = "became champion after the verdict"
         (ONE, {"has_registry": False}, "is the champion no more"),
         (ONE, {"registry": TWO, "served": ONE}, f"version 2 {AFTER}"),
         (ONE, {"registry": ONE, "served": TWO}, "but version 2"),
+        (ONE, {"registry": ONE, "served": ONE, "once": TWO}, "'last_champion' says"),
+        (TWO, {"has_registry": False, "served": TWO, "logged": ONE}, "champions.jsonl"),
         # killed between the switch and the alias, and then somebody moved or removed the alias
         (ONE, {"registry": TWO, "served": OWN}, f"version 2 {AFTER}"),
         (ONE, {"served": OWN}, "is the champion no more"),

@@ -298,3 +298,63 @@ def test_at_the_shell_this_machines_own_registry_is_asked(
     assert Environment.read().with_own_registry().mlflow_uri == f"sqlite:///{store}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert Environment.read().with_own_registry().mlflow_uri == "http://mlflow:5000"
+
+
+def test_an_empty_registry_has_nothing_to_forget(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    folder = place.serving_root / "films"
+    note_champion(folder, champion, by="deploy", reason="")
+    write_pointer(folder, None)
+    with_an_empty_database(place)
+    assert command() == 65
+    assert put_right(command, "none") == 0
+    assert command() == 0
+
+
+def test_a_model_that_this_machine_serves_is_not_forgotten_by_an_argument(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    assert put_right(command, "none", "--served", "none") == 78
+    assert registry.champion_identity(place, "films") == champion
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n", None], ids=["no UTF-8", "a folder"])
+def test_an_unreadable_record_on_disk_is_a_disagreement(
+    command: Command,
+    champion: Champion,
+    place: Environment,
+    content: bytes | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = place.serving_root / "films/champions.jsonl"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    assert command() == 65
+    assert put_right(command, "registry") == 65
+    assert "champions.jsonl: cannot be read" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize("version", ["99", "../../x"])
+def test_a_version_that_is_not_there_is_said(
+    command: Command,
+    champion: Champion,
+    place: Environment,
+    version: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert put_right(command, "registry", "--version", version) == 65
+    assert f"the registry gives no version '{version}'" in caplog.records[-1].getMessage()
+
+
+def test_of_two_versions_that_the_records_name_one_is_to_be_named(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    bless(night("second", champion=champion), place)
+    client_of(place).set_registered_model_alias("films", registry.CHAMPION, "2")
+    write_pointer(place.serving_root / "films", None)
+    assert put_right(command, "registry") == 65
+    assert put_right(command, "registry", "--version", "1") == 0
+    assert registry.champion_identity(place, "films") == champion

@@ -233,3 +233,59 @@ def test_the_files_of_the_first_model_are_registered_as_they_are(
     assert registered is not None and tree_sha256(registered.model_dir) == champion.digest
     with tracking.mlflow_client(place) as client:
         assert client.get_registered_model("films").tags[LAST_CHAMPION] == f"1:{champion.digest}"
+
+
+def with_the_alias_moved_and_the_pointer_gone(place: Environment, other: Champion) -> None:
+    client_of(place).set_registered_model_alias("films", registry.CHAMPION, other.version)
+    write_pointer(place.serving_root / "films", None)
+
+
+def with_alias_and_pointer_moved(place: Environment, other: Champion) -> None:
+    client_of(place).set_registered_model_alias("films", registry.CHAMPION, other.version)
+    with_another_digest_in_the_pointer(place, other)
+
+
+def with_another_digest_in_the_pointer(place: Environment, other: Champion) -> None:
+    pointer = read_pointer(place.serving_root / "films")
+    assert pointer is not None
+    changed = dataclasses.replace(pointer, digest=other.digest)
+    write_pointer(place.serving_root / "films", changed)
+
+
+@pytest.mark.parametrize(
+    ("move", "registered", "said"),
+    [
+        (with_the_alias_moved_and_the_pointer_gone, True, "'last_champion' says that version 1"),
+        (with_alias_and_pointer_moved, True, "'last_champion' says that version 1"),
+        (with_another_digest_in_the_pointer, False, "champions.jsonl beside what serves says"),
+    ],
+)
+def test_a_refused_model_is_no_champion_because_alias_or_pointer_name_it(
+    move: Callable[[Environment, Champion], None],
+    registered: bool,
+    said: str,
+    night: Night,
+    place: Environment,
+    champion: Champion,
+) -> None:
+    note_champion(place.serving_root / "films", champion, by="deploy", reason="")
+    run = night("weak", champion=champion)
+    model = bless(run, place).model
+    move(place, Champion(model.version or "", model.digest))
+    alone = place if registered else dataclasses.replace(place, mlflow_uri="")
+    verdict = bless(run, alone)
+    assert not verdict.blessed
+    assert said in verdict.reasons[-1]
+
+
+def test_without_a_copy_of_its_files_no_model_is_the_champion_already(
+    night: Night, place: Environment, champion: Champion
+) -> None:
+    alone = dataclasses.replace(place, mlflow_uri="")
+    run = night("weak", champion=champion)
+    other = Champion("1", bless(run, alone).model.digest)
+    with_another_digest_in_the_pointer(place, other)
+    verdict = bless(run, alone)
+    assert not verdict.blessed
+    assert "the files at" in verdict.reasons[-1]
+    assert "are not those of the champion" in verdict.reasons[-1]
