@@ -191,13 +191,17 @@ def _version_with_files(
 ) -> registry.RegisteredModel:
     from mlflow.exceptions import MlflowException
 
-    try:
-        return registry.version_with_files(environment, model, version)
-    except MlflowException as error:
-        raise BadInput(
-            f"{model}: the registry gives no version {version!r} "
-            f"({' '.join(str(error).split())[:150]}): name one that MLflow shows with --version"
-        ) from error
+    with mlflow_client(environment) as client:
+        try:
+            patiently(lambda: client.get_model_version(model, version))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise BadInput(
+                f"{model}: the registry holds no version {version!r}: name one that MLflow shows "
+                "with --version"
+            ) from error
+    return registry.version_with_files(environment, model, version)
 
 
 def _version_of(environment: Environment, model: str, served: Champion) -> str | None:

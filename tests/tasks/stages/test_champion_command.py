@@ -346,7 +346,7 @@ def test_a_version_that_is_not_there_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert put_right(command, "registry", "--version", version) == 65
-    assert f"the registry gives no version '{version}'" in caplog.records[-1].getMessage()
+    assert f"the registry holds no version '{version}'" in caplog.records[-1].getMessage()
 
 
 def test_of_two_versions_that_the_records_name_one_is_to_be_named(
