@@ -214,9 +214,7 @@ def _version_of(environment: Environment, model: str, served: Champion) -> str |
 
 def _register(environment: Environment, model: str, served: Champion) -> str:
     """Register the copy that serves on this machine: the registry has lost its own."""
-    folder = (
-        None if environment.served else served_files(environment, model, digests={served.digest})
-    )
+    folder = None if environment.served else served_files(environment, model, digest=served.digest)
     if folder is None:
         raise BadInput(
             f"{model}: the registry holds no version with the files of {served}: restore MLflow's "

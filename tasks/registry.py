@@ -19,7 +19,6 @@ from tasks.code_version import installed_version
 from tasks.contract import LAST_CHAMPION, NOBODY, Altered, Champion, StageError, tree_sha256
 from tasks.environment import Environment
 from tasks.registry_history import mark_champion
-from tasks.same_model import is_same_model
 from tasks.tracking import mlflow_client, patiently
 
 if TYPE_CHECKING:
@@ -30,10 +29,6 @@ log = logging.getLogger("tasks")
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 """Aliases: the version that serves, and the one judged last."""
-
-DIGEST_BEFORE = "digest_before"
-"""Tag of a version with the digest of its files, where an earlier release registered it: that
-digest was no function of the model, and tag ``digest`` holds the one that is."""
 
 _PYFUNC_SOURCE = Path(__file__).parent / "serving" / "pyfunc_model.py"
 _EXPORT = "export"
@@ -71,8 +66,7 @@ class RegisteredModel:
     @property
     def is_intact(self) -> bool:
         """Whether its files are those that were registered."""
-        registered = {self.digest, self.tags.get(DIGEST_BEFORE)} - {""}
-        return tree_sha256(self.model_dir) in registered
+        return tree_sha256(self.model_dir) == self.digest
 
 
 def champion(environment: Environment, model_name: str) -> RegisteredModel | None:
@@ -114,19 +108,6 @@ def champion_identity(environment: Environment, model_name: str) -> Champion | N
     return Champion(str(version.version), version.tags.get("digest", ""))
 
 
-def former_digest(environment: Environment, model_name: str) -> str:
-    """Return the digest by which the champion was known before it was recognised, which is that of
-    its files; empty when it always had the one that it has.
-
-    Raises
-    ------
-    StageError
-        MLflow cannot be reached.
-    """
-    version = _by_alias(environment, model_name, CHAMPION)
-    return "" if version is None else str(version.tags.get(DIGEST_BEFORE, ""))
-
-
 def version_with_files(environment: Environment, model_name: str, version: str) -> RegisteredModel:
     """Return a version, its files on this machine.
 
@@ -141,8 +122,7 @@ def version_with_files(environment: Environment, model_name: str, version: str) 
 
 
 def find_by_digest(environment: Environment, model_name: str, digest: str) -> str | None:
-    """Return the oldest version registered for a digest, that of an earlier release included; None
-    when there is none.
+    """Return the oldest version registered for a digest, None when there is none.
 
     Raises
     ------
@@ -151,44 +131,6 @@ def find_by_digest(environment: Environment, model_name: str, digest: str) -> st
     """
     with mlflow_client(environment) as client:
         return _find_by_digest(client, model_name, digest)
-
-
-def recognise_champion(
-    environment: Environment, *, model_name: str, model_dir: Path, digest: str
-) -> None:
-    """Give the champion a model's digest, if it is that model as an earlier release exported it.
-
-    Parameters
-    ----------
-    environment : Environment
-        Where the registry is.
-    model_name : str
-        Registered model.
-    model_dir : Path
-        SavedModel folder of the model that was trained now.
-    digest : str
-        Its tree digest.
-
-    Raises
-    ------
-    StageError
-        MLflow cannot be reached.
-    """
-    version = _by_alias(environment, model_name, CHAMPION)
-    if version is None or version.tags.get("digest") in (None, digest):
-        return
-    if DIGEST_BEFORE in version.tags or _EXPORT in version.tags:
-        return
-    try:
-        found = _with_files(environment, version)
-    except StageError as error:
-        # whoever compares with it says so
-        log.warning("%s", error)
-        return
-    if found.is_intact and is_same_model(found.model_dir, model_dir):
-        log.info("%s version %s is this very model", model_name, found.version)
-        renamed = {DIGEST_BEFORE: found.digest, "digest": digest}
-        tag(environment, model_name, found.version, renamed)
 
 
 def register(
@@ -255,11 +197,7 @@ def register(
             version = str(created.version)
             log.info("registered %s version %s", model_name, version)
         stored = _with_files(environment, client.get_model_version(model_name, version))
-    same = tree_sha256(stored.model_dir) == digest or (
-        # a tag alone must not make of one model another
-        stored.is_intact and is_same_model(stored.model_dir, model_dir)
-    )
-    if not same:
+    if tree_sha256(stored.model_dir) != digest:
         raise Altered(
             f"registered model {model_name} version {version}: its files at {stored.model_dir} are "
             f"not those that were evaluated (digest {digest[:12]}); restore them, or delete the "
@@ -338,15 +276,12 @@ def _by_alias(environment: Environment, model_name: str, alias: str) -> "ModelVe
 
 
 def _find_by_digest(client: "MlflowClient", model_name: str, digest: str) -> str | None:
-    for name in ("digest", DIGEST_BEFORE):
-        found = patiently(
-            lambda name=name: client.search_model_versions(  # type: ignore[misc]
-                f"name = '{model_name}' and tags.{name} = '{digest}'", max_results=100
-            )
+    found = patiently(
+        lambda: client.search_model_versions(
+            f"name = '{model_name}' and tags.digest = '{digest}'", max_results=100
         )
-        if found:
-            return min((str(each.version) for each in found), key=int)
-    return None
+    )
+    return min((str(each.version) for each in found), key=int, default=None)
 
 
 def _ensure_model(client: "MlflowClient", model_name: str) -> None:

@@ -73,9 +73,6 @@ class ChampionRecords:
         Whether the tag says that nobody is or was champion.
     has_registry : bool
         Whether there is a registry at all.
-    former : str
-        Digest of the files of the registry's champion, where an earlier release registered them and
-        the version was recognised since; empty: the one that it has.
     """
 
     model: str
@@ -86,19 +83,11 @@ class ChampionRecords:
     guessed: Champion | None = None
     never: bool = False
     has_registry: bool = True
-    former: str = ""
 
     @property
     def last(self) -> Champion | None:
         """The last version known to have been champion."""
         return self.once or self.logged or self.guessed
-
-    def same_model(self, one: Champion, other: Champion | None) -> bool:
-        """Return whether two versions have the same files, the registry's by either digest."""
-        if other is None or self.registry is None or not self.former:
-            return one.is_same_model(other)
-        known = {self.registry.digest, self.former}
-        return one.is_same_model(other) or {one.digest, other.digest} <= known
 
 
 def agreed_champion(records: ChampionRecords) -> Champion | None:
@@ -120,7 +109,7 @@ def agreed_champion(records: ChampionRecords) -> Champion | None:
         (records.logged, "champions.jsonl beside what serves says"),
     ):
         # an alias or a pointer alone, which anybody can move, makes no champion
-        if noted is not None and not records.same_model(champion, noted):
+        if noted is not None and not champion.is_same_model(noted):
             raise _disagreement(
                 records.model,
                 f"{champion} is champion by alias or pointer, but {where} that {noted} was "
@@ -161,7 +150,7 @@ def _in_office(records: ChampionRecords) -> Champion | None:
         raise _disagreement(
             model, f"{served} serves, but no version in the registry has the alias 'champion'"
         )
-    if not records.same_model(registry, served):
+    if not registry.is_same_model(served):
         raise _disagreement(model, f"the registry's champion is {registry}, but {served} serves")
     return registry
 
@@ -195,13 +184,13 @@ def check_champion(verdict: Verdict, records: ChampionRecords) -> None:
         records = _not_noted(records, own)
     judged = _champion(verdict.champion)
     alias = records.registry
-    if alias is not None and alias.digest and not records.same_model(alias, judged):
+    if alias is not None and alias.digest and not alias.is_same_model(judged):
         # said before anything else: what serves may not have followed yet
         raise _stale(verdict, f"{_number(alias)} became champion after the verdict was given")
     now = agreed_champion(records)
     if now is None and judged is not None:
         raise _stale(verdict, f"{judged}, with which it was compared, is the champion no more")
-    if now is not None and not records.same_model(now, judged):
+    if now is not None and not now.is_same_model(judged):
         raise _stale(verdict, f"{_number(now)} became champion after the verdict was given")
 
 

@@ -61,9 +61,6 @@ class Deployment:
         Lets the registry say again what ``registry_before`` returned, where it names this version.
     trained_on : str
         SHA-256 of the record of what the model was trained on; empty when there is none.
-    former_digest : callable
-        Returns the digest by which the registry's champion was known before; empty when it always
-        had the one that it has.
     limits : Limits
         Bounds on requests.
     """
@@ -83,7 +80,6 @@ class Deployment:
     registry_before: Callable[[], dict[str, Any]] = dict
     return_champion: Callable[[dict[str, Any]], None] = lambda _: None
     trained_on: str = ""
-    former_digest: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)
 
 
@@ -170,9 +166,7 @@ def deploy(deployment: Deployment) -> Deployed:
 
 
 def _serves_already(deployment: Deployment, folder: Path, pointer: Pointer) -> bool:
-    # an earlier release may have given this model another digest
-    known = pointer.digest in (deployment.digest, deployment.former_digest())
-    if not known or not _holds(folder / pointer.path, pointer.digest):
+    if pointer.digest != deployment.digest or not _holds(folder / pointer.path, pointer.digest):
         return False
     if not deployment.server_url:
         return True

@@ -54,7 +54,6 @@ class Bless(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         evidence = Evidence.read(context.run, judged_stages(context.pipeline))
-        _recognise_champion(context, evidence)
         verdict = self._judge(context, evidence).model_copy(
             update={
                 "changes": context.changes,
@@ -188,18 +187,6 @@ def _keep_trained_on(context: StageContext, evidence: Evidence, version: str) ->
     keep_trained_on(
         context.environment, context.pipeline.model_name, version, record=record, digest=digest
     )
-
-
-def _recognise_champion(context: StageContext, evidence: Evidence) -> None:
-    """Let a champion of an earlier release that equals the trained model have its digest."""
-    known = context.environment.mlflow_uri and evidence.model_digest
-    if known and not _model_problem(context, evidence):
-        registry.recognise_champion(
-            context.environment,
-            model_name=context.pipeline.model_name,
-            model_dir=context.outputs(evidence.manifests["train"]).path("model/"),
-            digest=evidence.model_digest,
-        )
 
 
 def _was_champion(context: StageContext, digest: str) -> bool:

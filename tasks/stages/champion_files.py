@@ -25,28 +25,19 @@ def champion_files(context: StageContext, champion: Champion) -> Path:
     StageError
         No copy is left whose files are those of the digest; names each with what is wrong.
     """
-    former_digest, former = _former_digest(context), None
     problems: list[str] = []
     for find in (_registered, _served_here, _published):
         try:
             for folder in find(context, champion):
-                digest = tree_sha256(folder)
-                if digest == champion.digest:
+                if tree_sha256(folder) == champion.digest:
                     _warn(problems)
                     return folder
-                if digest == former_digest:
-                    former = former or folder
-                    continue
                 problems.append(
                     f"the files at {folder} are not those of the champion (digest "
                     f"{champion.digest[:12]}): restore them"
                 )
         except (StageError, OSError) as error:
             problems.append(" ".join(str(error).split()))
-    if former is not None:
-        # only where no copy has the digest itself: a tag that names the former one may be wrong
-        _warn(problems)
-        return former
     raise Altered("; ".join(problems) or f"no copy of {champion} is left")
 
 
@@ -55,21 +46,12 @@ def _warn(problems: list[str]) -> None:
         log.warning("another copy of the champion answers: %s", problem)
 
 
-def _former_digest(context: StageContext) -> str:
-    """Return the digest of the files that an earlier release registered, see the registry."""
-    if not context.environment.mlflow_uri:
-        return ""
-    from tasks.registry import former_digest
-
-    return former_digest(context.environment, context.pipeline.model_name)
-
-
-def served_files(environment: Environment, model: str, *, digests: set[str]) -> Path | None:
+def served_files(environment: Environment, model: str, *, digest: str) -> Path | None:
     """Return the copy that serves on this machine; None when that is another version."""
     folder = environment.serving_root / model
     with suppress(ValueError):
         pointer = read_what_serves(folder)
-        if pointer is not None and pointer.digest in digests:
+        if pointer is not None and pointer.digest == digest:
             return folder / pointer.path
     return None
 
@@ -86,8 +68,8 @@ def _registered(context: StageContext, champion: Champion) -> Iterator[Path]:
 
 
 def _served_here(context: StageContext, champion: Champion) -> Iterator[Path]:
-    known = {champion.digest, _former_digest(context)} - {""}
-    found = served_files(context.environment, context.pipeline.model_name, digests=known)
+    model = context.pipeline.model_name
+    found = served_files(context.environment, model, digest=champion.digest)
     if found is not None:
         yield found
 

@@ -86,7 +86,6 @@ class Deploy(Stage):
                     return_champion(environment, model.name, champion, before) if before else None
                 ),
                 trained_on=arranged.manifest.output(TRAINED_ON).sha256 if has_record else "",
-                former_digest=lambda: registry.former_digest(environment, model.name),
             )
         )
         noted = noted_champion(folder)

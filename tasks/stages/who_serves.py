@@ -108,7 +108,7 @@ def records_with(
     if not environment.mlflow_uri:
         return ChampionRecords(model=model, served=served, logged=logged, has_registry=False)
     # imported late: it takes seconds, for which a stage without a registry need not wait
-    from tasks.registry import champion_identity, former_digest
+    from tasks.registry import champion_identity
     from tasks.registry_history import champion_history
 
     history = champion_history(environment, model)
@@ -120,7 +120,6 @@ def records_with(
         logged=logged,
         guessed=history.guessed,
         never=history.never,
-        former=former_digest(environment, model),
     )
 
 

@@ -62,20 +62,12 @@ class MlflowHook(BaseHook):
         StageError
             MLflow cannot be reached, or refuses.
         """
-        found = self._tagged(model, alias)
-        return None if found is None else Champion(found[0], found[1].get("digest", ""))
-
-    def former_digest(self, model: str, alias: str) -> str:
-        """Return the digest of the files of an alias's version, where an earlier release registered
-        them and the version has another digest since; empty: it has not.
-
-        Raises
-        ------
-        StageError
-            MLflow cannot be reached, or refuses.
-        """
-        found = self._tagged(model, alias)
-        return "" if found is None else found[1].get("digest_before", "")
+        found = self._ask("GET", "registered-models/alias", {"name": model, "alias": alias})
+        if found is None:
+            return None
+        version = found["model_version"]
+        tags = {each["key"]: each.get("value", "") for each in version.get("tags", [])}
+        return Champion(str(version["version"]), tags.get("digest", ""))
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Point an alias at a version, in one step.
@@ -156,14 +148,6 @@ class MlflowHook(BaseHook):
         if found is not None and found["run"]["info"]["status"] == "RUNNING":
             at = int(time.time() * 1000)
             self._ask("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": at})
-
-    def _tagged(self, model: str, alias: str) -> tuple[str, dict[str, str]] | None:
-        found = self._ask("GET", "registered-models/alias", {"name": model, "alias": alias})
-        if found is None:
-            return None
-        version = found["model_version"]
-        tags = {each["key"]: each.get("value", "") for each in version.get("tags", [])}
-        return str(version["version"]), tags
 
     @property
     def _shown(self) -> str:

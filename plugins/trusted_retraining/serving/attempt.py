@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import replace
 
 from tasks.contract import (
     Champion,
@@ -88,8 +87,6 @@ class Attempt:
         )
         settled = self.rollout.serves() and is_champion
         if settled and self.rollout.already_serves():
-            return None
-        if is_champion and self._serves_as_recognised():
             return None
         # From here on there may be something to take back, even if the answer never arrives. But a
         # champion that only lacks a pod at the moment stays.
@@ -258,23 +255,12 @@ class Attempt:
             # it serves; the manifest holds the same numbers
             log.warning("%s", error)
 
-    def _serves_as_recognised(self) -> bool:
-        """Return whether what serves is this very model with these settings, as an earlier release
-        registered and published it: the digest of its files is the champion's former one."""
-        former = self.registry and self.registry.former_digest(self.plan.model, CHAMPION)
-        serving = State.read(self.rollout.look()).serving
-        if not former or serving is None or serving.digest != former:
-            return False
-        plan = replace(self.plan, digest=serving.digest, model_uri=serving.model_uri)
-        return rollout_of(self.rollout.hook, plan).already_serves()
-
     def _check_champion(self) -> Champion | None:
         """Refuse unless the registry's champion, and what serves, are what the verdict compared
         with; return the registry's, None where there is none."""
-        current, former = None, ""
+        current = None
         if self.registry is not None:
             current = self.registry.version_of_alias(self.plan.model, CHAMPION)
-            former = self.registry.former_digest(self.plan.model, CHAMPION)
         serving = State.read(self.rollout.look()).serving
         check_champion(
             self.verdict,
@@ -283,7 +269,6 @@ class Attempt:
                 registry=current,
                 served=None if serving is None else Champion(serving.version, serving.digest),
                 has_registry=self.registry is not None,
-                former=former,
             ),
         )
         return current

@@ -39,7 +39,6 @@ class Cluster:
         self.answers: dict[str, dict[str, list[float]]] = {}
         self.aliases: dict[str, str] = {}
         self.versions: dict[str, str] = {}
-        self.former: dict[str, str] = {}
         self.tags: list[Object] = []
         self.model_tags: dict[str, str] = {}
         self.pods: list[Object] = []
@@ -188,8 +187,6 @@ class Cluster:
             if version is None:
                 return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no alias"}
             tags = [{"key": "digest", "value": self.versions[version]}]
-            if version in self.former:
-                tags.append({"key": "digest_before", "value": self.former[version]})
             return 200, {"model_version": {"version": version, "tags": tags}}
         if path == "registered-models/alias":
             self.aliases[body["alias"]] = body["version"]

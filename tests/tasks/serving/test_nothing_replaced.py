@@ -147,20 +147,6 @@ def test_a_version_in_a_folder_of_an_earlier_release_is_used_as_it_is(
     assert {each.name for each in (root / "demo").iterdir() if each.is_dir()} == folders
 
 
-def test_a_champion_known_by_another_digest_before_is_not_deployed_again(
-    make: Make, tmp_path: Path, saved_models: dict[str, Path]
-) -> None:
-    pointer = install(tmp_path / "served", "1", saved_models["1"])
-    deployment = make("1", python=Path("absent"))
-    changes: dict[str, Any] = {"champion_digest": lambda: deployment.digest}
-    deployed = deploy(
-        dataclasses.replace(deployment, former_digest=lambda: pointer.digest, **changes)
-    )
-    assert (deployed.already, deployed.pointer) == (True, pointer)
-    with pytest.raises(StageError):
-        deploy(dataclasses.replace(deployment, former_digest=lambda: "f" * 64, **changes))
-
-
 DEPLOY_AND_DIE = """
 import json, os, signal, sys
 from pathlib import Path
