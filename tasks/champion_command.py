@@ -270,10 +270,12 @@ def _correct_served(
         # of an earlier release's version the files have another digest than the model
         champion = Champion(found.version, tree_sha256(source))
     else:
-        known = records.last
-        if known is None or correction.version not in ("", known.version):
+        # the pointer comes second: it is the record that is put right, unless a person names it
+        known = [each for each in (records.last, records.served) if each is not None]
+        named = [each for each in known if correction.version in ("", each.version)]
+        if not named:
             raise BadInput(f"{model}: no record knows that version, so nothing says what it is")
-        champion, source = known, _on_disk(folder, known)
+        champion, source = named[0], _on_disk(folder, named[0])
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         path = put_beside(

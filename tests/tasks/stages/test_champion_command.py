@@ -358,3 +358,20 @@ def test_of_two_versions_that_the_records_name_one_is_to_be_named(
     assert put_right(command, "registry") == 65
     assert put_right(command, "registry", "--version", "1") == 0
     assert registry.champion_identity(place, "films") == champion
+
+
+def test_without_mlflow_a_way_back_taken_by_hand_is_confirmed_by_its_version(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    folder = place.serving_root / "films"
+    object.__setattr__(place, "mlflow_uri", "")
+    before = read_what_serves(folder)
+    second = serve(night("second"), place, "2")
+    note_champion(folder, second, by="deploy", reason="")
+    assert command() == 0
+    write_pointer(folder, before)
+    assert command() == 65
+    assert put_right(command, "served", "--version", "1") == 0
+    assert command() == 0
+    pointer = read_what_serves(folder)
+    assert pointer is not None and pointer.digest == champion.digest
