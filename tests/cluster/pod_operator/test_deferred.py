@@ -32,7 +32,7 @@ def test_deferred_the_manifest_is_the_result_all_the_same(
     night = context()
     event = defer(make("print('done')"), night)
     make("").trigger_reentry(night, event)
-    assert night["ti"].pushed["return_value"]["digest"] == "d"
+    assert night["ti"].pushed["return_value"]["stage"] == "train"
 
 
 def test_deferred_bad_input_fails_at_once(
@@ -111,4 +111,4 @@ def test_deferred_a_triggerer_that_died_leaves_the_pod_to_the_next(
     event = dict(asyncio.run(first_event(in_triggerer(deferred.value.trigger))))
     assert pod == f"pod/{event['name']}"
     make("").trigger_reentry(night, event)
-    assert night["ti"].pushed["return_value"]["digest"] == "d"
+    assert night["ti"].pushed["return_value"]["stage"] == "train"

@@ -31,7 +31,7 @@ def test_the_manifest_in_storage_is_the_result(make: Make, tmp_path: Path) -> No
     commit(tmp_path)
     night = context()
     make("import sys; print(sys.argv[1:3])").execute(night)
-    assert night["ti"].pushed["return_value"]["digest"] == "d"
+    assert night["ti"].pushed["return_value"]["stage"] == "train"
     assert night["ti"].pushed["pod_name"].startswith("demo-train-")
 
 

@@ -35,4 +35,4 @@ def test_a_stage_is_on_the_gpu_pool_thanks_to_toleration_and_selector(
         commit(tmp_path)
         night = context()
         make("print('on the card')", model).execute(night)
-    assert night["ti"].pushed["return_value"]["digest"] == "d"
+    assert night["ti"].pushed["return_value"]["stage"] == "train"
