@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tasks.contract import run_uri
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
@@ -116,7 +118,7 @@ def test_a_night_that_a_person_ends_does_not_go_on_running_in_mlflow(
     deadline = time.monotonic() + 300
     while api.get(training).json()["state"] != "running" and time.monotonic() < deadline:
         time.sleep(1)
-    [note] = (machine.state / "runs/demo/runs").glob(f"{run_id[:20]}*/mlflow.json")
+    note = Path(run_uri(str(machine.state / "runs"), "demo", run_id)) / "mlflow.json"
     tracked = {"run_id": json.loads(note.read_text())["run_id"]}
     ask = f"{stack['mlflow']}/api/2.0/mlflow/runs/get"
 
