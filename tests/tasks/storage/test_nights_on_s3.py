@@ -100,6 +100,7 @@ def test_stages_hand_on_through_the_store_and_leave_nothing_behind(store, night)
         "films/runs/one/ingest/manifest.json",
         "films/runs/one/ingest/rows.csv",
         "films/runs/one/pipeline.json",
+        "films/runs/one/run.json",
         "films/runs/one/transform/copy",
         "films/runs/one/transform/manifest.json",
         "films/runs/one/transform/rows.csv",
