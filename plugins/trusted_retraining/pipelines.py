@@ -1,6 +1,6 @@
 """Finding and reading the pipeline files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.contract import BadConfig
@@ -8,6 +8,8 @@ from tasks.spec import Pipeline, SpecError, load_pipeline
 from trusted_retraining.serving.plan import check_name, object_name
 from trusted_retraining.settings import SettingError, Settings
 from trusted_retraining.timetable import schedule_of
+
+SUFFIXES = (".yaml", ".yml")
 
 
 def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
@@ -26,51 +28,83 @@ def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
         What is wrong with the others: file, field, value and what is allowed.
     """
     found: dict[Path, Pipeline] = {}
+    # a file keeps its name, and the model of that name, while it cannot be read
+    bearers: dict[Path, str] = {}
     errors = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(each for each in folder.glob("*") if each.suffix.lower() in SUFFIXES):
         try:
-            found[path] = load_pipeline(path)
+            found[path] = _load(path)
         except SpecError as error:
             errors.append(str(error))
         except Exception as error:
             # whatever is in one file, the others keep their DAGs
             errors.append(f"{path}: cannot be read: {one_line(error)}")
-    pipelines: dict[Path, Pipeline] = {}
-    names: dict[str, Path] = {}
-    models = _owners(found)
-    for path, pipeline in found.items():
-        first, owner = names.setdefault(pipeline.name, path), models[_served_name(pipeline)]
-        if first != path:
-            errors.append(
-                f"{path}: name: {pipeline.name!r} is taken by {first}; each pipeline needs a name "
-                "of its own"
-            )
-        elif owner != path:
-            errors.append(
-                f"{path}: deploy.model_name: {pipeline.model_name!r} belongs to pipeline "
-                f"{found[owner].name!r} ({owner}), whose model it would replace; each pipeline "
-                "serves a model of its own"
-            )
-        else:
-            pipelines[path] = pipeline
-    return pipelines, errors
-
-
-def _owners(pipelines: Mapping[Path, Pipeline]) -> dict[str, Path]:
-    """Return which file a served model's name belongs to: the pipeline of that name, or else the
-    first that asks for it. So no new file can take a name from the pipeline that bears it."""
-    owners: dict[str, Path] = {}
-    for path, pipeline in pipelines.items():
-        if pipeline.model_name == pipeline.name:
-            owners.setdefault(_served_name(pipeline), path)
-    for path, pipeline in pipelines.items():
-        owners.setdefault(_served_name(pipeline), path)
-    return owners
-
-
-def _served_name(pipeline: Pipeline) -> str:
+        if path.suffix == ".yaml" and (path not in found or found[path].name == path.stem):
+            bearers[path] = path.stem
+    clashes = _clashes("name", {path: each.name for path, each in found.items()}, bearers)
+    models = {path: each.model_name for path, each in found.items() if path not in clashes}
+    bearers = {path: name for path, name in bearers.items() if models.get(path, name) == name}
+    bearers |= {path: name for path, name in models.items() if name == found[path].name}
     # two names that a cluster cannot tell apart are one
-    return object_name(pipeline.model_name)
+    clashes |= _clashes("deploy.model_name", models, bearers, spelled=object_name)
+    return {path: found[path] for path in found if path not in clashes}, [
+        *errors,
+        *clashes.values(),
+    ]
+
+
+def _load(path: Path) -> Pipeline:
+    if path.suffix != ".yaml":
+        raise SpecError(f"{path}: is not read; call it {path.stem}.yaml if it is a pipeline's")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # a pipe would be waited for
+        raise SpecError(f"{path}: is no file")
+    return load_pipeline(path)
+
+
+def _clashes(
+    field: str,
+    claims: Mapping[Path, str],
+    bearers: Mapping[Path, str],
+    *,
+    spelled: Callable[[str], str] = str,
+) -> dict[Path, str]:
+    """Return what is wrong with the files that claim a name which is another's.
+
+    A name belongs to the file that bears it, wherever others come in the order of the folder: no
+    new file takes one over. Where none bears it, it is nobody's.
+
+    Parameters
+    ----------
+    field : str
+        What holds the name.
+    claims, bearers : mapping of Path to str
+        The names that files claim, and those that they bear.
+    spelled : callable
+        Returns the spelling in which names are compared.
+    """
+    owners: dict[str, Path] = {}
+    # of names that are one, the plain one, which is the shortest, bears it
+    for path, name in sorted(bearers.items(), key=lambda each: len(each[1])):
+        owners.setdefault(spelled(name), path)
+    rivals: dict[str, list[Path]] = {}
+    for path, name in claims.items():
+        rivals.setdefault(spelled(name), []).append(path)
+    clashes = {}
+    for path, name in claims.items():
+        owner = owners.get(spelled(name))
+        others = ", ".join(str(each) for each in rivals[spelled(name)] if each != path)
+        if owner is None and others:
+            clashes[path] = (
+                f"{path}: {field}: {name!r} is claimed by {others} as well; each pipeline has a "
+                f"name and a model of its own, and {name}.yaml is the one that may bear it"
+            )
+        elif owner is not None and owner != path:
+            clashes[path] = (
+                f"{path}: {field}: {name!r} belongs to pipeline {bearers[owner]!r} ({owner}); each "
+                "pipeline has a name and a model of its own"
+            )
+    return clashes
 
 
 def usable_pipelines(settings: Settings) -> tuple[dict[Path, Pipeline], list[str]]:

@@ -1,13 +1,16 @@
 """When a night starts: at its hour, when new data are there, or both."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from croniter import CroniterBadDateError, croniter
 
 from tasks.spec import Pipeline, SpecError, Trigger
 from trusted_retraining.settings import Settings
+
+_SCHEDULES = "give one such as '0 2 * * *' (UTC), or null for no hour of its own"
 
 
 def schedule_of(pipeline: Pipeline, settings: Settings) -> Any:
@@ -40,10 +43,15 @@ def schedule_of(pipeline: Pipeline, settings: Settings) -> Any:
                 pipeline.schedule, timezone="UTC", run_immediately=timedelta(0)
             )
             nightly.validate()
+            # looks fifty years ahead; Airflow itself would let the scheduler find out
+            croniter(nightly.expression, datetime.now(UTC)).get_next()
+        except CroniterBadDateError as error:
+            raise SpecError(
+                f"schedule: {pipeline.schedule!r} names no day that comes; {_SCHEDULES}"
+            ) from error
         except Exception as error:
             raise SpecError(
-                f"schedule: {pipeline.schedule!r} is no cron expression ({error}); give one such "
-                "as '0 2 * * *' (UTC), or null for no hour of its own"
+                f"schedule: {pipeline.schedule!r} is no cron expression ({error}); {_SCHEDULES}"
             ) from error
     if pipeline.trigger is None:
         return nightly

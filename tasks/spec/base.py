@@ -168,5 +168,8 @@ Number = Annotated[float, Field(strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+YEAR_MINUTES, WEEK_SECONDS = 525_600, 604_800
+"""Longest times of a stage and between two of them: a longer one is a slip, and clocks overflow."""
+StageMinutes = Annotated[int, Field(ge=1, le=YEAR_MINUTES, strict=True)]
 NAME = r"^[a-z][a-z0-9_]{0,59}$"
 Name = Annotated[str, Field(pattern=NAME)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from tasks.spec.base import PositiveInt, Section
+from tasks.spec.base import Section, StageMinutes
 from tasks.spec.marks import Code
 from tasks.spec.resources import ObjectName, Requests, Resources, StageName, StageRequests
 
@@ -66,7 +66,7 @@ class ExtraStage(Section):
     """User id of the container; left out: the installation's setting. Never root."""
     read_only_root: bool = False
     """Whether the container's own file system is read-only; ``/tmp`` and the outputs never are."""
-    timeout_minutes: PositiveInt | None = None
+    timeout_minutes: StageMinutes | None = None
     """Time after which it is ended; left out: ``stage_timeout_minutes``."""
     reuse: bool = True
     """Whether an equal result of an earlier run is taken over; false where the image or the command

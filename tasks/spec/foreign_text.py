@@ -6,8 +6,6 @@ show another name than the real one.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 LONGEST_NAME = 120
 """Characters of a name that a message shows."""
@@ -41,26 +39,3 @@ def shown(name: object, length: int = LONGEST_NAME) -> str:
     """Return a name for a message: visible, and no longer than a line bears."""
     text = visible(str(name)[: length + 1])
     return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def halves(field: str, value: Any) -> Iterator[str]:
-    """Yield a sentence for each text of a document that holds half of a surrogate pair.
-
-    JSON can write one, and neither a file nor a table can hold it.
-
-    Parameters
-    ----------
-    field : str
-        Dotted name of the value, empty for the whole document.
-    value : Any
-        Dicts, lists and single values.
-    """
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from halves(field or "(whole file)", key)
-            yield from halves(f"{field}.{shown(key)}" if field else shown(key), inner)
-    elif isinstance(value, list | tuple):
-        for position, inner in enumerate(value):
-            yield from halves(f"{field}.{position}", inner)
-    elif isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
-        yield f"{field}: holds half of a surrogate pair and no character, got {shown(value)!r}"

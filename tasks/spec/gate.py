@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.spec.base import Fraction, Name, Number, PositiveInt, Section
+from tasks.spec.base import WEEK_SECONDS, Fraction, Name, Number, Section
 
 
 class Rule(Section):
@@ -97,7 +97,7 @@ class Deploy(Section):
     """Test images whose served answers must equal the offline predictions before the switch."""
     tolerance: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 1e-3
     """Largest difference of a probability between served and offline answer."""
-    startup_seconds: PositiveInt = 120
+    startup_seconds: Annotated[int, Field(ge=1, le=WEEK_SECONDS, strict=True)] = 120
     """Time the model server has to become ready; on a cluster with the image pulled and a node
     started."""
     target: Literal["local", "kserve", "deployment"] | None = None

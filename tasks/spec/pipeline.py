@@ -1,17 +1,16 @@
 """The pipeline file as a whole, and the ways to read and override it."""
 
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tasks.spec.base import STORED, Name, PositiveInt, Section, SpecError, refusal
+from tasks.spec.base import STORED, WEEK_SECONDS, Name, Section, SpecError, StageMinutes
 from tasks.spec.data import Label, Split, Transform, Validate
+from tasks.spec.document import file_text, parsed, refused_texts
 from tasks.spec.expressions import check_predicate
 from tasks.spec.extra import ExtraStage, after_verdict, in_order
-from tasks.spec.foreign_text import halves
 from tasks.spec.gate import Blessing, Deploy
 from tasks.spec.masking import masked
 from tasks.spec.publishing import Publish
@@ -20,42 +19,6 @@ from tasks.spec.sources import Source
 from tasks.spec.training import Evaluate, Train
 from tasks.spec.trigger import Trigger
 from tasks.spec.trust import Explain, Fairness, Robustness
-
-MAX_DEPTH = 40
-"""Levels of nesting in a pipeline file."""
-
-# the same safe loader in C, where it is there: every parse of the DAG file reads every pipeline
-_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-_BOOL = "tag:yaml.org,2002:bool"
-
-
-class _Loader(_SAFE_LOADER):  # type: ignore[misc]
-    """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen.
-
-    ``on``, ``off``, ``yes`` and ``no`` are words, as in YAML 1.2; to YAML 1.1 they are true and
-    false, which a class of that name, or ``mixed_precision: on``, is not. A field that is true or
-    false understands the words all the same.
-    """
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL or first in "tTfF"]
-        for first, resolvers in _SAFE_LOADER.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag == _BOOL:
-                key.tag = "tag:yaml.org,2002:str"
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 class Pipeline(Section):
@@ -76,9 +39,9 @@ class Pipeline(Section):
     null: Airflow's own setting ``dags_are_paused_at_creation``."""
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     """Retries of a stage that failed for another reason than bad input."""
-    retry_delay_seconds: PositiveInt = 60
+    retry_delay_seconds: Annotated[int, Field(ge=1, le=WEEK_SECONDS, strict=True)] = 60
     """Wait before the first retry; it doubles each time."""
-    stage_timeout_minutes: PositiveInt = 240
+    stage_timeout_minutes: StageMinutes = 240
     """Time after which a stage is ended."""
     runtime: Literal["local", "kubernetes", "eks"] | None = None
     """Where stages run: processes of the worker, or pods; null: the installation's setting."""
@@ -214,15 +177,8 @@ def load_pipeline(spec: str | Path) -> Pipeline:
     text = str(spec)
     origin = "the given JSON"
     if not text.lstrip().startswith("{"):
-        path = Path(text)
-        origin = str(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise SpecError(f"{path}: is not UTF-8 at byte {error.start}; save it so") from error
-    document = _parsed(text, origin)
+        origin, text = text, file_text(Path(text))
+    document = parsed(text, origin)
     if not isinstance(document, dict):
         raise SpecError(f"{origin}: must be a mapping of sections, got {type(document).__name__}")
     return _validated(document, origin)
@@ -242,7 +198,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         if not equals or not field:
             raise SpecError(f"{assignment!r} is not field=value, such as train.epochs=15")
         try:
-            overrides[field] = _parsed(value, field)
+            overrides[field] = parsed(value, field)
         except SpecError as error:
             raise SpecError(f"{field}: {value!r} is not a YAML value") from error
     return overrides
@@ -280,30 +236,6 @@ def apply_overrides(pipeline: Pipeline, overrides: dict[str, Any]) -> Pipeline:
     return _validated(document, f"{pipeline.name} with {', '.join(overrides) or 'no'} override")
 
 
-def _parsed(text: str, origin: str) -> Any:
-    try:
-        _check_depth(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = error.problem or error.context
-        raise SpecError(f"{origin}: is not valid YAML: {where}{problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SpecError(f"{origin}: is not valid YAML: {reason[:200]}") from error
-
-
-def _check_depth(text: str) -> None:
-    """Bound the nesting: the C loader recurses and takes the whole process down with it."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_SAFE_LOADER):
-        depth += isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent)
-        depth -= isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent)
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-
-
 def stored_pipeline(document: dict[str, Any]) -> Pipeline:
     """Return the pipeline that an earlier run stored, whatever its addresses hold.
 
@@ -320,28 +252,13 @@ def stored_pipeline(document: dict[str, Any]) -> Pipeline:
 
 def _validated(document: dict[str, Any], origin: str) -> Pipeline:
     # of every text, not only of the fields that are addresses: options, variables, descriptions
-    refused = [*_secrets("", document), *halves("", document)]
+    refused = list(islice(refused_texts(document), 5))
     if refused:
-        raise SpecError(*(f"{origin}: {told}" for told in refused[:5]))
+        raise SpecError(*(f"{origin}: {told}" for told in refused))
     try:
         return Pipeline.model_validate(document)
     except ValidationError as error:
         raise SpecError(*_explain(error, origin)) from error
-
-
-def _secrets(field: str, value: Any) -> Iterator[str]:
-    """Yield a sentence for each text that holds an address with a credential."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if (why := refusal(str(key))) is not None:
-                yield f"{field or '(whole file)'}: a name {why}"
-            yield from _secrets(f"{field}.{key}" if field else str(key), inner)
-    elif isinstance(value, list | tuple):
-        for position, inner in enumerate(value):
-            yield from _secrets(f"{field}.{position}", inner)
-    elif isinstance(value, str) and (why := refusal(value)) is not None:
-        # masked before it is cut: half of an address cannot be told for one
-        yield f"{field}: {why}, got {masked(repr(value))[:200]}"
 
 
 def _explain(error: ValidationError, origin: str) -> list[str]:

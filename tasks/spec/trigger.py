@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.spec.base import Section, Uri
+from tasks.spec.base import WEEK_SECONDS, Section, Uri
 
 
 class Trigger(Section):
@@ -13,7 +13,7 @@ class Trigger(Section):
     uri: Uri | None = None
     """Folder or object that is watched, a path or s3:// URI; the source's own when left out. It is
     also the asset's address, for those who tell of changes over Airflow's API or as an outlet."""
-    poll_seconds: Annotated[int, Field(ge=10)] | None = 300
+    poll_seconds: Annotated[int, Field(ge=10, le=WEEK_SECONDS)] | None = 300
     """Seconds between two looks at its listing; a night starts once two in a row agree on a change.
     null: nobody looks, others tell."""
     sqs_queue: Uri | None = None

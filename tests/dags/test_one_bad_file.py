@@ -57,6 +57,11 @@ def write(folder: Path, name: str, more: str = "") -> Path:
         ("schedule: nightly", "schedule", "'nightly'"),
         ("schedule: ''", "schedule", "''"),
         ("schedule: '0 25 * * *'", "schedule", "'0 25 * * *'"),
+        ("schedule: '0 0 31 2 *'", "schedule", "'0 0 31 2 *'"),
+        ("schedule: '0 0 1 1 * 0 2020'", "schedule", "'0 0 1 1 * 0 2020'"),
+        ("stage_timeout_minutes: 99999999999999", "stage_timeout_minutes", "99999999999999"),
+        ("retry_delay_seconds: 99999999999999", "retry_delay_seconds", "99999999999999"),
+        ("trigger: {poll_seconds: 99999999999999}", "trigger.poll_seconds", "99999999999999"),
         ("schedule: '* * * * * * * *'", "schedule", "'* * * * * * * *'"),
         (f"tags: [{'t' * 120}]", "tags.0", "'ttt"),
         ("tags: ['']", "tags.0", "''"),
@@ -143,15 +148,76 @@ def test_no_file_can_take_the_model_name_of_the_pipeline_that_bears_it(
     )
 
 
-def test_of_two_that_ask_for_one_model_name_the_second_is_wrong(folder: Path) -> None:
-    write(folder, "films_a", "deploy: {model_name: films}")
+@pytest.mark.parametrize("file", ["aa_first", "zz_last"])
+def test_no_file_can_take_the_name_of_the_pipeline_that_bears_it(folder: Path, file: str) -> None:
+    path = write(folder, file)
+    path.write_text(SMALL.format(name="demo"))
+    dags, error = load()
+    assert dags == {"demo"}
+    assert f"{path}: name: 'demo' belongs to pipeline 'demo' ({folder}/demo.yaml)" in error
+    # not even while the file that bears it has an error
+    (folder / "demo.yaml").write_text("name: [")
+    dags, error = load()
+    assert not dags
+    assert f"{path}: name: 'demo' belongs to pipeline 'demo' ({folder}/demo.yaml)" in error
+
+
+def test_of_two_that_claim_a_name_which_neither_bears_none_is_right(folder: Path) -> None:
+    first, second = write(folder, "site_a"), write(folder, "site_b")
+    for path in (first, second):
+        path.write_text(SMALL.format(name="films"))
+    dags, error = load()
+    assert dags == {"demo"}
+    assert f"{first}: name: 'films' is claimed by {second} as well" in error
+    assert f"{second}: name: 'films' is claimed by {first} as well" in error
+
+
+def test_of_two_that_ask_for_one_model_name_none_is_right(folder: Path) -> None:
+    first = write(folder, "films_a", "deploy: {model_name: films}")
     second = write(folder, "films_b", "deploy: {model_name: films}")
     dags, error = load()
-    assert dags == {"demo", "films_a"}
-    assert f"{second}: deploy.model_name: 'films' belongs to pipeline 'films_a'" in error
+    assert dags == {"demo"}
+    assert f"{first}: deploy.model_name: 'films' is claimed by {second} as well" in error
+    assert f"{second}: deploy.model_name: 'films' is claimed by {first} as well" in error
+
+
+def test_a_file_may_be_called_otherwise_and_serve_under_a_name_that_is_free(folder: Path) -> None:
+    (folder / "site_a.yaml").write_text(SMALL.format(name="films"))
+    write(folder, "lungs", "deploy: {model_name: chest}")
+    write(folder, "newer", "deploy: {model_name: lungs}")
+    dags, error = load()
+    assert dags == {"demo", "films", "lungs", "newer"}
+    assert not error
+
+
+def test_aliases_without_an_end_cost_their_own_file_alone(folder: Path) -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)]
+    path = write(folder, "bomb", f"a0: &a0 [{', '.join(['lol'] * 9)}]\n{''.join(levels)}")
+    dags, error = load()
+    assert dags == {"demo"}
+    assert f"{path}: holds more than " in error
+
+
+def test_what_is_nearly_called_as_a_pipeline_file_is_told(folder: Path) -> None:
+    for name in ("films.yml", "films.YAML"):
+        (folder / name).write_text(SMALL.format(name="films"))
+    (folder / "notes.txt").write_text("of the folder")
+    dags, error = load()
+    assert dags == {"demo"}
+    assert f"{folder}/films.yml: is not read; call it films.yaml" in error
+    assert f"{folder}/films.YAML: is not read; call it films.yaml" in error
+    assert "notes" not in error
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "films.yaml")
+    dags, error = load()
+    assert dags == {"demo"}
+    assert f"{folder}/films.yaml: is no file" in error
 
 
 def test_names_that_a_cluster_cannot_tell_apart_are_one_name(folder: Path) -> None:
+    """The plain one keeps it."""
     second = write(folder, "demo_", "")
     dags, error = load()
     assert dags == {"demo"}

@@ -156,7 +156,10 @@ def test_two_files_may_not_share_a_name(folder: Path) -> None:
     shutil.copy(folder / "demo.yaml", folder / "zz_copy.yaml")
     bag = load()
     assert set(bag.dags) == {"demo", "covid_xray"}
-    assert "zz_copy.yaml: name: 'demo' is taken by" in bag.import_errors["pipeline_errors.py"]
+    assert (
+        "zz_copy.yaml: name: 'demo' belongs to pipeline 'demo'"
+        in bag.import_errors["pipeline_errors.py"]
+    )
 
 
 def test_no_heavy_library_is_imported(pipelines_folder: Path) -> None:
