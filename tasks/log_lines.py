@@ -21,7 +21,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        text = without_credentials(super().formatMessage(_with_message(record))[: 2 * LONGEST])
+        # masked before it is cut: half of an address cannot be told for one
+        text = without_credentials(super().formatMessage(_with_message(record)))[: LONGEST + 1]
         if not getattr(record, "styled", False):
             text = visible(text)
         text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

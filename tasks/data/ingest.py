@@ -30,7 +30,8 @@ from tasks.data.ingest_summary import Summary, check_thresholds
 from tasks.data.names import INGEST_COLUMNS, RESERVED, confined
 from tasks.data.sources import Contents, SourceReader, SourceRow
 from tasks.serving.limits import Limits
-from tasks.spec.foreign_text import shown
+from tasks.spec.foreign_text import shown, visible
+from tasks.spec.masking import masked
 
 log = logging.getLogger("tasks")
 
@@ -190,12 +191,12 @@ class _Intake:
             summary.turned += facts.orientation != UPRIGHT
         else:
             duplicate_of = row.image if facts.status == "repeated" else None
-            unusable.writerow([summary.rows, row.image or "", facts.status, facts.reason])
+            # people open these, and MLflow gets them: as shown, not as in the source's table
+            name, reason = masked(visible(row.image or "")), masked(visible(facts.reason or ""))
+            unusable.writerow([summary.rows, name, facts.status, reason])
             examples = summary.examples.setdefault(facts.status, [])
             if len(examples) < 5:
-                examples.append(
-                    f"row {summary.rows} {shown(row.image or '(blank)')}: {facts.reason}"
-                )
+                examples.append(f"row {summary.rows} {shown(name or '(blank)')}: {reason}")
         found = (
             image_id,
             facts.status,

@@ -25,6 +25,7 @@ from tasks.reporting.trust_sections import (
 )
 from tasks.reporting.view import Section
 from tasks.spec.foreign_text import visible
+from tasks.spec.masking import masked
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -97,6 +98,7 @@ def render_page(run: RunDirectory, *, code_revision: str = "", budget: int = PAG
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_masked,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -238,7 +240,12 @@ def _breakable(text: str) -> "Markup":
     def breaks(match: re.Match[str]) -> str:
         return re.sub(r"[._](?=\w)", r"\g<0><wbr>", match[0])
 
-    return Markup(_DOTTED.sub(breaks, str(escape(text))))  # noqa: S704
+    return Markup(_DOTTED.sub(breaks, str(escape(masked(text)))))  # noqa: S704
+
+
+def _masked(value: object) -> object:
+    """Mask what the page shows; pictures and what a filter has made ready stay as they are."""
+    return masked(value) if type(value) is str and not value.startswith("data:") else value
 
 
 def _embed_figures(facts: RunFacts, sections: list[Section], budget: int) -> None:

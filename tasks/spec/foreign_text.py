@@ -7,6 +7,8 @@ show another name than the real one.
 
 import re
 
+from tasks.spec.masking import masked
+
 LONGEST_NAME = 120
 """Characters of a name that a message shows."""
 
@@ -36,6 +38,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def shown(name: object, length: int = LONGEST_NAME) -> str:
-    """Return a name for a message: visible, and no longer than a line bears."""
-    text = visible(str(name)[: length + 1])
+    """Return a name for a message: masked, visible, and no longer than a line bears."""
+    # masked before it is cut: half of an address cannot be told for one
+    text = visible(masked(str(name))[: length + 1])
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -8,67 +8,59 @@ messages, and old runs hold addresses that would be refused today. Both sides ma
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
+
+from tasks.spec.accounts import accounts
+from tasks.spec.secret_names import is_secret_name, is_secret_variable
 
 MASK = "***"
+
+QUOTES = ("'", '"')
 
 SHORTEST = 6
 """Characters of a variable's value that is looked for: a shorter one is found in innocent words."""
 
-_ANYWHERE = re.compile(
-    r"(?:[\w.-]*[-_.])?(?:secret(?:[-_]?(?:access[-_]?)?key)?|token|api[-_]?key|private[-_]?key"
-    r"|(?:account|shared|storage)[-_]?key|(?:aws[-_]?)?access[-_]?key(?:[-_]?id)?)"
-    r"|aws(?:secret)?accesskey(?:id)?|x-amz-(?:signature|credential|security-token)"
-    r"|[\w.-]*passw(?:or)?d|pwd|passphrase|(?:client|api|shared)secret"
-    r"|(?:access|auth|id|refresh|session|security|sas|bearer|user)token|sharedaccesssignature",
-    re.I,
-)
-"""Names whose values are credentials wherever they stand: ``name=value``, ``"name": "value"``."""
-
-_IN_ADDRESSES = re.compile(
-    # short words that mean a credential in an address only; se to sktid are Azure's signature
-    r"key|sig|auth|authorization|pass|jwt|bearer|policy|key-pair-id|hmac|googleaccessid|sid"
-    r"|[\w.-]*(?:token|secret|signature|credentials?|session(?:_?id)?|[-_.]key)"
-    r"|x-(?:amz|goog|ms)-[\w-]+|se|sp|sv|sr|skoid|sktid",
-    re.I,
-)
-"""Further names that mean a credential in the query or fragment of an address."""
-
 _FORMS = (
-    r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b|\bgh[opsur]_[A-Za-z0-9]{16,255}"
-    r"|\bgithub_pat_\w{16,255}|\bglpat-[\w-]{16,255}|\bhf_[A-Za-z0-9]{16,255}"
-    r"|\bxox[abprs]-[\w-]{10,255}|\beyJ[\w-]{8,4096}\.[\w-]{8,4096}\.[\w-]*"
+    r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b|\bgh[opsur]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}"
+    r"|\bglpat-[\w-]{16,}|\bhf_[A-Za-z0-9]{16,}|\bxox[abeprs][.-][\w.-]{10,}|\bglsa_\w{16,}"
+    r"|\bsk-(?:proj|ant)-[\w-]{16,}|\bAIza[\w-]{30,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-Ag[\w-]{16,}"
+    r"|(?<![\w-])eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*"
 )
-"""Access keys and tokens that are known by their form: AWS, GitHub, GitLab, Hugging Face, Slack,
-JSON Web Tokens."""
+"""Keys and tokens that are known by their form: AWS, GitHub, GitLab, Hugging Face, Slack, Grafana,
+OpenAI, Anthropic, Google, npm, PyPI, JSON Web Tokens."""
 
-# everything is bounded: a text of any kind is searched in time that grows with its length alone
+# A text of any kind is searched in time that grows with its length alone: what is repeated cannot
+# begin inside of itself, and is not given back (the + after a quantifier).
 _NAME = re.compile(
-    r"(?:(?<![\w.-])|(?<=%[0-9a-fA-F]{2}))([A-Za-z][\w.-]{1,80})"
-    r"['\"]?\s{0,3}(?:[=:]|%3[adAD])\s{0,3}['\"]?"
+    r"(?:(?<![\w.-])|(?<=%[0-9a-fA-F]{2}))([\w.-]++(?:\[\w{0,30}\])?)(?:\\{0,3}['\"])?"
+    r"\s{0,20}(?:[=:]|%3[adAD])\s{0,20}(\\{0,3}['\"])?"
 )
 _VALUE = re.compile(r"[^\s'\"&,;})]+")
-_PARAMETER = re.compile(r"([?&;#])([^?&;#=\s'\"<>]{1,120})=([^&;#\s'\"<>]+)")
-_ADDRESS = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{0,30}:/{2,}[^\s'\"<>]+")
-_TOKEN = re.compile(_FORMS)
-_USERINFO = (
-    # a password that is not quoted may hold slashes; host:port is no account
-    re.compile(r"(?<=:/)(/{1,3})[^/\s:@'\"]{0,2048}:(?!\d{1,5}(?:/|$))[^\s@'\"]{0,2048}@"),
-    # a user alone: here it is a key or a token, elsewhere a name, or Azure's container
-    re.compile(r"(?i)(?<![a-z])((?:https?|s3[an]?|gs|ftps?):/{2,4})[^/?#\s@'\"]{1,2048}@"),
+_QUOTED_VALUES = {mark: re.compile(rf"(?:[^{mark}\\\n]|\\(?!\n).)++", re.S) for mark in QUOTES}
+_PARAMETER = re.compile(
+    r"(?i)([?&;#])((?:(?!%3d)[^?&;#=\s'\"<>])++)(=|%3d)(\"[^\"\s]*+|'[^'\s]*+|[^&;#\s'\"<>]++)"
 )
+_ADDRESS = re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{0,30}:/{2,}[^\s<>]+")
+_QUOTED_ADDRESS = re.compile(
+    r"(?i)(?<![A-Za-z0-9+.\-])([A-Za-z][A-Za-z0-9+.\-]{0,30}+)(%(?:25)*3a(?:%(?:25)*2f){2})"
+    r"([^\s'\"&;#<>]*)"
+)
+_TOKEN = re.compile(_FORMS)
 _PATTERNS = (
-    *((pattern, rf"\1{MASK}@") for pattern in _USERINFO),
     (_TOKEN, MASK),
+    # a header's value goes to the end of its quotes, or of its line
+    (
+        re.compile(
+            r"(?i)\b((?:authorization|cookie)\\{0,3}['\"]?\s{0,3}[:=]\s{0,3})"
+            r"(?:(\\{0,3}['\"])[^'\"\n]++|[^\s'\"][^'\"\n]*+)"
+        ),
+        rf"\1\2{MASK}",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s{1,3}[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END |\Z)", re.S), MASK),
 )
-
-_PASSWORDS = re.compile(r"(?i)pass|pwd")
-_VARIABLES = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|API_KEY|PRIVATE_KEY)", re.I)
-_PLACES = re.compile(r"(_FILE|_PATH|_URL|_URI|_NAME)$", re.I)
-_PASSWORD_OF = re.compile(r"://[^/\s:@]*:([^\s@]+)@")
 
 
 def masked(text: str) -> str:
@@ -79,9 +71,11 @@ def masked(text: str) -> str:
     text : str
         A log line, an address, a message; several lines.
     """
+    text = _QUOTED_ADDRESS.sub(_masked_quoted, _replaced(text, _accounts_of(text)))
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return _PARAMETER.sub(_masked_parameter, _without_named_values(text))
+    text = _replaced(text, _named_values(text))
+    return _PARAMETER.sub(_masked_parameter, text)
 
 
 def without_credentials(text: str) -> str:
@@ -100,17 +94,32 @@ def masked_deep(value: Any) -> Any:
         return masked(value)
     if isinstance(value, dict):
         return {
-            masked(str(key)): MASK
-            if isinstance(inner, str) and inner and _ANYWHERE.fullmatch(str(key))
+            masked(str(key)): _without_texts(inner)
+            if is_secret_name(str(key))
             else masked_deep(inner)
             for key, inner in value.items()
         }
     return [masked_deep(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _without_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return MASK if value else value
+    return (
+        [_without_texts(inner) for inner in value]
+        if isinstance(value, list)
+        else (masked_deep(value))
+    )
+
+
 def without_queries(text: str) -> str:
     """Return a text masked, and every address in it without its query: for pages that go public."""
-    return re.sub(r"(\w+://[^\s?\"]+)\?[^\s\"]+", rf"\1?{MASK}", masked(text))
+
+    def cut(word: re.Match[str]) -> str:
+        address, mark, query = word[0].partition("?")
+        return f"{address}{mark}{MASK}" if query and "://" in address else word[0]
+
+    return re.sub(r'[^\s"]+', cut, masked(text))
 
 
 def secret_in(text: str) -> str | None:
@@ -126,49 +135,83 @@ def secret_in(text: str) -> str | None:
     str or None
         ``a password``, ``the parameter 'sig'``, ``an access token``; never the value.
     """
+    for account in accounts(text):
+        return "a password" if account.has_password else "a user, which here is a key or a token"
     for match in _ADDRESS.finditer(text):
         address = match[0]
-        account, user = (pattern.search(address) for pattern in _USERINFO)
-        if account or user:
-            return "a password" if account else "a user, which here is a key or a token"
         # twice: a driver's own parameters may be quoted inside of one
         for tail in (address, unquote_plus(address)):
-            for _, name, _value in _PARAMETER.findall(tail):
-                if is_secret_name(name):
+            for _, name, _sign, _value in _PARAMETER.findall(tail):
+                if is_secret_name(name, in_address=True):
                     plain = unquote_plus(name)
-                    return "a password" if _PASSWORDS.match(plain) else f"the parameter {plain!r}"
+                    short = re.match(r"(?i)pass|pwd|pw$", plain)
+                    return "a password" if short else f"the parameter {plain!r}"
         if _TOKEN.search(unquote_plus(address)):
             return "an access token"
+        if _QUOTED_ADDRESS.sub(_masked_quoted, address) != address:
+            return "an address with a credential"
     return None
 
 
-def is_secret_name(name: str) -> bool:
-    """Return whether a parameter of an address is a credential by its name, quoted or not."""
-    plain = unquote_plus(name).strip()
-    return bool(_ANYWHERE.fullmatch(plain) or _IN_ADDRESSES.fullmatch(plain))
-
-
-def _without_named_values(text: str) -> str:
+def _replaced(text: str, spans: Iterator[tuple[int, int]]) -> str:
     parts, done = [], 0
-    for name in _NAME.finditer(text):
-        # a value is searched for names itself: a driver's own parameters stand inside of one
-        value = _VALUE.match(text, name.end()) if _ANYWHERE.fullmatch(name[1]) else None
-        if value is not None and name.start() >= done:
-            parts += [text[done : value.start()], MASK]
-            done = value.end()
+    for start, end in spans:
+        parts += [text[done:start], MASK]
+        done = end
     return "".join([*parts, text[done:]])
 
 
+def _accounts_of(text: str) -> Iterator[tuple[int, int]]:
+    return ((account.start, account.end) for account in accounts(text))
+
+
+def _named_values(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where the values of credentials by name stand: ``name=value``, ``"name": "value"``."""
+    done = 0
+    for name in _NAME.finditer(text):
+        if name.start() < done or not is_secret_name(name[1]):
+            # a value is searched for names itself: a driver's own parameters stand inside of one
+            continue
+        opening = name[2] or ""
+        if len(opening) > 1:
+            # quotes inside of quotes: the value ends where they come again
+            stop = text.find(opening, name.end())
+            end = stop if stop >= 0 else len(text)
+        else:
+            pattern = _QUOTED_VALUES.get(opening, _VALUE)
+            value = pattern.match(text, name.end())
+            end = value.end() if value else name.end()
+        if end > name.end():
+            yield name.end(), end
+            done = end
+
+
 def _masked_parameter(match: re.Match[str]) -> str:
-    start, name, value = match.groups()
-    return f"{start}{name}={MASK if is_secret_name(name) else value}"
+    start, name, sign, value = match.groups()
+    if not is_secret_name(name, in_address=True):
+        return match[0]
+    return f"{start}{name}{sign}{value[0] if value[0] in QUOTES else ''}{MASK}"
+
+
+def _masked_quoted(match: re.Match[str]) -> str:
+    """Mask an address that is quoted to be a parameter of another one, from its slashes on."""
+    plain = match[1] + match[2] + match[3]
+    for _ in range(3):
+        plain = unquote(plain)
+    return f"{match[1]}{match[2]}{MASK}" if masked(plain) != plain else match[0]
 
 
 def _values() -> list[str]:
     found: set[str] = set()
     for name, value in os.environ.items():
-        if _VARIABLES.search(name) and not _PLACES.search(name):
-            found |= {value, value.strip(), quote(value, safe="")}
-        found |= set(_PASSWORD_OF.findall(value))
+        if is_secret_variable(name):
+            found |= _spellings(value)
+        for account in accounts(value):
+            user, _, password = value[account.start : account.end].partition(":")
+            found |= _spellings(password or user)
     # a value may hold another
     return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _spellings(value: str) -> set[str]:
+    return {value, value.strip(), unquote(value), quote(value, safe="")}

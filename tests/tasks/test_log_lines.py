@@ -72,6 +72,20 @@ def test_the_failure_record_holds_no_credential(monkeypatch, tmp_path):
     assert run.read_failure("ingest").reason == "ValueError: token ***"
 
 
+@pytest.mark.parametrize("password", ["p@S3CRETVALUE", "p'S3CRETVALUE", "12/S3CRETVALUE"])
+def test_no_part_of_a_password_in_mlflow_s_address_is_kept(monkeypatch, tmp_path, password):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    offline = Environment.read()
+    uri = f"postgresql://films:{password}@127.0.0.1:9/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    with pytest.raises(ValueError, match="cannot reach"):
+        run_stage(Tell(f"cannot reach {uri}"), pipeline=PIPELINE, run=run, environment=offline)
+    assert run.read_failure("ingest").reason.startswith("ValueError: cannot reach postgresql://***")
+    written = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    assert written and not any("S3CRETVALUE" in text for text in written)
+
+
 def test_no_line_of_a_stage_holds_a_credential(tmp_path):
     (tmp_path / "pipeline.json").write_text(PIPELINE.to_json())
     spec, run = f"{tmp_path}/pipeline.json", f"{tmp_path}/hunter22/runs/one"
@@ -132,6 +146,13 @@ def test_no_line_of_a_traceback_poses_as_something_else():
     assert rest[0] == "| Traceback (most recent call last):"
     assert all(each.startswith("| ") for each in rest)
     assert "\x1b" not in "".join(rest)
+
+
+def test_a_line_is_masked_before_it_is_cut():
+    for filler in range(2 * LONGEST - 60, 2 * LONGEST):
+        assert "hunter2" not in line("%s", "password='" + "x" * filler + "' u://a:hunter2@host ")
+    shown = line("%s", "y" * (LONGEST - 20) + " http://films:hunter2" + "z" * LONGEST + "@host")
+    assert "hunter2" not in shown
 
 
 def test_a_line_of_megabytes_is_cut():

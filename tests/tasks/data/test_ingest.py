@@ -87,6 +87,33 @@ def test_every_row_is_kept_with_what_became_of_its_image(
     assert json.loads((tmp_path / "out/summary.json").read_text())["by_status"]["repeated"] == 1
 
 
+def test_what_people_open_shows_no_credential_and_no_control_character(
+    tmp_path: Path, make_source: Make, image_bytes: Encode
+) -> None:
+    """A table's cells are the user's own data, and go on as they are."""
+    names = [
+        "https://bucket/x.png?X-Amz-Signature=hunter2",
+        f"https://u:{'x' * 200}hunter2@h/x.png",
+        "evil\x1b[31m\u202egnp.png",
+        "../evil\x1b[31m\u202egnp.png?token=hunter2",
+        "error.png",
+    ]
+    rows = [{"filename": "a.png"}, *({"filename": name} for name in names)]
+    files = {
+        "a.png": image_bytes(1),
+        "evil\x1b[31m\u202egnp.png": b"no image",
+        "error.png": b"<Error>token=hunter2",
+    }
+    _, table = _ingest(tmp_path, make_source(rows, files), max_missing=1, max_quarantined=1)
+    assert table["filename"].tolist()[1:] == names
+    for name in ("quarantine.csv", "summary.json"):
+        text = (tmp_path / "out" / name).read_text("utf-8")
+        assert "hunter2" not in text and "***" in text
+        assert text.replace("\n", "").isprintable()
+    with (tmp_path / "out/quarantine.csv").open() as stream:
+        assert r"evil\x1b[31m\u202egnp.png" in [line["filename"] for line in csv.DictReader(stream)]
+
+
 @pytest.mark.parametrize(
     "name",
     [

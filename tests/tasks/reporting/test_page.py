@@ -207,6 +207,16 @@ def test_what_a_broken_file_holds_is_no_reason_of_its_own(night, run: RunDirecto
     assert "no known image format 3 0.png, 1.png, 2.png" in _Page(render_page(run)).text
 
 
+def test_no_credential_of_the_data_is_on_the_page(night, run: RunDirectory):
+    """Also of a run of an earlier release, whose files hold them."""
+    night(classes=("http://u:p@hunter2@h/x", "opacity"))
+    rows = ['1,https://b/x.png?X-Amz-Signature=hunter2,"read https://h/?sig=hunter2"']
+    commit(run, "ingest", {"quarantine.csv": "\n".join(["row,filename,reason", *rows])})
+    html = render_page(run)
+    assert "hunter2" not in html
+    assert "https://b/x.png?X-Amz-Signature=***" in _Page(html).text
+
+
 def test_intervals_say_their_confidence_and_what_was_resampled(night, run: RunDirectory):
     night()
     commit(run, "fairness", {"fairness.json": {"confidence": 0.9, "attributes": []}})
