@@ -82,8 +82,8 @@ def unpack(archive: Path, target: Path) -> Path:
     Raises
     ------
     BadInput
-        An entry would leave the target, the archive is damaged or encrypted, or it unpacks to far
-        more than its size warrants.
+        An entry would leave the target or stands there twice, the archive is damaged or encrypted,
+        or it unpacks to far more than its size warrants.
     """
     draft = target.with_name(f"{target.name}.part")
     for folder in (draft, target):
@@ -234,6 +234,12 @@ def _write(archive: Path, root: Path, name: str, stream: IO[bytes] | None, budge
             target.mkdir(parents=True, exist_ok=True)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_file():
+            # the later one would win without a word, and it may bring other labels
+            raise BadInput(
+                f"{archive.name}: holds {name!r} twice, as an archive does that was added to in "
+                "place; which one is meant cannot be told: pack it anew"
+            )
         with target.open("wb") as out:
             while chunk := stream.read(1 << 20):
                 budget.count_bytes(len(chunk))

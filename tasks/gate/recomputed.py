@@ -32,8 +32,8 @@ Open = Callable[[Manifest], "CommittedOutputs"]
 def judge_figures(evidence: Evidence, pipeline: Pipeline, outputs: Open) -> list[RuleResult]:
     """Return a failing result for each stage whose figures do not follow from the predictions.
 
-    Recomputed are all figures of ``evaluate`` with their intervals, and the figures by group of
-    ``fairness``, whose intervals are left alone.
+    Recomputed are all figures of ``evaluate`` and of ``fairness``, with their intervals: resampling
+    is seeded, so the same rows give the same ends.
 
     Parameters
     ----------
@@ -170,10 +170,12 @@ def _fairness(rows: "pd.DataFrame", arranged: "Arranged", pipeline: Pipeline) ->
 
     figures: dict[str, float] = {}
     for attribute in pipeline.fairness.protected:
-        report, frame = examine_attribute(pipeline, arranged, rows, attribute, intervals=False)
+        report, frame = examine_attribute(pipeline, arranged, rows, attribute)
         name = attribute.attribute
-        figures |= {f"{name}.{key}": found.value for key, found in report.metrics.items()}
-        figures |= {f"{name}.fairlearn.{key}": found.value for key, found in frame.metrics.items()}
+        for key, found in report.metrics.items():
+            figures |= found.named(f"{name}.{key}")
+        for key, found in frame.metrics.items():
+            figures |= found.named(f"{name}.fairlearn.{key}")
     return figures
 
 
@@ -185,12 +187,6 @@ def _differences(manifest: Manifest, figures: Mapping[str, float]) -> str:
         said = f"{metric} is {claimed:.6g} in the manifest, but"
         if found is not None and not abs(claimed - found) <= TOLERANCE:
             return f"{said} the predictions give {found:.6g}"
-        # the ends of the groups' intervals are not computed once more
-        known = _base(name) if manifest.stage == "fairness" else name
-        if found is None and known not in figures:
+        if found is None:
             return f"{said} does not follow from the predictions"
     return ""
-
-
-def _base(name: str) -> str:
-    return name.removesuffix(".low").removesuffix(".high")

@@ -100,11 +100,8 @@ def _require_column(rows: "pd.DataFrame", column: str) -> None:
 
 
 def _add(outcome: Outcome, metric: str, found: "Figures") -> None:
-    outcome.metrics[metric] = found.value
+    outcome.metrics |= found.named(metric)
     outcome.notes[metric] = found.note
-    if found.low is not None and found.high is not None:
-        outcome.metrics[f"{metric}.low"] = found.low
-        outcome.metrics[f"{metric}.high"] = found.high
 
 
 def _write(

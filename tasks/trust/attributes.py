@@ -19,8 +19,6 @@ def examine_attribute(
     arranged: "Arranged",
     rows: "pd.DataFrame",
     attribute: ProtectedAttribute,
-    *,
-    intervals: bool = True,
 ) -> tuple[AttributeReport, FrameReport]:
     """Compare how the groups of an attribute are served, as the pipeline says.
 
@@ -34,8 +32,6 @@ def examine_attribute(
         Test rows with predictions, as :func:`tasks.trust.predictions.join_predictions` returns.
     attribute : ProtectedAttribute
         Its name and declared groups.
-    intervals : bool
-        Whether to compute bootstrap intervals as well.
 
     Returns
     -------
@@ -70,7 +66,7 @@ def examine_attribute(
         positive=positive,
         min_group=pipeline.fairness.min_group,
         clusters=list(rows["group_key"]),
-        draws=pipeline.evaluate.bootstrap if intervals else 0,
+        draws=pipeline.evaluate.bootstrap,
         confidence=pipeline.evaluate.confidence,
     )
     frame = frame_metrics(
@@ -81,7 +77,7 @@ def examine_attribute(
         of="favourable" if favourable != "correct" else "finding" if positive else "correct",
         outcome=favourable if favourable != "correct" else positive or "correct",
         min_group=pipeline.fairness.min_group,
-        n_boot=pipeline.fairness.n_boot if intervals else 0,
+        n_boot=pipeline.fairness.n_boot,
         confidence=pipeline.evaluate.confidence,
     )
     return report, frame

@@ -43,6 +43,12 @@ class Figures:
     high: float | None = None
     note: str = ""
 
+    def named(self, metric: str) -> dict[str, float]:
+        """Return value and ends of the interval, each under its name in a manifest."""
+        if self.low is None or self.high is None:
+            return {metric: self.value}
+        return {metric: self.value, f"{metric}.low": self.low, f"{metric}.high": self.high}
+
 
 @dataclass(kw_only=True)
 class AttributeReport:

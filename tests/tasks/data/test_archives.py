@@ -235,3 +235,17 @@ def test_folders_without_end_are_refused(tmp_path: Path, kind: str) -> None:
             opened.writestr(name, "x")
     with pytest.raises(BadInput, match="lies deeper than 100 folders"):
         unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / "labels"
+    if kind == "tar":
+        _tar(archive, [_file("d/metadata.csv", b"one"), _file("./d/metadata.csv", b"two")])
+    else:
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr("d/metadata.csv", "one")
+            opened.writestr("d/metadata.csv", "two")
+    with pytest.raises(BadInput, match=r"labels: holds '.*metadata\.csv' twice.*pack it anew"):
+        unpack(archive, tmp_path / "out")

@@ -125,7 +125,8 @@ def test_a_metric_edited_in_a_manifest_is_a_refusal(night: Night, stage: str) ->
         *("evaluate.accuracy", "evaluate.balanced_accuracy", "evaluate.least_recall"),
         *("evaluate.recall.Pneumonia", "evaluate.roc_auc", "evaluate.accuracy.low"),
         *("fairness.sex.accuracy_gap", "fairness.sex.worst_group_accuracy"),
-        "fairness.sex.statistical_parity_difference",
+        *("fairness.sex.statistical_parity_difference", "fairness.sex.accuracy_gap.high"),
+        "fairness.sex.fairlearn.accuracy_difference.low",
     ],
 )
 def test_a_figure_that_does_not_follow_from_the_predictions_is_a_refusal(
