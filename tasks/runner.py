@@ -174,24 +174,29 @@ def _committed(stage: Stage, context: StageContext, *, reuse: Reuse, started: fl
             manifest, pipeline=pipeline, run=run, environment=environment, cache=context.cache
         )
     except Exception as error:
-        if not committed:
-            _withdraw(stage.name, run, before)
+        overtaken = not committed and not _withdraw(stage.name, run, before)
         if isinstance(error, Altered) and error.stage:
             _drop(error.stage, run, error)
-        _record(stage.name, run, error, time.perf_counter() - started)
+        if not overtaken:
+            _record(stage.name, run, error, time.perf_counter() - started)
         raise
     return manifest
 
 
-def _withdraw(stage: str, run: RunDirectory, before: Manifest | None) -> None:
+def _withdraw(stage: str, run: RunDirectory, before: Manifest | None) -> bool:
     """Undo the commit that stood when this attempt began: it must not be used in place of a result
-    that could not be had again. What was committed since is not ours to undo: a pod that was given
-    up for lost may end after the one that took its place. No clock is asked, which may be wrong."""
+    that could not be had again. What was committed since is not ours to undo, nor to speak ill of:
+    a pod that was given up for lost may end after the one that took its place. No clock is asked,
+    which may be wrong. Returns whether the result is still this attempt's business."""
     try:
         if run.read_manifest(stage) == before:
             run.retract(stage)
+            return True
     except StageError as error:
         log.warning("%s: what an earlier attempt committed could not be undone: %s", stage, error)
+        return True
+    log.warning("%s: another attempt has committed its result meanwhile, which stands", stage)
+    return False
 
 
 def _drop(stage: str, run: RunDirectory, error: Altered) -> None:

@@ -105,7 +105,8 @@ def _problem(stage: str, evidence: Evidence) -> str:
     if stage in evidence.unusable:
         return f"{evidence.unusable[stage]}; run {stage} again"
     manifest, failure = evidence.manifests.get(stage), evidence.failures.get(stage)
-    if manifest is None and failure is not None:
+    if failure is not None:
+        # a success after it would have removed the record
         verb = "crashed" if stage in CHECKS or stage not in STAGES else "failed"
         return f"{stage} {verb}: exit {failure.exit_code}: {failure.reason}"
     if manifest is None:

@@ -52,7 +52,7 @@ def judge_figures(evidence: Evidence, pipeline: Pipeline, outputs: Open) -> list
     if not {"arrange", "evaluate"} <= evidence.manifests.keys():
         return []
     try:
-        rows, arranged = _answers(evidence, outputs)
+        rows, arranged = answers_on_record(evidence, outputs)
     except Exception as error:
         return [_refusal("evaluate", _reason(error))]
     results = []
@@ -83,8 +83,21 @@ def _refusal(stage: str, reason: str) -> RuleResult:
     )
 
 
-def _answers(evidence: Evidence, outputs: Open) -> "tuple[pd.DataFrame, Arranged]":
-    """Return the test rows with the predictions, which must be those of these very images."""
+def answers_on_record(evidence: Evidence, outputs: Open) -> "tuple[pd.DataFrame, Arranged]":
+    """Return the test rows with the predictions, which must be those of these very images.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        With ``arrange`` and ``evaluate``.
+    outputs : callable
+        Returns the committed outputs that a manifest names.
+
+    Raises
+    ------
+    BadInput
+        The predictions are of other images, or contradict themselves or the arrangement.
+    """
     import numpy as np
     import pandas as pd
 
@@ -113,10 +126,32 @@ def _answers(evidence: Evidence, outputs: Open) -> "tuple[pd.DataFrame, Arranged
                 f"predictions.parquet: {name} of {len(wrong)} of {len(table)} test images is not "
                 f"what images.parquet and the probabilities say ({names}): run evaluate again"
             )
+    _check_champion(given, len(arranged.classes))
     given = given.reindex(columns=[*given.columns, *_OF_THE_CHAMPION.difference(given.columns)])
     added = ["predicted_index", "probabilities", "correct", *sorted(_OF_THE_CHAMPION)]
     rows = table.drop(columns=added, errors="ignore")
     return rows.assign(**{name: given[name] for name in added}), arranged
+
+
+def _check_champion(given: "pd.DataFrame", classes: int) -> None:
+    """The champion's classes, which the comparison reads, are those of its probabilities."""
+    import numpy as np
+
+    told = [name for name in given.columns if name.startswith("champion_p")]
+    filled = {name: bool(given[name].notna().all()) for name in told}
+    if not any(given[name].notna().any() for name in told):
+        return
+    if not filled.get("champion_probabilities") or not filled.get("champion_predicted_index"):
+        raise BadInput(
+            "predictions.parquet: some answers of the champion are missing: run evaluate again"
+        )
+    theirs = _stacked(given["champion_probabilities"], classes).argmax(axis=1)
+    wrong = np.flatnonzero(given["champion_predicted_index"].to_numpy() != theirs)
+    if len(wrong):
+        raise BadInput(
+            f"predictions.parquet: champion_predicted_index of {len(wrong)} of {len(given)} test "
+            "images is not what the champion's probabilities say: run evaluate again"
+        )
 
 
 def _stacked(column: "pd.Series[Any]", classes: int) -> "NDArray[np.float32]":

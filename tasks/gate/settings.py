@@ -26,6 +26,10 @@ class Tonight:
 
     settings: Any
     code: str
+    reads: frozenset[str]
+    """Stages without whose results there is none."""
+    may_read: frozenset[str]
+    """Stages whose results it reads where they are there."""
 
 
 def judge_settings(evidence: Evidence, tonight: Mapping[str, Tonight]) -> list[RuleResult]:
@@ -76,9 +80,17 @@ def _problem(manifest: Manifest, expected: Tonight, evidence: Evidence) -> str:
             f"{stage} was computed by other code ({manifest.code_version or 'unknown'}) than "
             f"tonight's ({expected.code})"
         )
+    strange = manifest.inputs.keys() - expected.reads - expected.may_read
+    if strange:
+        return f"{stage} reads {', '.join(sorted(strange))}, says its manifest, and it never does"
+    untold = expected.reads - manifest.inputs.keys()
+    if untold:
+        return (
+            f"{stage}'s manifest does not say which result of {', '.join(sorted(untold))} it read"
+        )
     read = {name: evidence.manifests.get(name) for name in manifest.inputs}
     if None in read.values():
-        # that it is missing is a refusal of its own
+        # that an input is missing is a refusal of its own, since the verdict asks for it as well
         return ""
     wanted = fingerprint(
         stage=stage,

@@ -23,8 +23,11 @@ OF_THE_RUN = ("name", "deploy.model_name")
 """Fields that all stages of a run have in common, whatever becomes of the file meanwhile."""
 
 NO_RULES = (
-    # what is judged, and the data of the night
-    *("train", "source"),
+    # what is judged, and where the data of the night are; not how they are read, which says what
+    # their labels and groups are
+    *("train", "source.uri", "source.address", "source.chunk_rows"),
+    # of the films that are made up, all but the planted flaws
+    *("source.rows", "source.size", "source.seed"),
     # pictures, warnings and speed
     *("evaluate.mistakes", "evaluate.answers", "evaluate.overfit_gap", "evaluate.batch_size"),
     # where stages run and what is handed out beside the model
@@ -35,6 +38,9 @@ NO_RULES = (
 )
 """Fields that do not decide what a model is judged on and by. Any other is a rule, a new one too:
 changed, the model is judged but not deployed."""
+
+RULES_AMONG_THEM = ("train.privacy",)
+"""Fields inside of these that are rules all the same: what the file promises of every model."""
 
 
 class Change(BaseModel):
@@ -58,7 +64,7 @@ class Change(BaseModel):
     @property
     def is_rule(self) -> bool:
         """Whether it decides what the model is judged on and by."""
-        return not _within(self.field, NO_RULES)
+        return _among(self.field, RULES_AMONG_THEM) or not _within(self.field, NO_RULES)
 
     @property
     def in_words(self) -> str:

@@ -25,6 +25,7 @@ from tasks.gate.settings import Tonight, judge_settings
 from tasks.gate.verdict import champion_of, verdict_of
 from tasks.registry_owner import foreign_model
 from tasks.spec import Pipeline
+from tasks.stages.asked_again import judge_answers
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.champion_files import champion_files
 from tasks.stages.who_serves import records_of, who_serves
@@ -89,6 +90,7 @@ class Bless(Stage):
                 champion=champion_of(pipeline.model_name, champion),
             )
         unsound = evidence_problems(context, evidence)
+        unsound += judge_answers(context, evidence, current)
         problem = _model_problem(context, evidence) if evidence.model_digest else ""
         if problem:
             unsound.append(_refusal("train", problem))
@@ -163,7 +165,12 @@ def evidence_problems(context: StageContext, evidence: Evidence) -> list[RuleRes
     for name in evidence.manifests:
         extra = pipeline.extra_stage(name)
         stage = Extra(extra) if extra is not None else load_stage(name)
-        tonight[name] = Tonight(settings=stage.config(pipeline), code=stage.code_version())
+        tonight[name] = Tonight(
+            settings=stage.config(pipeline),
+            code=stage.code_version(),
+            reads=frozenset(stage.reads),
+            may_read=frozenset(stage.also_reads(pipeline)),
+        )
     return [
         *judge_settings(evidence, tonight),
         *judge_figures(evidence, pipeline, context.outputs),

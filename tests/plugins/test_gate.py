@@ -13,6 +13,7 @@ from tasks.spec import Change
 from tests.tasks.committed import commit
 from trusted_retraining.operators.gate import BlessingGate
 from trusted_retraining.settings import Settings
+from trusted_retraining.storage import run_directory
 
 PASSED = RuleResult(metric="evaluate.accuracy", value=0.9, bound=">= 0.8", passed=True, reason="")
 FAILED = PASSED.model_copy(update={"passed": False, "reason": "0.7 is under 0.8"})
@@ -30,21 +31,37 @@ def commit_verdict(run: RunDirectory, text: str) -> Path:
     return Path(run.path) / "bless/verdict.json"
 
 
-def choice(handed: dict[str, Any] | None = None, /, **before: str | None) -> str:
-    """Return what the gate chooses, after tasks in these states that handed on these manifests."""
+def choice(handed: dict[str, Any] | None = None, /, **states: str | None) -> str:
+    """Return what the gate chooses, after tasks in these states that handed on these manifests.
+
+    Left out, every stage with a manifest has succeeded and handed it on.
+    """
+    settings = Settings.read()
+    if handed is None:
+        handed = committed_in(settings)
+    states = dict.fromkeys(handed, "success") | {"bless": "success"} | states
     with DAG("demo"):
-        gate = BlessingGate(task_id="blessing_gate", settings=Settings.read())
-        for name in before:
-            EmptyOperator(task_id=name) >> gate
+        gate = BlessingGate(task_id="blessing_gate", settings=settings)
+        EmptyOperator(task_id="bless") >> gate
     context = CONTEXT | {
         "ti": SimpleNamespace(
             dag_id="demo",
             run_id="manual__1",
-            get_task_states=lambda **_: {"manual__1": before},
-            xcom_pull=lambda task_ids: (handed or {}).get(task_ids),
+            get_task_states=lambda **_: {"manual__1": states},
+            xcom_pull=lambda task_ids: handed.get(task_ids),
         )
     }
     return gate.choose_branch(context)
+
+
+def committed_in(settings: Settings) -> dict[str, Any]:
+    """Return the manifests that lie in the run's folder, by stage."""
+    try:
+        run = run_directory(settings, "demo", "manual__1")
+        found = {name: run.read_manifest(name) for name in ("evaluate", "bless")}
+    except Exception:
+        return {}
+    return {name: each.model_dump(mode="json") for name, each in found.items() if each}
 
 
 def verdict(**changes: Any) -> str:
@@ -71,7 +88,20 @@ def test_what_the_tasks_handed_on_is_what_the_verdict_is_about(run: RunDirectory
     given = commit(run, "bless", {"verdict.json": verdict()}, inputs=inputs)
     handed = {"bless": given.model_dump(mode="json"), "evaluate": judged.model_dump(mode="json")}
     assert choice(handed) == "deploy"
-    assert choice({"bless": handed["bless"]}) == "deploy"
+
+
+@pytest.mark.parametrize("state", ["failed", "upstream_failed", "skipped", "running", None])
+def test_a_result_that_no_task_of_this_attempt_vouches_for_is_a_refusal(
+    run: RunDirectory, state: str | None
+) -> None:
+    # of an earlier attempt whose pod never started again, or put there by a stage before it
+    judged = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.9})
+    given = commit(run, "bless", {"verdict.json": verdict()}, inputs={"evaluate": judged.digest})
+    handed = {"bless": given.model_dump(mode="json")}
+    assert choice(handed, evaluate=state) == "reject"
+    handed["evaluate"] = judged.model_dump(mode="json")
+    assert choice(handed, evaluate=state) == "reject"
+    assert choice(handed, evaluate="success") == "deploy"
 
 
 def test_a_verdict_and_its_manifest_replaced_together_are_refused(run: RunDirectory) -> None:
@@ -80,8 +110,9 @@ def test_a_verdict_and_its_manifest_replaced_together_are_refused(run: RunDirect
     )
     handed = commit(run, "bless", {"verdict.json": refused.model_dump_json()})
     commit(run, "bless", {"verdict.json": verdict()})
-    assert choice() == "deploy"
+    assert choice() == "deploy"  # had a task handed it on
     assert choice({"bless": handed.model_dump(mode="json")}) == "reject"
+    assert choice({}) == "reject"
 
 
 def test_evidence_that_was_replaced_before_the_verdict_is_refused(run: RunDirectory) -> None:

@@ -53,8 +53,9 @@ class BlessingGate(BaseBranchOperator):
         replaced = self._replaced(context)
         if replaced:
             self.log.warning(
-                "refused: in %s the result of %s is not what its task handed on as XCom: it "
-                "was replaced afterwards, or the XCom removed; clear the task and those after it",
+                "refused: in %s the result of %s is not what its task handed on as XCom: the task "
+                "did not succeed in this attempt, the result was replaced afterwards, or the XCom "
+                "removed; clear the task and those after it",
                 uri,
                 ", ".join(replaced),
             )
@@ -76,21 +77,23 @@ class BlessingGate(BaseBranchOperator):
         return [name for name in before if states.get(name) != "success"]
 
     def _replaced(self, context: Any) -> list[str]:
-        """Return the stages whose committed result is not what their task handed on as XCom, which
-        no stage can write: the verdict itself, or what the verdict was made of. A task that has
-        succeeded has handed something on; one that failed after its commit has not."""
+        """Return the stages whose committed result no task of this attempt vouches for: the verdict
+        itself, and what it was made of. A task vouches for what it handed on as XCom, which no
+        stage can write; one that did not succeed vouches for nothing, whatever lies in its
+        folder."""
         run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
-        manifest, pull = run.read_manifest("bless"), getattr(context["ti"], "xcom_pull", None)
-        if manifest is None or pull is None:
-            return []
+        manifest = run.read_manifest("bless")
+        if manifest is None:
+            return ["bless"]
         judged = manifest.inputs | {"bless": manifest.digest}
         states = _states(context["ti"], sorted(judged))
-        handed = {name: pull(task_ids=name) for name in judged}
+        handed = {name: context["ti"].xcom_pull(task_ids=name) for name in judged}
         return [
             name
             for name, document in handed.items()
-            if (document is not None or states.get(name) == "success")
-            and (not isinstance(document, dict) or document.get("digest") != judged[name])
+            if states.get(name) != "success"
+            or not isinstance(document, dict)
+            or document.get("digest") != judged[name]
         ]
 
     def _read_verdict(self, context: Any) -> Verdict | None:

@@ -69,6 +69,7 @@ class LocalStageOperator(StageMixin, BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Run the stage and return its manifest."""
         try:
+            self.begin(context)
             arguments = self.stage_arguments(context)
         except StageError as error:
             raise self.not_started(context, error) from error

@@ -146,7 +146,12 @@ class StagePodOperator(StageMixin, KubernetesPodOperator):
 
     def execute(self, context: Any) -> None:
         """Run the pod to its end, or hand it to the triggerer; the manifest becomes the XCom."""
-        self._attempt(context, lambda: super(StagePodOperator, self).execute(context))
+
+        def run() -> None:
+            self.begin(context)
+            super(StagePodOperator, self).execute(context)
+
+        self._attempt(context, run)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
         """Go on after the triggerer has seen the pod's end."""

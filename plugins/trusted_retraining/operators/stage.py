@@ -66,6 +66,14 @@ class StageMixin:
         """Return the folder of this DAG run."""
         return run_directory(self.settings, self.pipeline.name, context["run_id"])
 
+    def begin(self, context: Mapping[str, Any]) -> None:
+        """Undo whatever stands committed for a stage before its task's first attempt: it was put
+        there by somebody else, and the stage would take it for its own."""
+        ti = context.get("ti")
+        # a later attempt may find what the one before it has committed
+        if ti is not None and ti.try_number <= 1:
+            self.run_directory(context).retract(self.stage)
+
     def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that this DAG run changes."""
         return changed_fields(self.pipeline, context["params"])

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from tasks.contract import Altered, RunDirectory, describe_outputs
-from tasks.gate.evidence import JUDGED
-from tests.tasks.sound import Night, make_night, restored
+from tasks.gate.evidence import JUDGED, Evidence
+from tasks.gate.recomputed import _evaluation, answers_on_record
+from tasks.stages.base import StageInput
+from tests.tasks.sound import PIPELINE, Night, make_night, restored
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,21 @@ def test_an_interval_that_evaluate_does_not_compute_is_a_refusal(night: Night) -
     assert any(f"{name} is 1 in the manifest, but does not follow" in r for r in reasons)
 
 
+def test_predictions_that_are_not_the_models_own_are_a_refusal(night: Night) -> None:
+    # the whole evaluation as whoever knows how it is made would make it, of answers made up
+    predictions(night, all_right)
+    reseal(night, "evaluate")
+    rows, arranged = answers_on_record(Evidence.read(night.run), StageInput)
+    figures = _evaluation(rows, arranged, PIPELINE)
+    reseal(night, "evaluate", metrics={f"evaluate.{key}": found for key, found in figures.items()})
+    for stage in ("fairness", "explain", "robustness"):
+        night.perform(stage, reuse="none")
+    verdict = night.verdict()
+    assert not verdict.blessed
+    (reason,) = verdict.reasons
+    assert reason.startswith("the model answers 32 of 32 test images otherwise than predictions")
+
+
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 FORGED: dict[str, tuple[Change, str]] = {
     "another truth": (lambda table: table.assign(class_index=0), "class_index of "),
@@ -165,6 +182,17 @@ FORGED: dict[str, tuple[Change, str]] = {
     "a row of another image": (
         lambda table: table.assign(image_id=["x", *table["image_id"].iloc[1:]]),
         "which are not the ",
+    ),
+    "another answer of the champion than its probabilities give": (
+        lambda table: table.assign(
+            champion_probabilities=table["probabilities"],
+            champion_predicted_index=1 - table["predicted_index"],
+        ),
+        "champion_predicted_index of ",
+    ),
+    "half of the champion's answers": (
+        lambda table: table.assign(champion_predicted_index=table["predicted_index"]),
+        "some answers of the champion are missing",
     ),
     "no numbers": (
         lambda table: table.assign(probabilities=[[float("nan")] * 2] * len(table)),

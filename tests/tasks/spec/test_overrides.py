@@ -13,6 +13,7 @@ from tasks.spec.addresses import is_below
 from tasks.spec.marks import Address, Code, mark_of
 from tasks.spec.overrides import changes_from_all, check_run, check_same_run
 from tasks.spec.resources import Resources
+from tasks.spec.sources import CsvImages, Source
 from tasks.spec.training import Train
 
 RULES = [{"metric": "evaluate.accuracy", "min": 0.9}]
@@ -25,6 +26,11 @@ DOCUMENT: dict[str, Any] = {
     "fairness": {"protected": [{"attribute": "sex"}]},
     "publish": {"report": {"uri": "s3://reports/all"}},
 }
+SYNTHETIC = sorted(
+    f"source.{name}"
+    for name in {*CsvImages.model_fields, "variant"} - {"regions", "region_boxes", "region_labels"}
+    if name != "uri"
+)
 ALLOWED = ["s3://films/", "https://data.example/sets", "/data"]
 
 
@@ -188,6 +194,10 @@ def test_on_one_machine_any_path_is_open(path: str) -> None:
     [
         ({"train.epochs": 3, "source.uri": "/data/x", "evaluate.mistakes": 2}, []),
         ({"resources.spot": True, "evaluate.batch_size": 8}, []),
+        ({"source.max_missing": 1.0}, ["source.max_missing"]),
+        ({"source.metadata": "others.csv"}, ["source.metadata"]),
+        ({"source": {"kind": "synthetic", "variant": "plain"}}, SYNTHETIC),
+        ({"train.privacy": {"noise_multiplier": 1.0}}, ["train.privacy"]),
         ({"blessing": {"rules": []}}, ["blessing.rules"]),
         ({"blessing.default_rules": False}, ["blessing.default_rules"]),
         ({"blessing.without": ["evaluate.least_recall"]}, ["blessing.without"]),
@@ -221,15 +231,24 @@ def test_changes_of_the_rules_are_told_from_others(file: Pipeline, overrides, ru
 def test_every_field_is_a_rule_but_those_that_are_known_to_be_none() -> None:
     assert {name for name in _fields_of(Pipeline) if not Change(field=name).is_rule} == {
         *("name", "description", "tags", "owner", "parameters", "schedule", "trigger"),
-        *("is_paused_upon_creation", "runtime", "source"),
+        *("is_paused_upon_creation", "runtime"),
         *("retries", "retry_delay_seconds", "stage_timeout_minutes"),
-        *(f"train.{name}" for name in Train.model_fields),
+        *(f"train.{name}" for name in Train.model_fields if name != "privacy"),
         *(f"resources.{name}" for name in Resources.model_fields),
         *("publish.dataset", "publish.report", "evaluate.batch_size"),
         *("evaluate.mistakes", "evaluate.answers", "evaluate.overfit_gap"),
     }
+    sources = get_args(get_args(Source)[0])
+    assert {name for kind in sources for name in kind.model_fields if not _of_source(name)} == {
+        *("uri", "address", "chunk_rows", "rows", "size", "seed"),
+    }
+    assert Change(field="train.privacy.target_epsilon").is_rule
     assert Change(field="robustness.a_field_of_tomorrow").is_rule
     assert Change(field="a_section_of_tomorrow").is_rule
+
+
+def _of_source(name: str) -> bool:
+    return Change(field=f"source.{name}").is_rule
 
 
 def _fields_of(model: type[BaseModel]) -> Iterator[str]:
