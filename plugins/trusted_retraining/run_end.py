@@ -4,6 +4,10 @@ That stage closes it as a rule. A DAG run that a person marked, that took too lo
 tasks were lost with their worker never comes to it, and MLflow would show the night as running for
 ever. Airflow's scheduler and API server call :mod:`trusted_retraining.listener`, which runs this
 module in a process of its own: neither of them may wait for a store or for MLflow.
+
+While MLflow is away the process tries again for an hour. What is still to be closed is noted beside
+the pipeline's runs before the first try, so the end of its next DAG run closes it, whatever became
+of the process.
 """
 
 import os
@@ -11,15 +15,24 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
-from tasks.contract import StageError
+from tasks.contract import RunDirectory, StageError
 from tasks.spec.base import NAME
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory, storage_variables
 
+WAITS = (30, 60, 120, 240, 480, 960, 1920)
+"""Seconds between two tries to close a run."""
+
+UNCLOSED = "unclosed_runs.json"
+"""Beside the pipeline's runs: the ended DAG runs whose MLflow runs may be open, and how they ended.
+"""
+
 
 def is_open(dag_id: str, run_id: str) -> bool:
-    """Tell whether a DAG run's MLflow run may be open still, without asking anything remote.
+    """Tell whether a DAG run's MLflow run, or one of an earlier DAG run, may be open still, without
+    asking anything remote.
 
     Parameters
     ----------
@@ -32,6 +45,8 @@ def is_open(dag_id: str, run_id: str) -> bool:
     if "://" in settings.storage_root:
         return True
     run = run_directory(settings, dag_id, run_id)
+    if _unclosed(run):
+        return True
     # the stage that closes it has been committed, or nothing has been logged
     return run.read_manifest("report") is None and run.read_json("mlflow.json") is not None
 
@@ -56,7 +71,7 @@ def close_later(dag_id: str, run_id: str, *, success: bool) -> None:
 
 
 def close(dag_id: str, run_id: str, *, success: bool) -> None:
-    """Close the MLflow run of a DAG run if it is still open.
+    """Close the MLflow run of a DAG run, and those of earlier ones that could not be closed.
 
     Parameters
     ----------
@@ -66,12 +81,34 @@ def close(dag_id: str, run_id: str, *, success: bool) -> None:
     Raises
     ------
     StageError
-        The store or MLflow cannot be reached.
+        The store or MLflow cannot be reached; what is still open is noted.
     """
     settings = Settings.read()
+    if not settings.mlflow_uri:
+        return
     run = run_directory(settings, dag_id, run_id)
+    unclosed = _unclosed(run)
+    # a DAG that is none of ours has logged nothing, and gets no note
+    if run.read_json("mlflow.json") is not None:
+        # how a run ended last counts: it may have been cleared since it was noted
+        unclosed[run_id] = success
+        _note(run, unclosed)
+    failed = None
+    for each, ended_well in unclosed.items():
+        try:
+            _close(settings, run_directory(settings, dag_id, each), success=ended_well)
+        except StageError as error:
+            failed = error
+        else:
+            # read anew: another process may be at the same
+            _note(run, {name: how for name, how in _unclosed(run).items() if name != each})
+    if failed is not None:
+        raise failed
+
+
+def _close(settings: Settings, run: RunDirectory, *, success: bool) -> None:
     note = run.read_json("mlflow.json")
-    if not settings.mlflow_uri or not isinstance(note, dict):
+    if not isinstance(note, dict):
         return
     if settings.mlflow_uri.startswith(("http://", "https://")):
         # imported late: a client of HTTP, which a machine with a database needs not
@@ -83,23 +120,52 @@ def close(dag_id: str, run_id: str, *, success: bool) -> None:
         finally:
             hook.close()
         return
-    subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603
         [settings.stage_python, "-m", "tasks", "close", "--run-uri", run.uri],
         env=storage_variables(settings) | os.environ | settings.stage_environment(),
         stdin=subprocess.DEVNULL,
         check=False,
     )
+    if done.returncode != 0:
+        raise StageError(f"tasks close ended with exit code {done.returncode}")
+
+
+def _unclosed(run: RunDirectory) -> dict[str, bool]:
+    noted = _of_pipeline(run).read_json(UNCLOSED)
+    return noted if isinstance(noted, dict) else {}
+
+
+def _note(run: RunDirectory, unclosed: dict[str, bool]) -> None:
+    if unclosed != _unclosed(run):
+        _of_pipeline(run).write_json(UNCLOSED, unclosed)
+
+
+def _of_pipeline(run: RunDirectory) -> RunDirectory:
+    return RunDirectory(run.uri.rpartition("/runs/")[0], run.storage_options)
 
 
 def main(arguments: list[str]) -> int:
-    """Close the run that the arguments name; return the exit code."""
+    """Close the run that the arguments name, with patience; return the exit code."""
     dag_id, run_id, state = arguments
-    try:
-        close(dag_id, run_id, success=state == "success")
-    except StageError as error:
-        sys.stderr.write(f"{dag_id} {run_id}: its MLflow run could not be closed: {error}\n")
-        return error.exit_code
-    return 0
+    code = 0
+    for wait in (*WAITS, None):
+        try:
+            close(dag_id, run_id, success=state == "success")
+        except StageError as error:
+            code = error.exit_code
+            way = (
+                "the end of the pipeline's next run closes it"
+                if wait is None
+                else (f"again in {wait} s")
+            )
+            sys.stderr.write(
+                f"{dag_id} {run_id}: its MLflow run could not be closed: {error}; {way}\n"
+            )
+        else:
+            return 0
+        if wait is not None:
+            time.sleep(wait)
+    return code
 
 
 if __name__ == "__main__":

@@ -122,14 +122,61 @@ def test_a_run_that_nobody_closed_is_ended_on_the_server_once(
     assert night.status == status
 
 
-def test_a_server_that_is_away_is_told_and_ends_nothing_else(
-    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+def test_a_server_that_is_away_is_asked_until_it_is_back(
+    settings: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    Night(tmp_path, settings)
-    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr("trusted_retraining.hooks.mlflow.FIRST_WAIT_SECONDS", 0.001)
+    night = Night(tmp_path, server)
+    away(monkeypatch)
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", server)
+
+    monkeypatch.setattr(run_end.time, "sleep", wait)
+    monkeypatch.setattr("trusted_retraining.hooks.mlflow.ATTEMPTS", 1)
+    assert run_end.main(["films", RUN, "failed"]) == 0
+    assert waited == [30, 60, 120]
+    assert capsys.readouterr().err.count("its MLflow run could not be closed") == 3
+    assert night.status == "FAILED"
+
+
+def test_what_could_not_be_closed_is_closed_at_the_end_of_the_next_night(
+    settings: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    night = Night(tmp_path, server)
+    away(monkeypatch)
+    monkeypatch.setattr(run_end, "WAITS", ())
+    monkeypatch.setattr("trusted_retraining.hooks.mlflow.ATTEMPTS", 1)
     assert run_end.main(["films", RUN, "failed"]) == 1
-    assert "its MLflow run could not be closed" in capsys.readouterr().err
+    assert "the end of the pipeline's next run closes it" in capsys.readouterr().err
+    # it is back; of the next night nothing of its own is left to close
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", server)
+    later = RUN.replace("01-31", "02-01")
+    assert run_end.is_open("films", later)
+    assert run_end.main(["films", later, "success"]) == 0
+    assert night.status == "FAILED"
+    assert not run_end.is_open("films", later)
+
+
+def test_a_night_whose_process_was_killed_is_closed_by_the_next_one(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = Night(tmp_path, settings)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_end, "_close", killed)
+        run_end.main(["films", RUN, "failed"])
+    assert run_end.main(["films", RUN.replace("01-31", "02-01"), "success"]) == 0
+    assert night.status == "FAILED"
+
+
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "http://127.0.0.1:9")
 
 
 def test_airflow_tells_our_listener_and_it_closes_the_run(settings: str, tmp_path: Path) -> None:
@@ -154,6 +201,11 @@ def test_only_a_night_of_ours_that_is_not_closed_yet_is_looked_at(
     assert not run_end.is_open("films", RUN)
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "none")
     assert not run_end.is_open("films", RUN)
+
+
+def test_of_a_dag_that_is_none_of_ours_nothing_is_written(settings: str, tmp_path: Path) -> None:
+    assert run_end.main(["somebody_elses", RUN, "success"]) == 0
+    assert not list(tmp_path.rglob(run_end.UNCLOSED))
 
 
 def test_what_is_wrong_with_a_night_never_reaches_the_scheduler(
