@@ -8,7 +8,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tasks.serving.limits import HEADER_SECONDS
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, which the parser itself does not bound."""
+"""Bytes of a request's line and headers, or of what comes between two pieces of its body or behind
+the last: the parser itself bounds none of it, and keeps it."""
 
 
 class Connection(HttpToolsProtocol):
@@ -16,6 +17,7 @@ class Connection(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
+    _in_body = False
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a head."""
@@ -23,16 +25,37 @@ class Connection(HttpToolsProtocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came; of a head, no more than is allowed."""
+        """Take in what came; of what is no body, no more than is allowed."""
         before = self.cycle
+        self._head += len(data)
         super().data_received(data)
         if self.cycle is not before:
             self._stop()
         elif before is None or before.response_complete:
-            self._head += len(data)
             self._wait()
-            if self._head > MAX_HEAD:
-                self.transport.close()
+        if self._head > MAX_HEAD:
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a piece of a body."""
+        if not self.cycle.response_complete:
+            self._head = 0
+        super().on_body(body)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in a header; those behind a body, which nobody reads, are dropped."""
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._in_body = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin its body."""
+        super().on_headers_complete()
+        self._in_body = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

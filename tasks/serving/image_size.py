@@ -5,6 +5,7 @@ not. Read as the decoders of the served graph read it: libpng, libjpeg, giflib, 
 TensorFlow's own of BMP. Standard library only: the model server imports it, and ingest does.
 """
 
+import re
 from collections.abc import Iterator
 from struct import error as StructError
 from struct import unpack_from
@@ -14,10 +15,18 @@ from tasks.serving.image_files import kind_of
 MAX_SCANS = 64
 """Passes over a progressive JPEG. Each costs a pass over all pixels and may be ten bytes long."""
 
+MAX_PARTS = 1_000_000
+"""Markers, chunks or blocks of a file that are looked at; those of an honest one are long."""
+
 # markers of a JPEG that are followed by nothing
 _BARE = {0x01, *range(0xD0, 0xD8)}
 # start of a frame; C4, C8 and CC among them are tables
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_NO_FF = re.compile(rb"[^\xff]")
+
+
+class _TooManyParts(Exception):
+    """A file is of so many parts that walking over them would not end soon."""
 
 
 def pixels_of(content: bytes) -> int | None:
@@ -40,8 +49,14 @@ def pixels_of(content: bytes) -> int | None:
         return None
     try:
         return readers[kind](content) or None
-    except (StructError, IndexError):
+    except (StructError, IndexError, _TooManyParts):
         return None
+
+
+def _parts() -> Iterator[int]:
+    """Count the parts of a file, and end the walk over too many."""
+    yield from range(MAX_PARTS)
+    raise _TooManyParts
 
 
 def too_many_scans(content: bytes) -> bool:
@@ -58,15 +73,13 @@ def _png(content: bytes) -> int | None:
 
 def _jpeg(content: bytes) -> int | None:
     position = 2
-    while True:
+    for _ in _parts():
         # as libjpeg: whatever is before a marker is skipped, and any number of FF begins one
-        position = content.find(b"\xff", position)
-        if position < 0:
+        start = content.find(b"\xff", position)
+        found = _NO_FF.search(content, start) if start >= 0 else None
+        if found is None:
             return None
-        while content[position] == 0xFF:
-            position += 1
-        marker = content[position]
-        position += 1
+        marker, position = found[0][0], found.end()
         if marker == 0 or marker in _BARE:
             continue
         if marker in _FRAMES:
@@ -76,21 +89,23 @@ def _jpeg(content: bytes) -> int | None:
             # a picture without a frame before its data
             return None
         position += max(2, unpack_from(">H", content, position)[0])
+    return None
 
 
 def _gif(content: bytes) -> int:
     width, height, flags = unpack_from("<HHB", content, 6)
     canvas, frames, position = int(width * height), 0, 13 + _palette(flags)
+    parts = _parts()
     try:
-        while True:
+        for _ in parts:
             block = content[position]
             if block == 0x2C:
                 width, height, flags = unpack_from("<HHB", content, position + 5)
                 frames += width * height
                 # the byte after the palette is the size of a code
-                position = _after_blocks(content, position + 11 + _palette(flags))
+                position = _after_blocks(content, position + 11 + _palette(flags), parts)
             elif block == 0x21:
-                position = _after_blocks(content, position + 2)
+                position = _after_blocks(content, position + 2, parts)
             else:
                 break
     except (StructError, IndexError):
@@ -103,8 +118,9 @@ def _palette(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _after_blocks(content: bytes, position: int) -> int:
+def _after_blocks(content: bytes, position: int, parts: Iterator[int]) -> int:
     while content[position]:
+        next(parts)
         position += content[position] + 1
     return position + 1
 
@@ -131,7 +147,9 @@ def _webp(content: bytes) -> int:
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
     position = 12
-    while position + 8 <= len(content):
+    for _ in _parts():
+        if position + 8 > len(content):
+            return
         (size,) = unpack_from("<I", content, position + 4)
         yield content[position : position + 4], position + 8
         position += 8 + size + (size & 1)
