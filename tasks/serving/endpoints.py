@@ -12,14 +12,15 @@ import orjson  # type: ignore[import-not-found]
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from kserve import errors
-from kserve.protocol.rest.v1_endpoints import V1Endpoints
 from starlette.routing import Route
 
 from tasks.serving import answers
+from tasks.serving.events import event_of
 from tasks.serving.guard import BODY, RETRY_AFTER
 from tasks.serving.limits import Busy
-from tasks.serving.requests import BadRequest, parse_json, parse_v1, parse_v2
-from tasks.serving.served_model import Work
+from tasks.serving.requests import parse_json, parse_v1, parse_v2
+from tasks.serving.values import BadRequest
+from tasks.serving.worker import Work
 
 log = logging.getLogger("tasks.serving")
 
@@ -42,15 +43,33 @@ _STATUS: dict[type[Exception], int] = {
 
 def add_endpoints(app: FastAPI, dataplane: Any) -> None:
     """Add the addresses that answer; before KServe's own, which they take the place of."""
-    events = V1Endpoints(dataplane)
 
     async def predict(request: Request) -> Response:
         name = request.path_params["model_name"]
-        if "ce-specversion" in request.headers or _is_event(request):
-            return await _event(events, name, request)
         box = request.scope[BODY]
-        work = Work(size=len(box[0]), parse=lambda: parse_v1(parse_json(box.pop())))
-        return await _infer(dataplane, name, work, request)
+        event = event_of(request.headers)
+        if event is None:
+            work = Work(size=len(box[0]), parse=lambda: parse_v1(parse_json(box.pop())))
+            return await _infer(dataplane, name, work, request)
+        headers: dict[str, str] = {}
+
+        def answer(*given: Any) -> dict[str, Any]:
+            document, more = event.closed(name, answers.v1(*given))
+            headers.update(more)
+            return document
+
+        work = Work(
+            size=len(box[0]),
+            parse=lambda: parse_v1(event.opened(parse_json(box.pop()))),
+            answer=answer,
+        )
+        response = await _infer(dataplane, name, work, request)
+        response.headers.update(headers)
+        return response
+
+    async def explain(request: Request) -> Response:
+        dataplane.get_model_from_registry(request.path_params["model_name"])
+        raise NotImplementedError("explanations are in the run's report; the server has none")
 
     async def infer(request: Request) -> Response:
         name = request.path_params["model_name"]
@@ -61,7 +80,10 @@ def add_endpoints(app: FastAPI, dataplane: Any) -> None:
         work = Work(size=len(box[0]), parse=lambda: parse_v2(box.pop(), length), answer=answers.v2)
         return await _infer(dataplane, name, work, request)
 
-    routes = [Route("/v1/models/{model_name}:predict", predict, methods=["POST"])]
+    routes = [
+        Route("/v1/models/{model_name}:predict", predict, methods=["POST"]),
+        Route("/v1/models/{model_name}:explain", explain, methods=["POST"]),
+    ]
     for path in ("", "/versions/{model_version}"):
         routes.append(Route(f"/v2/models/{{model_name}}{path}/infer", infer, methods=["POST"]))
     app.router.routes.extend(routes)
@@ -79,18 +101,7 @@ async def _infer(dataplane: Any, name: str, work: Work, request: Request) -> Res
         raise errors.ModelNotReady(name)
     headers = dict(request.headers)
     answer, _ = await dataplane.infer(model_name=name, request=work, headers=headers)
-    return _json(answer)
-
-
-def _is_event(request: Request) -> bool:
-    return request.headers.get("content-type", "").startswith("application/cloudevents")
-
-
-async def _event(events: V1Endpoints, name: str, request: Request) -> Response:
-    try:
-        return await events.predict(name, request)  # type: ignore[no-any-return]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest(f"is no cloud event: {error}") from error
+    return Response(answer, media_type="application/json")
 
 
 async def _said(_: Request, error: Exception) -> Response:

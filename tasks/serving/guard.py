@@ -3,12 +3,14 @@
 import asyncio
 import json
 import logging
-import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from tasks.serving.lanes import Lanes
 from tasks.serving.limits import MI, SMALL_BODY, Budget, Busy, Limits
+from tasks.serving.unpacking import ENCODINGS, NotPacked, Unpacking
 
 log = logging.getLogger("tasks.serving")
 
@@ -25,7 +27,6 @@ Message = dict[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
-_PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 47}
 
 
 class _Gone(Exception):
@@ -47,10 +48,12 @@ class Guard:
         The application.
     limits : Limits
         Bounds.
+    lanes : Lanes
+        Where bodies are unpacked.
     """
 
-    def __init__(self, app: App, limits: Limits) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: App, limits: Limits, lanes: Lanes) -> None:
+        self._app, self._limits, self._lanes = app, limits, lanes
         self._budget = Budget(limits.bodies_in_flight, small=64 * SMALL_BODY)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -67,14 +70,13 @@ class Guard:
             except TimeoutError:
                 seconds = self._limits.body_seconds
                 raise _Refused(408, f"body did not come within {seconds:g} s") from None
-            packed = _PACKED.get(_encoding(headers))
-            if packed is not None:
-                body = await asyncio.to_thread(_unpacked, body, packed, held)
+            if _encoding(headers) in ENCODINGS:
+                body = await self._unpacked(body, _encoding(headers), held)
             # whoever takes it out may let it go: it is there once
             box = [body]
             del body
             scope = {**scope, "headers": _plain(scope["headers"], len(box[0])), BODY: box}
-            await self._app(scope, _replay(box, receive), send)
+            await self._app(scope, _nothing_more(receive), send)
         except _Gone:
             # nobody is there to be told
             log.debug("a client went away before its request was whole")
@@ -86,6 +88,23 @@ class Guard:
             await refuse(send, 503, "too many requests at a time; try again")
         finally:
             await held.release()
+
+    async def _unpacked(self, body: bytearray, encoding: str, held: "_Held") -> bytearray:
+        """Unpack a body; a small one that becomes large goes on where the large ones are done."""
+        unpacking = Unpacking(body, encoding, held.take)
+        try:
+            light = len(body) <= SMALL_BODY
+            for until in [SMALL_BODY, None] if light else [None]:
+                done = await self._lanes.run(
+                    partial(unpacking.advance, until),
+                    cost=max(len(body), until or self._limits.body_bytes),
+                    light=until is not None,
+                )
+                if done:
+                    break
+        except NotPacked as error:
+            raise _Refused(400, str(error)) from None
+        return unpacking.whole
 
 
 def _encoding(headers: dict[bytes, bytes]) -> str:
@@ -117,7 +136,7 @@ class _Incoming:
 
 
 async def _body(headers: dict[bytes, bytes], incoming: _Incoming, held: "_Held") -> bytearray:
-    if _encoding(headers) not in ("", "identity", *_PACKED):
+    if _encoding(headers) not in ("", "identity", *ENCODINGS):
         raise _Refused(400, "Content-Encoding must be gzip, deflate or none")
     announced = headers.get(b"content-length", b"")
     if announced.isdigit():
@@ -151,41 +170,25 @@ class _Held:
         await self._budget.give_back(self._taken)
 
 
-def _unpacked(body: bytes | bytearray, window: int, held: _Held) -> bytearray:
-    """Unpack a body piece by piece: a few bytes may stand for gigabytes."""
-    whole = bytearray()
-    while body:
-        unpacker = zlib.decompressobj(window)
-        while not unpacker.eof:
-            try:
-                part = unpacker.decompress(body, MI)
-            except zlib.error:
-                raise _Refused(400, "body is not what its Content-Encoding says") from None
-            held.take(len(part))
-            whole += part
-            body = unpacker.unconsumed_tail
-            if not part and not body and not unpacker.eof:
-                raise _Refused(400, "body ends before its Content-Encoding does")
-        body = unpacker.unused_data
-    return whole
-
-
 def _plain(headers: list[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
     gone = (b"content-encoding", b"content-length", b"transfer-encoding")
     kept = [(name, value) for name, value in headers if name.lower() not in gone]
     return [*kept, (b"content-length", str(length).encode())]
 
 
-def _replay(box: list[Any], receive: Any) -> Callable[[], Awaitable[Message]]:
-    """Return a ``receive`` that begins with the body, for endpoints that read it themselves."""
+def _nothing_more(receive: Any) -> Callable[[], Awaitable[Message]]:
+    """Return a ``receive`` without a body: who read it here would parse it on the event loop."""
+    ended = False
 
-    async def again() -> Message:
-        if box:
-            return {"type": "http.request", "body": bytes(box.pop()), "more_body": False}
+    async def receive_nothing() -> Message:
+        nonlocal ended
+        if not ended:
+            ended = True
+            return {"type": "http.request", "body": b"", "more_body": False}
         message: Message = await receive()
         return message
 
-    return again
+    return receive_nothing
 
 
 async def refuse(send: Any, status: int, text: str) -> None:

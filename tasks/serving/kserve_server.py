@@ -17,7 +17,8 @@ from tasks.serving.endpoints import add_endpoints, add_error_handlers
 from tasks.serving.files import write_json
 from tasks.serving.follower import Follower, Options
 from tasks.serving.guard import Guard
-from tasks.serving.served_model import Worker
+from tasks.serving.lanes import Lanes
+from tasks.serving.worker import Worker
 
 log = logging.getLogger("tasks.serving")
 
@@ -28,14 +29,24 @@ class PointedRepository(ModelRepository):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(models_dir="")
         self.follower: Follower | None = None
+        self._next_look: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
 
     async def load(self, name: str) -> bool:
-        """Bring a model to what its pointer says."""
-        if self.follower is not None:
-            await asyncio.to_thread(self.follower.follow_once)
+        """Bring a model to what its pointer says; anybody may ask, as often as he likes."""
+        # whoever asks during a look, which may have read an older pointer, shares the next one
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look())
+        await asyncio.shield(self._next_look)
         if self.get_model(name) is None:
             raise ModelNotFound(name)
         return True
+
+    async def _look(self) -> None:
+        async with self._looking:
+            self._next_look = None
+            if self.follower is not None:
+                await asyncio.to_thread(self.follower.follow_once)
 
     def unload(self, name: str) -> None:
         """Refuse: what serves is decided by the pointers."""
@@ -47,9 +58,11 @@ class PointedRepository(ModelRepository):  # type: ignore[misc]
 class _Server(ModelServer):  # type: ignore[misc]
     """KServe's server binds to every address of the machine; this one takes a bound socket."""
 
-    def __init__(self, options: Options, listener: socket.socket, **settings: Any) -> None:
+    def __init__(
+        self, options: Options, listener: socket.socket, lanes: Lanes, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self._options, self._listener = options, listener
+        self._options, self._listener, self._lanes = options, listener, lanes
 
     async def _serve(self) -> None:
         # the coroutine that would bind to 0.0.0.0
@@ -59,7 +72,7 @@ class _Server(ModelServer):  # type: ignore[misc]
         self._rest_server.create_application()
         add_error_handlers(app)
         # last, so that it is the first to see a request
-        app.add_middleware(Guard, limits=self._options.limits)
+        app.add_middleware(Guard, limits=self._options.limits, lanes=self._lanes)
         # beside the protocols: which version serves, and why not another
         app.add_api_route("/served", self.registered_models.follower.describe, methods=["GET"])
         self._rest_server.config.http = Connection
@@ -75,7 +88,8 @@ class _Server(ModelServer):  # type: ignore[misc]
 def serve(options: Options, listener: socket.socket) -> list[str]:
     """Load what is to serve, then answer until ended by a signal; or return why it cannot."""
     repository = PointedRepository()
-    repository.follower = Follower(options, repository, Worker(options.limits))
+    lanes = Lanes()
+    repository.follower = Follower(options, repository, Worker(options.limits, lanes))
     repository.follower.follow_once()
     if options.must_load and repository.follower.problems():
         return repository.follower.problems()
@@ -91,6 +105,7 @@ def serve(options: Options, listener: socket.socket) -> list[str]:
     _Server(
         options,
         listener,
+        lanes,
         registered_models=repository,
         enable_grpc=False,
         enable_latency_logging=False,

@@ -25,11 +25,20 @@ BYTES_PER_PIXEL = 32
 LIGHT_PIXELS = 4_000_000
 """Pixels up to which a request is an ordinary one, which never waits for larger ones."""
 
+BATCH = 64
+"""Images that go through the model at once, and up to which a request is an ordinary one."""
+
 MAX_INSTANCES = 1024
 """Images of a request."""
 
 MAX_VALUES = 4_000_000
 """Numbers, lists and objects in the JSON of a request; each takes up to 70 bytes once parsed."""
+
+MAX_LISTS = MAX_VALUES // 2
+"""Lists among them: pixels of one channel are a list each."""
+
+MAX_NAMES = 64 * MAX_INSTANCES
+"""Names in the JSON of a request, which take longer to read than anything else."""
 
 SMALL_BODY = MI
 """Bytes of a body up to which it is an ordinary one."""

@@ -4,10 +4,8 @@ V1 takes what TensorFlow Serving takes, too: rows (``instances``) or columns (``
 without the name of the input. Whatever is wrong is the sender's fault, in one sentence.
 """
 
-import base64
-import binascii
+import gc
 import math
-import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,16 @@ from typing import Any
 import numpy as np
 import orjson  # type: ignore[import-not-found]
 
-from tasks.serving.limits import MAX_INSTANCES, MAX_VALUES
+from tasks.serving.limits import MAX_INSTANCES, MAX_LISTS, MAX_NAMES, MAX_VALUES, MI
+from tasks.serving.values import (
+    BadRequest,
+    check_fits,
+    check_shape,
+    decoded,
+    flat,
+    numbers,
+    shown,
+)
 
 IMAGES, TENSORS = "image_bytes", "images"
 """Names of the two signatures' inputs: encoded images, and pixels."""
@@ -27,11 +34,6 @@ _NUMBERS = {
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
 _V1 = 'body must be {"instances": [{"b64": "<base64 of an image>"}, ...]}'
-_URI = re.compile(r"data:[\w.+-]*/?[\w.+;=-]*?;base64,")
-
-
-class BadRequest(ValueError):
-    """A request is wrong; the text is one sentence for its sender."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Asked:
     images : list of bytes
         Encoded images; empty when pixels were sent.
     pixels : ndarray or None
-        float32, as sent.
+        Of the type that was sent: four bytes a number would be more than the body.
     columns : bool
         The sender of V1 wrote ``inputs`` and expects ``outputs``.
     number : str
@@ -55,6 +57,13 @@ class Asked:
     columns: bool = False
     number: str = ""
 
+    @property
+    def count(self) -> int:
+        """How many images were sent."""
+        if self.pixels is None:
+            return len(self.images)
+        return len(self.pixels) if self.pixels.ndim == 4 else 1
+
 
 def parse_json(body: bytes | bytearray) -> Any:
     """Return the document of a body.
@@ -64,15 +73,35 @@ def parse_json(body: bytes | bytearray) -> Any:
     BadRequest
         It is no JSON, or holds more values than a request may.
     """
-    # counted before it is parsed: three bytes of text can become seventy in memory
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
-        raise BadRequest(f"body holds more than {MAX_VALUES} values; send files, or fewer images")
     if not body:
         raise BadRequest(f"body is empty; {_V1}")
+    _count(body)
+    # nothing else runs while a body is parsed, least of all searches for cycles among its lists
+    gc.disable()
     try:
         return orjson.loads(body)
     except ValueError as error:
-        raise BadRequest(f"body is not JSON: {str(error)[:120]}") from error
+        problem = str(error)[:120]
+    finally:
+        gc.enable()
+    # outside: the error of the parser holds the whole text
+    raise BadRequest(f"body is not JSON: {problem}")
+
+
+def _count(body: bytes | bytearray) -> None:
+    """Count before anything is parsed: three bytes of text can become seventy in memory."""
+    found = {b",": 0, b"[": 0, b"{": 0, b":": 0}
+    # in steps, between which others have their turn
+    for start in range(0, len(body), MI):
+        for mark in found:
+            found[mark] += body.count(mark, start, start + MI)
+        for many, most, what in (
+            (found[b","] + found[b"["] + found[b"{"], MAX_VALUES, "values"),
+            (found[b"["], MAX_LISTS, "lists"),
+            (found[b":"], MAX_NAMES, "names"),
+        ):
+            if many > most:
+                raise BadRequest(f"body holds more than {most} {what}; send files, or fewer images")
 
 
 def parse_v1(document: Any) -> Asked:
@@ -87,7 +116,7 @@ def parse_v1(document: Any) -> Asked:
         raise BadRequest(_V1)
     signature = document.get("signature_name") or ""
     if not isinstance(signature, str) or signature not in _SIGNATURES:
-        raise BadRequest(f"signature_name {_shown(signature)} is not serving_default or tensors")
+        raise BadRequest(f"signature_name {shown(signature)} is not serving_default or tensors")
     if "inputs" in document and "instances" in document:
         raise BadRequest("body holds instances and inputs; send one of them")
     columns = "inputs" in document
@@ -99,7 +128,7 @@ def parse_v1(document: Any) -> Asked:
     if isinstance(rows[0], dict):
         _check_count(len(rows))
     if not columns:
-        rows = [_named(row, f"instance {number}") for number, row in enumerate(rows)]
+        rows = [_named(row, number) for number, row in enumerate(rows)]
     return _rows(rows, columns=columns)
 
 
@@ -124,10 +153,11 @@ def parse_v2(body: bytes | bytearray, json_bytes: str | None) -> Asked:
         length = int(digits) if digits.isdecimal() and len(digits) < 12 else -1
         if not 0 < length <= len(body):
             raise BadRequest(
-                f"Inference-Header-Content-Length {_shown(json_bytes)} is not the number of bytes "
+                f"Inference-Header-Content-Length {shown(json_bytes)} is not the number of bytes "
                 f"of the JSON, at most {len(body)}"
             )
-    document, binary = parse_json(body[:length]), memoryview(body)[length:]
+    binary = memoryview(body)[length:]
+    document = parse_json(body[:length] if len(binary) else body)
     inputs = document.get("inputs") if isinstance(document, dict) else None
     if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
         raise BadRequest('body must be {"inputs": [{"name", "datatype", "shape", "data"}]}')
@@ -144,48 +174,45 @@ def _tensor(tensor: dict[str, Any], binary: memoryview) -> Asked:
     name, kind = tensor.get("name"), tensor.get("datatype")
     if not isinstance(name, str) or not isinstance(kind, str):
         raise BadRequest("an input needs a name and a datatype, both texts")
-    where = f"input {_shown(name)}"
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(
-        type(each) is int and 0 <= each < 1 << 31 for each in shape
-    ):
-        raise BadRequest(f"{where}: shape must be a list of whole numbers")
+    where = f"input {shown(name)}"
+    shape = check_shape(tensor.get("shape"), where)
     if kind != "BYTES" and kind not in _NUMBERS:
         raise BadRequest(
-            f"{where}: datatype {_shown(kind)} is not BYTES (encoded images) or FP32 (pixels "
-            "0..255)"
+            f"{where}: datatype {shown(kind)} is not BYTES (encoded images) or FP32 (pixels 0..255)"
         )
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     wanted = math.prod(shape)
+    values: Any = tensor.get("data")
     if size is not None:
         if type(size) is not int or size != len(binary):
-            raise BadRequest(f"{where}: binary data have {len(binary)} bytes, not {_shown(size)}")
-        values: Any = _raw(binary, kind, where, wanted)
+            raise BadRequest(f"{where}: binary data have {len(binary)} bytes, not {shown(size)}")
     elif len(binary):
         raise BadRequest(f"{where}: binary data come without parameters.binary_data_size")
-    else:
-        values = tensor.get("data")
-        if not isinstance(values, list):
-            raise BadRequest(f"{where}: data must be a list")
+    elif not isinstance(values, list):
+        raise BadRequest(f"{where}: data must be a list")
     if kind == "BYTES":
-        texts = values if size is not None else _flat(values, where)
-        _check_fits(len(texts), wanted, shape, where)
+        texts = flat(values, where) if size is None else _with_lengths(binary, where)
+        check_fits(len(texts), wanted, shape=shape, unit="values", where=where)
         _check_count(len(texts))
         if size is None:
-            texts = [_decoded(each, f"instance {at}") for at, each in enumerate(texts)]
+            texts = [decoded(each, f"instance {at}") for at, each in enumerate(texts)]
         return Asked(images=texts)
-    pixels = _numbers(values, where) if size is None else values
-    _check_fits(pixels.size, wanted, shape, where)
-    return Asked(images=[], pixels=pixels.reshape(shape).astype(np.float32))
-
-
-def _raw(binary: memoryview, kind: str, where: str, wanted: int) -> Any:
-    """Read the binary data extension: numbers as they are, BYTES with their lengths before them."""
-    if kind != "BYTES":
+    if size is None:
+        pixels = numbers(values, where)
+        check_fits(pixels.size, wanted, shape=shape, unit="values", where=where)
+    else:
         item = np.dtype(_NUMBERS[kind])
-        _check_fits(len(binary), wanted * item.itemsize, "its shape, in bytes,", where)
-        return np.frombuffer(binary, item)
+        bytes_wanted = wanted * item.itemsize
+        check_fits(len(binary), bytes_wanted, shape=shape, unit="bytes", where=where)
+        pixels = np.frombuffer(binary, item)
+    if not wanted:
+        raise BadRequest(f"{where}: shape {shape} holds no values")
+    return Asked(images=[], pixels=pixels.reshape(shape))
+
+
+def _with_lengths(binary: memoryview, where: str) -> list[bytes]:
+    """Read texts of the binary data extension, each with its length before it."""
     texts: list[bytes] = []
     position = 0
     while position < len(binary) and len(texts) <= MAX_INSTANCES:
@@ -209,12 +236,14 @@ def _rows(rows: list[Any], *, columns: bool) -> Asked:
         raise BadRequest("instances mix base64 images and pixel lists: send one kind")
     if any(isinstance(row, str) for row in rows):
         raise BadRequest('instance is a bare text; send images as {"b64": "<base64>"}')
-    return Asked(images=[], pixels=_numbers(rows, "instances"), columns=columns)
+    return Asked(images=[], pixels=numbers(rows, "instances"), columns=columns)
 
 
-def _named(row: Any, where: str) -> Any:
+def _named(row: Any, number: int) -> Any:
     """Take the name of the input off, as TensorFlow Serving writes a row with several inputs."""
-    return _of_names(row, where) if isinstance(row, dict) and not _is_b64(row) else row
+    if not isinstance(row, dict) or _is_b64(row):
+        return row
+    return _of_names(row, f"instance {number}")
 
 
 def _of_names(values: dict[str, Any], where: str) -> Any:
@@ -237,63 +266,9 @@ def _b64(row: dict[str, Any], where: str) -> bytes:
     text = row.get("b64")
     if not isinstance(text, str):
         raise BadRequest(f'{where}: must be {{"b64": "<base64 of an image>"}}')
-    return _decoded(text, where)
-
-
-def _decoded(text: Any, where: str) -> bytes:
-    """Decode base64: with line breaks, without padding, of both alphabets, as a data URI."""
-    if not isinstance(text, str):
-        raise BadRequest(f"{where}: must be a text, the base64 of an image")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    uri = _URI.match(text[:200])
-    if text[:5] == "data:" and uri is None:
-        raise BadRequest(f"{where}: a data URI must say ;base64, before the data")
-    plain = "".join(text[uri.end() if uri else 0 :].split()).translate(_URL_SAFE).rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{where}: is not base64: {str(error)[:100]}") from error
-
-
-_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _numbers(values: list[Any], where: str) -> "np.ndarray[Any, Any]":
-    try:
-        found = np.asarray(values)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        found = np.empty(0, object)
-    # texts become texts, and lists of unequal length, nesting without end, or null objects
-    if found.dtype.kind not in "iufb":
-        raise BadRequest(f"{where} are not equal lists of numbers")
-    with np.errstate(over="ignore"):
-        return found.astype(np.float32)
-
-
-def _flat(values: list[Any], where: str) -> list[Any]:
-    """Flatten the data of a tensor, which may be nested as its shape is."""
-    for _ in range(8):
-        if not any(isinstance(each, list) for each in values):
-            return values
-        if not all(isinstance(each, list) for each in values):
-            break
-        values = [inner for each in values for inner in each]
-    raise BadRequest(f"{where}: data must be a flat list of base64 texts")
+    return decoded(text, where)
 
 
 def _check_count(found: int) -> None:
     if not 0 < found <= MAX_INSTANCES:
         raise BadRequest(f"{found} instances, must be 1 .. {MAX_INSTANCES}")
-
-
-def _check_fits(found: int, wanted: int, shape: object, where: str) -> None:
-    if found != wanted:
-        raise BadRequest(f"{where}: data do not fit shape {_shown(shape)}: {found}, not {wanted}")
-
-
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)[:60]
-    return ascii(text[:60]) if isinstance(value, str) else text

@@ -1,42 +1,25 @@
 """A SavedModel behind the V1 and V2 inference protocols. Runs in the serving environment only."""
 
-import asyncio
 import json
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from kserve import Model
 from kserve.errors import InvalidInput, ModelNotReady
 
-from tasks.serving import answers
 from tasks.serving.files import Pointer, tree_digest
 from tasks.serving.image_files import SERVED_KINDS, is_animated_webp, refusal
 from tasks.serving.image_size import MAX_SCANS, pixels_of, too_many_scans
-from tasks.serving.lanes import Lane
-from tasks.serving.limits import (
-    LIGHT_PIXELS,
-    MAX_INSTANCES,
-    SMALL_BODY,
-    WAIT_SECONDS,
-    Budget,
-    Busy,
-    Limits,
-)
-from tasks.serving.requests import Asked, parse_v1
+from tasks.serving.limits import BATCH, LIGHT_PIXELS, MAX_INSTANCES
+from tasks.serving.requests import Asked
+from tasks.serving.worker import Work, Worker
 
 log = logging.getLogger("tasks.serving")
-
-BATCH = 64
-"""Images that go through the model at once."""
-
-T = TypeVar("T")
 
 # what a decoder says of an image that it does not read
 _UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
@@ -76,9 +59,10 @@ class LoadedModel:
         InvalidInput
             It is more than the server takes, or no image.
         """
-        if asked.pixels is not None:
-            return int(asked.pixels.size)
         total = 0
+        if asked.pixels is not None:
+            self._check_shape(asked.pixels)
+            total = int(asked.pixels.size)
         for position, image in enumerate(asked.images):
             cost = _pixels(image, position)
             if cost > max_pixels:
@@ -114,20 +98,28 @@ class LoadedModel:
 
     def classify_tensors(self, images: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         """Return probabilities [N, classes] of pixels 0..255 [N, height, width, channels]."""
-        if images.ndim == len(self.shape):
-            images = images[None]
-        if images.ndim != 4 or images.shape[1:] != self.shape:
+        self._check_shape(images)
+        images = images.reshape(-1, *self.shape)
+        found = []
+        for start in range(0, len(images), BATCH):
+            # here and not before: a batch of wide numbers is less than all of them
+            with np.errstate(over="ignore"):
+                part = images[start : start + BATCH].astype(np.float32)
+            if not np.isfinite(part).all():
+                raise InvalidInput("images hold values that are not finite numbers")
+            found.append(self._tensors(images=tf.constant(part))["probabilities"].numpy())
+        return np.concatenate(found)
+
+    def _check_shape(self, images: "np.ndarray[Any, Any]") -> None:
+        own = images.shape[-3:]
+        if images.ndim not in (3, 4) or own != self.shape:
             raise InvalidInput(
                 f"images have shape {list(images.shape)[:8]}, must be [N, "
                 f"{', '.join(map(str, self.shape))}] with pixels 0..255; or send image bytes"
             )
-        if not 0 < len(images) <= MAX_INSTANCES:
-            raise InvalidInput(f"{len(images)} instances, must be 1 .. {MAX_INSTANCES}")
-        if not np.isfinite(images).all():
-            raise InvalidInput("images hold values that are not finite numbers")
-        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        found = [self._tensors(images=tf.constant(part))["probabilities"].numpy() for part in parts]
-        return np.concatenate(found)
+        count = len(images) if images.ndim == 4 else 1
+        if not 0 < count <= MAX_INSTANCES:
+            raise InvalidInput(f"{count} instances, must be 1 .. {MAX_INSTANCES}")
 
     def _bad_image(self, images: list[bytes], start: int) -> str:
         bad = []
@@ -177,85 +169,6 @@ def _batches(images: list[bytes]) -> Iterator[tuple[int, int]]:
     yield start, len(images)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A request that has not been looked at.
-
-    Attributes
-    ----------
-    size : int
-        Bytes of its body.
-    parse : callable
-        Takes it apart.
-    answer : callable
-        Makes the protocol's answer of name, model, request and probabilities.
-    """
-
-    size: int
-    parse: Callable[[], Asked]
-    answer: Callable[..., Any] = answers.v1
-
-
-class Worker:
-    """Works requests off: two lanes, and a budget of pixels.
-
-    Parameters
-    ----------
-    limits : Limits
-        Bounds.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._pixels = Budget(limits.pixels_in_flight, small=LIGHT_PIXELS)
-        # one large image at a time: a second would take the core that ordinary requests need
-        self._light = Lane("light", max(1, (os.cpu_count() or 2) - 1))
-        self._heavy = Lane("heavy", 1)
-
-    async def classify(
-        self, loaded: LoadedModel, work: Work, *, max_pixels: int
-    ) -> tuple[Asked, Any]:
-        """Return a request taken apart, and its probabilities.
-
-        Parameters
-        ----------
-        loaded : LoadedModel
-            The version that answers.
-        work : Work
-            The request.
-        max_pixels : int
-            Bound on an image, as far as the memory bears it.
-
-        Raises
-        ------
-        InvalidInput
-            It is wrong.
-        Busy
-            There was no room for it in time.
-        """
-        in_all = self._limits.pixels_in_flight - LIGHT_PIXELS
-
-        def take_apart() -> tuple[Asked, int]:
-            asked = work.parse()
-            return asked, loaded.check(asked, min(max_pixels, in_all), in_all)
-
-        lane = self._light if work.size <= SMALL_BODY else self._heavy
-        asked, cost = await _done(lane, work.size, take_apart)
-        async with self._pixels.taken(cost, seconds=WAIT_SECONDS):
-            lane = self._light if cost <= LIGHT_PIXELS else self._heavy
-            return asked, await _done(lane, cost, lambda: loaded.classify(asked))
-
-
-async def _done(lane: Lane, cost: int, job: Callable[[], T]) -> T:
-    future = asyncio.wrap_future(lane.submit(cost, job))
-    try:
-        # what has begun is let finish: only the wait in the queue is bounded, and by the budget
-        result: T = await future
-        return result
-    except tf.errors.ResourceExhaustedError:
-        raise Busy from None
-
-
 class ServedModel(Model):  # type: ignore[misc]
     """A name under which the newest switched-to version answers."""
 
@@ -302,17 +215,12 @@ class ServedModel(Model):  # type: ignore[misc]
             {"name": "class_name", "datatype": "BYTES", "shape": [-1]},
         ]
 
-    async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
+    async def predict(
+        self, payload: Work, headers: Any = None, response_headers: Any = None
+    ) -> Any:
         # one version for the whole request, whatever is switched meanwhile
         loaded = self._current()
-        if not isinstance(payload, Work):
-            # a cloud event, which kserve has taken apart
-            document = payload
-            payload = Work(size=0, parse=lambda: parse_v1(document))
-        asked, probabilities = await self._worker.classify(
-            loaded, payload, max_pixels=self.max_pixels
-        )
-        return payload.answer(self.name, loaded, asked, probabilities)
+        return await self._worker.answer(self.name, loaded, payload, max_pixels=self.max_pixels)
 
     def _current(self) -> LoadedModel:
         if self._loaded is None:
