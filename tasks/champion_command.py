@@ -14,6 +14,7 @@ from typing import Literal
 
 from tasks import registry
 from tasks.contract import (
+    CHAMPION,
     NOBODY,
     Altered,
     BadConfig,
@@ -169,7 +170,7 @@ def _correct_registry(
         )
     digest = found.digest or files
     registry.tag(environment, model, version, {"digest": digest})
-    registry.set_alias(environment, model, registry.CHAMPION, version)
+    registry.set_alias(environment, model, CHAMPION, version)
     return Champion(version, digest)
 
 
@@ -313,7 +314,7 @@ def _forget(environment: Environment, records: ChampionRecords) -> None:
     if records.has_registry and (records.registry or records.once or records.guessed) is not None:
         with mlflow_client(environment) as client:
             if records.registry is not None:
-                patiently(lambda: client.delete_registered_model_alias(model, registry.CHAMPION))
+                patiently(lambda: client.delete_registered_model_alias(model, CHAMPION))
             mark_champion(client, model, None)
 
 

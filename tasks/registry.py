@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tasks.code_version import installed_version
-from tasks.contract import LAST_CHAMPION, NOBODY, Altered, Champion, StageError, tree_sha256
+from tasks.contract import (
+    CHAMPION,
+    LAST_CHAMPION,
+    NOBODY,
+    Altered,
+    Champion,
+    StageError,
+    tree_sha256,
+)
 from tasks.environment import Environment
 from tasks.registry_history import mark_champion
 from tasks.tracking import mlflow_client, patiently
@@ -27,8 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tasks")
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-"""Aliases: the version that serves, and the one judged last."""
+CHALLENGER = "challenger"
+"""Alias of the version that was judged last."""
 
 _PYFUNC_SOURCE = Path(__file__).parent / "serving" / "pyfunc_model.py"
 _EXPORT = "export"

@@ -4,9 +4,16 @@ The tag ``last_champion`` of the registered model holds the version that was cha
 outlives the alias and the version, both of which a person can delete in MLflow.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tasks.contract import LAST_CHAMPION, NOBODY, Champion, format_champion
+from tasks.contract import (
+    CHAMPION,
+    LAST_CHAMPION,
+    Champion,
+    History,
+    RegistryEntry,
+    format_champion,
+)
 from tasks.environment import Environment
 from tasks.tracking import mlflow_client, patiently
 
@@ -14,23 +21,72 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-class History(NamedTuple):
-    """What a registry remembers.
+class OwnRegistry:
+    """The registry of an environment as :func:`tasks.contract.return_champion` needs it.
 
-    Attributes
+    Parameters
     ----------
-    once : Champion or None
-        Whom the tag names.
-    guessed : Champion or None
-        In a registry that was filled before there was the tag: the newest version with ``verdict:
-        blessed``, or an alias whose version is gone.
-    never : bool
-        Whether the tag says that nobody is or was champion.
+    environment : Environment
+        Where the registry is.
     """
 
-    once: Champion | None = None
-    guessed: Champion | None = None
-    never: bool = False
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    def entry(self, model: str) -> RegistryEntry:
+        """Return what a registered model says of its champion.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such model.
+        """
+        with mlflow_client(self.environment) as client:
+            found = patiently(lambda: client.get_registered_model(model))
+        alias = found.aliases.get(CHAMPION)
+        return RegistryEntry(
+            alias=None if alias is None else str(alias), last=found.tags.get(LAST_CHAMPION)
+        )
+
+    def champion(self, model: str) -> Champion | None:
+        """Return the version with the alias ``champion``.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached.
+        """
+        from tasks.registry import champion_identity
+
+        return champion_identity(self.environment, model)
+
+    def point_alias(self, model: str, version: str | None) -> None:
+        """Point the alias ``champion`` at a version; None removes it.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such version.
+        """
+        with mlflow_client(self.environment) as client:
+            if version is None:
+                patiently(lambda: client.delete_registered_model_alias(model, CHAMPION))
+            else:
+                patiently(lambda: client.set_registered_model_alias(model, CHAMPION, version))
+
+    def write_last(self, model: str, text: str | None) -> None:
+        """Write the tag ``last_champion``; None removes it.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such model.
+        """
+        with mlflow_client(self.environment) as client:
+            if text is None:
+                patiently(lambda: client.delete_registered_model_tag(model, LAST_CHAMPION))
+            else:
+                patiently(lambda: client.set_registered_model_tag(model, LAST_CHAMPION, text))
 
 
 def champion_history(environment: Environment, model_name: str) -> History:
@@ -52,22 +108,12 @@ def champion_history(environment: Environment, model_name: str) -> History:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return History()
             raise
-        noted = model.tags.get(LAST_CHAMPION)
-        if noted == NOBODY:
-            return History(never=True)
-        if noted:
-            version, _, digest = noted.partition(":")
-            return History(once=Champion(version, digest))
-        blessed = patiently(
-            lambda: client.search_model_versions(
-                f"name = '{model_name}' and tags.verdict = 'blessed'", max_results=1000
-            )
+        alias = model.aliases.get(CHAMPION)
+        return History.of(
+            model.tags.get(LAST_CHAMPION),
+            alias=None if alias is None else str(alias),
+            blessed=lambda: _blessed(client, model_name),
         )
-        if blessed:
-            newest = max(blessed, key=lambda each: int(each.version))
-            return History(guessed=Champion(str(newest.version), newest.tags.get("digest", "")))
-        left = model.aliases.get("champion")
-        return History(guessed=Champion(str(left), "") if left else None)
 
 
 def once_champion(environment: Environment, model_name: str) -> Champion | None:
@@ -86,3 +132,12 @@ def mark_champion(client: "MlflowClient", model_name: str, champion: Champion | 
     """Note who is champion, or that nobody is or ever was."""
     noted = format_champion(champion)
     patiently(lambda: client.set_registered_model_tag(model_name, LAST_CHAMPION, noted))
+
+
+def _blessed(client: "MlflowClient", model_name: str) -> list[Champion]:
+    found = patiently(
+        lambda: client.search_model_versions(
+            f"name = '{model_name}' and tags.verdict = 'blessed'", max_results=1000
+        )
+    )
+    return [Champion(str(each.version), each.tags.get("digest", "")) for each in found]

@@ -5,12 +5,19 @@ the Airflow worker. A champion is a pair of version and digest. The digest decid
 under another number are the same model, and a version without a digest is equal to nothing.
 """
 
+import logging
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tasks.contract.errors import BadConfig, BadInput
 from tasks.contract.verdict import ModelIdentity, Verdict
+
+log = logging.getLogger("tasks")
+
+CHAMPION = "champion"
+"""Alias of the version that serves."""
 
 NOBODY = "none"
 """What is written where a version is asked for and nothing serves."""
@@ -48,6 +55,84 @@ class Champion(NamedTuple):
 
 class Disagreement(BadInput):
     """The records do not say, or not alike, who the champion is."""
+
+
+class History(NamedTuple):
+    """What a registry remembers of a model's champions, although alias and version may be gone.
+
+    Attributes
+    ----------
+    once : Champion or None
+        The last champion by the tag ``last_champion``.
+    guessed : Champion or None
+        In a registry that was filled before there was the tag: the newest version with ``verdict:
+        blessed``, or an alias whose version is gone.
+    never : bool
+        Whether the tag says that nobody is or was champion.
+    """
+
+    once: Champion | None = None
+    guessed: Champion | None = None
+    never: bool = False
+
+    @classmethod
+    def of(
+        cls, last: str | None, *, alias: str | None, blessed: Callable[[], Sequence[Champion]]
+    ) -> "History":
+        """Return what the fields of a registered model say.
+
+        Parameters
+        ----------
+        last : str or None
+            Text of its tag ``last_champion``.
+        alias : str or None
+            Version that its alias ``champion`` names, which may be deleted.
+        blessed : callable
+            Returns its versions with ``verdict: blessed``; called only where there is no tag.
+        """
+        if last == NOBODY:
+            return cls(never=True)
+        if last:
+            try:
+                return cls(once=parse_champion(last))
+            except BadConfig:
+                # without a digest it equals nothing, so whoever compares with it is refused
+                return cls(once=Champion(last, ""))
+        newest = max(blessed(), key=lambda each: int(each.version), default=None)
+        if newest is None and alias:
+            newest = Champion(alias, "")
+        return cls(guessed=newest)
+
+
+class RegistryEntry(NamedTuple):
+    """What a registered model says of its champion, as it was written.
+
+    Attributes
+    ----------
+    alias : str or None
+        Version that the alias ``champion`` names.
+    last : str or None
+        Text of the tag ``last_champion``.
+    """
+
+    alias: str | None
+    last: str | None
+
+
+class ChampionRegistry(Protocol):
+    """A registry as the way back needs it."""
+
+    def entry(self, model: str) -> RegistryEntry:
+        """Return what a registered model says of its champion."""
+
+    def champion(self, model: str) -> Champion | None:
+        """Return the version with the alias ``champion``."""
+
+    def point_alias(self, model: str, version: str | None) -> None:
+        """Point the alias ``champion`` at a version; None removes it."""
+
+    def write_last(self, model: str, text: str | None) -> None:
+        """Write the tag ``last_champion``; None removes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +173,87 @@ class ChampionRecords:
     def last(self) -> Champion | None:
         """The last version known to have been champion."""
         return self.once or self.logged or self.guessed
+
+
+def champion_records(
+    model: str,
+    *,
+    served: Champion | None,
+    logged: Champion | None = None,
+    registry: Champion | None = None,
+    history: History | None = None,
+) -> ChampionRecords:
+    """Return all records of a champion; both sides build them here.
+
+    Parameters
+    ----------
+    model : str
+        Registered model.
+    served : Champion or None
+        What serves.
+    logged : Champion or None
+        The last champion by the record below the serving root.
+    registry : Champion or None
+        The version with the alias ``champion``.
+    history : History or None
+        What the registry remembers; None when there is no registry.
+    """
+    if history is None:
+        return ChampionRecords(model=model, served=served, logged=logged, has_registry=False)
+    return ChampionRecords(
+        model=model,
+        registry=registry,
+        served=served,
+        once=history.once,
+        logged=logged,
+        guessed=history.guessed,
+        never=history.never,
+    )
+
+
+def return_champion(
+    registry: ChampionRegistry, model: str, ours: Champion, before: RegistryEntry
+) -> None:
+    """Put alias and tag back where they name a version that was not deployed after all.
+
+    What a person moved elsewhere meanwhile stays.
+
+    Parameters
+    ----------
+    registry : ChampionRegistry
+        Where they are.
+    model : str
+        Registered model.
+    ours : Champion
+        The version that was not deployed.
+    before : RegistryEntry
+        What the registry said before.
+
+    Raises
+    ------
+    StageError
+        The registry cannot be reached.
+    """
+    now = registry.entry(model)
+    if now.alias == ours.version != before.alias:
+        registry.point_alias(model, before.alias)
+        log.warning("the alias %s is back at %s", CHAMPION, before.alias or "no version")
+    # after the alias: a champion that nobody noted would be worse
+    if not _names(now.last, ours):
+        return
+    last = before.last
+    if _names(last, ours) and before.alias not in (None, ours.version):
+        # a killed attempt noted it before this one began
+        champion = registry.champion(model)
+        last = last if champion is None else format_champion(champion)
+    if last != now.last:
+        registry.write_last(model, last)
+
+
+def _names(last: str | None, champion: Champion) -> bool:
+    """Return whether the text of a tag names a version, of whatever digest: an earlier release's
+    may have been noted with the digest of its files."""
+    return (last or "").partition(":")[0] == champion.version
 
 
 def agreed_champion(records: ChampionRecords) -> Champion | None:
@@ -171,6 +337,9 @@ def check_champion(verdict: Verdict, records: ChampionRecords) -> None:
         Another version became champion since, or the records disagree.
     """
     own = Champion(verdict.model.version or "", verdict.model.digest)
+    if own.is_same_model(records.guessed):
+        # the newest blessed version is the one that is to be deployed: that is no other champion
+        records = replace(records, guessed=None)
     if own.is_same_model(records.registry):
         # deployed already, or a person moved the alias to go back to this version
         return
@@ -223,7 +392,6 @@ def _not_noted(records: ChampionRecords, own: Champion) -> ChampionRecords:
         records,
         once=None if own.is_same_model(records.once) else records.once,
         logged=None if own.is_same_model(records.logged) else records.logged,
-        guessed=None if own.is_same_model(records.guessed) else records.guessed,
     )
 
 

@@ -6,8 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks import registry
-from tasks.contract import Champion, check_champion, write_atomically
+from tasks.contract import (
+    CHAMPION,
+    LAST_CHAMPION,
+    Champion,
+    RegistryEntry,
+    check_champion,
+    return_champion,
+    write_atomically,
+)
 from tasks.data.trained_on import TRAINED_ON
+from tasks.registry_history import OwnRegistry
 from tasks.serving.champion_log import note_champion, noted_champion
 from tasks.serving.deployment import Deployment, deploy
 from tasks.serving.limits import limits_of
@@ -16,7 +25,6 @@ from tasks.spec.masking import masked
 from tasks.stages.base import Outcome, Stage, StageContext
 from tasks.stages.blessed import blessed_verdict, known_answers, version_of
 from tasks.stages.champion_trained_on import keep_beside_served
-from tasks.stages.registry_before import registry_before, return_champion
 from tasks.stages.who_serves import records_here
 
 log = logging.getLogger("tasks")
@@ -60,9 +68,20 @@ class Deploy(Stage):
 
         def set_champion() -> None:
             if model.version:
-                registry.set_alias(environment, model.name, registry.CHAMPION, model.version)
+                registry.set_alias(environment, model.name, CHAMPION, model.version)
             # last: a line that is written stays
             note()
+
+        def registry_before() -> dict[str, Any]:
+            if not model.version:
+                return {}
+            entry = OwnRegistry(environment).entry(model.name)
+            return {CHAMPION: entry.alias, LAST_CHAMPION: entry.last}
+
+        def champion_back(before: dict[str, Any]) -> None:
+            if before:
+                entry = RegistryEntry(before.get(CHAMPION), before.get(LAST_CHAMPION))
+                return_champion(OwnRegistry(environment), model.name, champion, entry)
 
         deployed = deploy(
             Deployment(
@@ -79,12 +98,8 @@ class Deploy(Stage):
                 known_answers=lambda: known_answers(context),
                 champion_digest=champion_digest,
                 set_champion=set_champion,
-                registry_before=lambda: (
-                    registry_before(environment, model.name) if model.version else {}
-                ),
-                return_champion=lambda before: (
-                    return_champion(environment, model.name, champion, before) if before else None
-                ),
+                registry_before=registry_before,
+                return_champion=champion_back,
                 trained_on=arranged.manifest.output(TRAINED_ON).sha256 if has_record else "",
             )
         )
@@ -96,7 +111,7 @@ class Deploy(Stage):
             keep_beside_served(arranged.path(TRAINED_ON), folder, deployed.pointer)
         document = {
             "model": model.model_dump(),
-            "alias": registry.CHAMPION,
+            "alias": CHAMPION,
             "folder": str(folder / deployed.pointer.path),
             "server_url": masked(environment.server_url),
             "already_serving": deployed.already,

@@ -6,6 +6,7 @@ from tasks.contract import (
     ChampionRecords,
     Disagreement,
     agreed_champion,
+    champion_records,
     parse_champion,
 )
 from tasks.environment import Environment
@@ -106,20 +107,17 @@ def records_with(
         MLflow cannot be reached.
     """
     if not environment.mlflow_uri:
-        return ChampionRecords(model=model, served=served, logged=logged, has_registry=False)
+        return champion_records(model, served=served, logged=logged)
     # imported late: it takes seconds, for which a stage without a registry need not wait
     from tasks.registry import champion_identity
     from tasks.registry_history import champion_history
 
-    history = champion_history(environment, model)
-    return ChampionRecords(
-        model=model,
-        registry=champion_identity(environment, model),
+    return champion_records(
+        model,
         served=served,
-        once=history.once,
         logged=logged,
-        guessed=history.guessed,
-        never=history.never,
+        registry=champion_identity(environment, model),
+        history=champion_history(environment, model),
     )
 
 

@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
-from tasks.contract import LAST_CHAMPION, BadConfig, Champion, StageError, format_champion
+from tasks.contract import (
+    CHAMPION,
+    LAST_CHAMPION,
+    BadConfig,
+    Champion,
+    History,
+    RegistryEntry,
+    StageError,
+    format_champion,
+)
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.http import http_client
 
@@ -65,31 +74,56 @@ class MlflowHook(BaseHook):
         found = self._ask("GET", "registered-models/alias", {"name": model, "alias": alias})
         if found is None:
             return None
-        version = found["model_version"]
-        tags = {each["key"]: each.get("value", "") for each in version.get("tags", [])}
-        return Champion(str(version["version"]), tags.get("digest", ""))
+        return _identity(found["model_version"])
 
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Point an alias at a version, in one step.
+    def champion(self, model: str) -> Champion | None:
+        """Return the version with the alias ``champion``, as :meth:`version_of_alias` does."""
+        return self.version_of_alias(model, CHAMPION)
 
-        Raises
-        ------
-        StageError
-            MLflow cannot be reached, or there is no such version.
-        """
-        body = {"name": model, "alias": alias, "version": version}
-        if self._ask("POST", "registered-models/alias", body) is None:
-            raise StageError(f"MLflow at {self._shown} knows no {model} version {version}")
-
-    def delete_alias(self, model: str, alias: str) -> None:
-        """Remove an alias; that there is none any more is well.
+    def entry(self, model: str) -> RegistryEntry:
+        """Return what a registered model says of its champion; nothing for an unknown model.
 
         Raises
         ------
         StageError
             MLflow cannot be reached, or refuses.
         """
-        self._ask("DELETE", "registered-models/alias", {"name": model, "alias": alias})
+        found = self._ask("GET", "registered-models/get", {"name": model})
+        if found is None:
+            return RegistryEntry(alias=None, last=None)
+        described = found["registered_model"]
+        aliases = {each["alias"]: str(each["version"]) for each in described.get("aliases", [])}
+        return RegistryEntry(alias=aliases.get(CHAMPION), last=_tags(described).get(LAST_CHAMPION))
+
+    def history(self, model: str) -> History:
+        """Return what the registry remembers of the champions of a model.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or refuses.
+        """
+        entry = self.entry(model)
+        return History.of(entry.last, alias=entry.alias, blessed=lambda: self._blessed(model))
+
+    def _blessed(self, model: str) -> list[Champion]:
+        wanted = f"name = '{model}' and tags.verdict = 'blessed'"
+        found = self._ask("GET", "model-versions/search", {"filter": wanted, "max_results": 1000})
+        return [_identity(each) for each in (found or {}).get("model_versions", [])]
+
+    def point_alias(self, model: str, version: str | None) -> None:
+        """Point the alias ``champion`` at a version, in one step; None removes it.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached or refuses, or there is no such version.
+        """
+        body = {"name": model, "alias": CHAMPION}
+        if version is None:
+            self._ask("DELETE", "registered-models/alias", body)
+        elif self._ask("POST", "registered-models/alias", body | {"version": version}) is None:
+            raise StageError(f"MLflow at {self._shown} knows no {model} version {version}")
 
     def mark_champion(self, model: str, champion: Champion) -> None:
         """Note with the registered model who is champion: alias and version may be deleted.
@@ -99,8 +133,20 @@ class MlflowHook(BaseHook):
         StageError
             MLflow cannot be reached, or there is no such model.
         """
-        body = {"name": model, "key": LAST_CHAMPION, "value": format_champion(champion)}
-        if self._ask("POST", "registered-models/set-tag", body) is None:
+        self.write_last(model, format_champion(champion))
+
+    def write_last(self, model: str, text: str | None) -> None:
+        """Write the tag ``last_champion``; None removes it.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or there is no such model.
+        """
+        body = {"name": model, "key": LAST_CHAMPION}
+        if text is None:
+            self._ask("DELETE", "registered-models/delete-tag", body)
+        elif self._ask("POST", "registered-models/set-tag", body | {"value": text}) is None:
             raise StageError(f"MLflow at {self._shown} knows no model {model}")
 
     def set_version_tags(self, model: str, version: str, tags: Mapping[str, str]) -> None:
@@ -192,6 +238,14 @@ def _credentials() -> dict[str, Any]:
         user, password = value("MLFLOW_TRACKING_USERNAME"), value("MLFLOW_TRACKING_PASSWORD", "")
         return {"auth": (user, password)}
     return {}
+
+
+def _tags(found: Mapping[str, Any]) -> dict[str, str]:
+    return {each["key"]: each.get("value", "") for each in found.get("tags", [])}
+
+
+def _identity(version: Mapping[str, Any]) -> Champion:
+    return Champion(str(version["version"]), _tags(version).get("digest", ""))
 
 
 def _says_absent(response: Any) -> bool:

@@ -4,14 +4,17 @@ import logging
 import time
 
 from tasks.contract import (
+    CHAMPION,
     Champion,
-    ChampionRecords,
     Manifest,
     Publication,
+    RegistryEntry,
     RunDirectory,
     StageError,
     Verdict,
+    champion_records,
     check_champion,
+    return_champion,
 )
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.kserve import KServeHook
@@ -22,10 +25,9 @@ from trusted_retraining.serving.publication import check_published_files
 from trusted_retraining.serving.record import commit
 from trusted_retraining.serving.rollout import Phase
 from trusted_retraining.serving.rollouts import rollout_of
+from trusted_retraining.serving.serving_now import serving_on
 
 log = logging.getLogger("trusted_retraining.serving")
-
-CHAMPION = "champion"
 
 
 class Attempt:
@@ -62,8 +64,7 @@ class Attempt:
         """Whether there may be something to take back."""
         self.left_behind = False
         """Whether taking it back has failed."""
-        self._champion_before: Champion | None = None
-        self._alias_asked = False
+        self._registry_before: RegistryEntry | None = None
         self._confirmed = False
 
     def close(self) -> None:
@@ -177,14 +178,13 @@ class Attempt:
         """
         with Prober(self.publication, self.rollout.endpoint("serving")) as prober:
             difference = prober.ask_all()
-        self._champion_before = self._check_champion()
+        self._check_champion()
         self._check_not_taken_over()
         if self.registry is not None:
             # last: whoever follows the alias finds a version that serves
-            self._alias_asked = True
-            champion = Champion(self.plan.version, self.plan.digest)
-            self.registry.mark_champion(self.plan.model, champion)
-            self.registry.set_alias(self.plan.model, CHAMPION, self.plan.version)
+            self._registry_before = self.registry.entry(self.plan.model)
+            self.registry.mark_champion(self.plan.model, self._ours)
+            self.registry.point_alias(self.plan.model, self.plan.version)
         self.begun, self._confirmed = False, True
         log.info("%s version %s is the champion", self.plan.model, self.plan.version)
         return difference
@@ -204,7 +204,7 @@ class Attempt:
             return "nothing was changed"
         try:
             told = self.rollout.roll_back()
-            self._return_alias()
+            self._return_champion()
         except Exception as error:
             # the first reason must not be lost over the second
             log.exception("rolling back failed")
@@ -258,36 +258,26 @@ class Attempt:
     def _check_champion(self) -> Champion | None:
         """Refuse unless the registry's champion, and what serves, are what the verdict compared
         with; return the registry's, None where there is none."""
-        current = None
-        if self.registry is not None:
-            current = self.registry.version_of_alias(self.plan.model, CHAMPION)
-        serving = State.read(self.rollout.look()).serving
-        check_champion(
-            self.verdict,
-            ChampionRecords(
-                model=self.plan.model,
-                registry=current,
-                served=None if serving is None else Champion(serving.version, serving.digest),
-                has_registry=self.registry is not None,
-            ),
+        model, registry = self.plan.model, self.registry
+        current = registry.champion(model) if registry is not None else None
+        records = champion_records(
+            model,
+            served=serving_on(self.rollout.hook, self.plan),
+            registry=current,
+            history=registry.history(model) if registry is not None else None,
         )
+        check_champion(self.verdict, records)
         return current
 
-    def _return_alias(self) -> None:
-        """Point the alias at what it was at: MLflow may have moved it, and its answer been lost."""
-        model, before = self.plan.model, self._champion_before
-        if self.registry is None or not self._alias_asked:
-            return
-        if before is not None:
-            self.registry.mark_champion(model, before)
-        current = self.registry.version_of_alias(model, CHAMPION)
-        if current is None or current.version != self.plan.version or current == before:
-            return
-        if before is None:
-            self.registry.delete_alias(model, CHAMPION)
-        else:
-            self.registry.set_alias(model, CHAMPION, before.version)
-        log.warning("the alias %s is back at %s", CHAMPION, before or "no version")
+    @property
+    def _ours(self) -> Champion:
+        return Champion(self.plan.version, self.plan.digest)
+
+    def _return_champion(self) -> None:
+        """Let the registry say what it said: it may have moved the alias, and its answer been
+        lost."""
+        if self.registry is not None and self._registry_before is not None:
+            return_champion(self.registry, self.plan.model, self._ours, self._registry_before)
 
     def _check_not_taken_over(self) -> None:
         if self.rollout.taken_over():

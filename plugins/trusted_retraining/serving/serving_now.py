@@ -3,7 +3,7 @@
 from tasks.contract import Champion
 from tasks.spec import Pipeline
 from trusted_retraining.hooks.kserve import KServeHook, kserve_hook
-from trusted_retraining.serving.plan import STATE, Plan, State
+from trusted_retraining.serving.plan import OURS, STATE, Plan, State
 from trusted_retraining.serving.rollout import Rollout
 from trusted_retraining.serving.rollouts import ROLLOUTS, rollout_of
 from trusted_retraining.settings import Settings
@@ -38,12 +38,23 @@ def what_serves(pipeline: Pipeline, settings: Settings) -> Champion | None:
         settings=settings,
     )
     with kserve_hook(settings, settings.runtime_of(pipeline)) as hook:
-        own = rollout_of(hook, plan)
-        state = State.read(own.look())
-        if state.serving is None:
-            others = [kind(hook, plan) for kind in ROLLOUTS.values() if kind is not type(own)]
-            states = [_state_elsewhere(hook, other) for other in others]
-            state = next((each for each in states if each.serving is not None), state)
+        return serving_on(hook, plan)
+
+
+def serving_on(hook: KServeHook, plan: Plan) -> Champion | None:
+    """Return what :func:`what_serves` does, by a connection that is open already.
+
+    Raises
+    ------
+    StageError
+        As there.
+    """
+    own = rollout_of(hook, plan)
+    state = State.read(own.look())
+    if state.serving is None:
+        others = [kind(hook, plan) for kind in ROLLOUTS.values() if kind is not type(own)]
+        states = [_state_elsewhere(hook, other) for other in others]
+        state = next((each for each in states if each.serving is not None), state)
     serving = state.serving
     return None if serving is None else Champion(serving.version, serving.digest)
 
@@ -51,8 +62,13 @@ def what_serves(pipeline: Pipeline, settings: Settings) -> Champion | None:
 def _state_elsewhere(hook: KServeHook, other: Rollout) -> State:
     """Return the state in an object of another kind, which may well be somebody else's."""
     found = hook.get(other.resource, other.plan.namespace, other.plan.name)
-    annotations = ((found or {}).get("metadata") or {}).get("annotations") or {}
-    if found is None or STATE not in annotations:
+    if found is None:
+        return State()
+    metadata = found["metadata"]
+    ours = OURS.items() <= (metadata.get("labels") or {}).items()
+    # what a controller makes has labels and annotations of the object that it was made for
+    made_for_another = any(each.get("controller") for each in metadata.get("ownerReferences") or [])
+    if made_for_another or not (ours or STATE in (metadata.get("annotations") or {})):
         return State()
     other.check_ours(found)
     return State.read(found)

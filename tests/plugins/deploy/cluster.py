@@ -27,6 +27,8 @@ class Cluster:
     before, after : callable or None
         Called with the number of a request and its method and path; ``before`` may return a status
         and a body instead of an answer, or ``drop`` to close the connection.
+    blessed : list of str
+        Versions whose tag ``verdict`` says so.
     drops : tuple of str
         Fields of an InferenceService's specification that this release does not know.
     """
@@ -41,6 +43,7 @@ class Cluster:
         self.versions: dict[str, str] = {}
         self.tags: list[Object] = []
         self.model_tags: dict[str, str] = {}
+        self.blessed: list[str] = []
         self.pods: list[Object] = []
         self.metrics: Object = {}
         self.drops: tuple[str, ...] = ()
@@ -188,8 +191,27 @@ class Cluster:
                 return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no alias"}
             tags = [{"key": "digest", "value": self.versions[version]}]
             return 200, {"model_version": {"version": version, "tags": tags}}
-        if path == "registered-models/alias":
+        if path == "registered-models/alias" and method == "DELETE":
+            self.aliases.pop(body["alias"], None)
+        elif path == "registered-models/alias":
             self.aliases[body["alias"]] = body["version"]
+        if path == "registered-models/get":
+            tags = [{"key": key, "value": text} for key, text in self.model_tags.items()]
+            aliases = [{"alias": key, "version": text} for key, text in self.aliases.items()]
+            return 200, {"registered_model": {"tags": tags, "aliases": aliases}}
+        if path == "model-versions/search":
+            tags = [{"key": "verdict", "value": "blessed"}]
+            return 200, {
+                "model_versions": [
+                    {
+                        "version": version,
+                        "tags": [*tags, {"key": "digest", "value": self.versions[version]}],
+                    }
+                    for version in self.blessed
+                ]
+            }
+        if path == "registered-models/delete-tag":
+            self.model_tags.pop(body["key"], None)
         if path == "registered-models/set-tag":
             self.model_tags[body["key"]] = body["value"]
         if path == "model-versions/set-tag":

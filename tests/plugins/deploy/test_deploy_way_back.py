@@ -43,15 +43,31 @@ def test_an_alias_that_moved_although_the_answer_was_lost_goes_back(
     with pytest.raises(AirflowException, match="version 1 serves as before"):
         deploy(run)
     assert cluster.aliases == {"champion": "1"}
+    assert cluster.model_tags == {"last_champion": f"1:{cluster.versions['1']}"}
 
 
-def test_a_first_champion_that_was_taken_back_leaves_no_alias(
-    cluster: Any, night: Night, deploy: Callable[..., Object]
+@pytest.mark.parametrize("tags", [{}, {"last_champion": "none"}], ids=["earlier release", "new"])
+def test_a_first_champion_that_was_taken_back_leaves_no_trace_in_the_registry(
+    cluster: Any, night: Night, deploy: Callable[..., Object], tags: dict[str, str]
 ) -> None:
+    cluster.model_tags |= tags
     cluster.before = moved_without_an_answer(cluster, "1")
     with pytest.raises(AirflowException, match="nothing serves now"):
         deploy(night("1"))
     assert cluster.aliases == {}
+    assert cluster.model_tags == tags
+
+
+def test_a_version_that_a_killed_attempt_noted_is_forgotten_with_the_alias(
+    cluster: Any, night: Night, deploy: Callable[..., Object]
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    cluster.model_tags["last_champion"] = f"2:{cluster.versions['2']}"
+    cluster.before = moved_without_an_answer(cluster, "2")
+    with pytest.raises(AirflowException, match="version 1 serves as before"):
+        deploy(run)
+    assert cluster.model_tags == {"last_champion": f"1:{cluster.versions['1']}"}
 
 
 def test_an_alias_that_cannot_be_returned_is_told_and_worth_another_attempt(

@@ -12,7 +12,7 @@ from tests.plugins.deploy.nights import pipeline_of
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.pod import StagePodOperator
 from trusted_retraining.operators.stage import StageMixin
-from trusted_retraining.serving.plan import STATE
+from trusted_retraining.serving.plan import OURS, STATE
 from trusted_retraining.serving.serving_now import what_serves
 from trusted_retraining.settings import Settings
 
@@ -47,6 +47,37 @@ def test_what_serves_by_another_target_still_serves(
     deploy(night("1"), **before)
     now = {} if before.get("target") else {"target": "deployment"}
     assert what_serves(pipeline_of(**now), Settings.read()) == Champion("1", cluster.versions["1"])
+
+
+@pytest.mark.parametrize("before", [{"target": "deployment"}, {"mode": "knative"}])
+def test_our_object_of_another_kind_without_its_record_is_not_taken_for_nothing(
+    cluster: Any, night: Night, deploy: Deploy, before: Object
+) -> None:
+    deploy(night("1"), **before)
+    holder(cluster, before)["metadata"]["annotations"].pop(STATE)
+    now = {} if before.get("target") else {"target": "deployment"}
+    with pytest.raises(BadConfig, match="nothing tells what serves"):
+        what_serves(pipeline_of(**now), Settings.read())
+
+
+def test_what_a_controller_made_from_our_labels_is_not_our_record(cluster: Any) -> None:
+    metadata = {
+        "name": "demo-night",
+        "labels": dict(OURS),
+        "ownerReferences": [{"kind": "InferenceService", "controller": True}],
+    }
+    cluster.objects["services", "demo-night"] = {"kind": "Service", "metadata": metadata}
+    assert what_serves(pipeline_of(), Settings.read()) is None
+
+
+def test_what_serves_by_another_target_is_asked_before_the_switch(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    deploy(night("1"), target="deployment")
+    cluster.aliases.clear()
+    with pytest.raises(AirflowFailException, match="serves, but no version in the registry has"):
+        deploy(night("2"))
+    assert ("inferenceservices", "demo-night") not in cluster.objects
 
 
 def test_an_object_of_another_kind_that_is_not_ours_is_not_asked(
@@ -217,6 +248,45 @@ def test_a_verdict_that_knew_no_champion_does_not_replace_what_serves(
     lost_alias(cluster)
     with pytest.raises(AirflowFailException, match="who serves is not certain"):
         deploy(night("2"))
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["by its tag", "by blessed versions"])
+def test_a_champion_that_only_the_registry_remembers_is_not_replaced_unseen(
+    cluster: Any, night: Night, deploy: Deploy, noted: bool
+) -> None:
+    run = night("2")
+    deploy(night("1"))
+    cluster.objects.clear()
+    lost_alias(cluster)
+    if not noted:
+        cluster.model_tags.clear()
+        cluster.blessed = ["1"]
+    with pytest.raises(AirflowFailException, match=r"version 1 \(.*\) was champion once"):
+        deploy(run)
+    assert cluster.objects == {} and cluster.aliases == {}
+
+
+def test_an_alias_moved_past_the_registrys_memory_stops_the_deployment(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    deploy(night("1"))
+    run = night("2", champion="1")
+    cluster.model_tags["last_champion"] = f"7:{'e' * 64}"
+    with pytest.raises(AirflowFailException, match="'last_champion' says that version 7"):
+        deploy(run)
+    cluster.model_tags["last_champion"] = "none"
+    with pytest.raises(AirflowFailException, match="no version was ever champion"):
+        deploy(run)
+
+
+def test_a_first_blessed_version_is_no_champion_of_the_past(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    # a registry of an earlier release has no tag; bless has marked the version a moment ago
+    run = night("1")
+    cluster.blessed = ["1"]
+    deploy(run)
+    assert cluster.aliases == {"champion": "1"}
 
 
 def test_the_registry_remembers_the_champion_before_the_alias_moves(

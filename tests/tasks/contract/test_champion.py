@@ -10,12 +10,15 @@ from tasks.contract import (
     Champion,
     ChampionRecords,
     Disagreement,
+    History,
     ModelIdentity,
+    RegistryEntry,
     Verdict,
     agreed_champion,
     check_champion,
     format_champion,
     parse_champion,
+    return_champion,
 )
 
 ONE, TWO, BARE = Champion("1", "d1"), Champion("2", "d2"), Champion("3", "")
@@ -130,6 +133,8 @@ OWN = Champion("9", "d9")
         # killed between the switch and the alias
         (ONE, {"registry": ONE, "served": OWN}),
         (None, {"served": OWN}),
+        # the newest blessed version of a registry without a memory is the one to be deployed
+        (None, {"guessed": OWN}),
         (None, {"served": OWN, "once": OWN}),
         (ONE, {"registry": ONE, "served": OWN, "once": OWN, "logged": ONE}),
         (ONE, {"registry": ONE, "served": OWN, "once": ONE, "logged": ONE}),
@@ -196,3 +201,78 @@ def test_what_serves_travels_as_an_argument(champion: Champion | None) -> None:
 def test_an_argument_that_names_no_version_is_refused(text: str) -> None:
     with pytest.raises(BadConfig, match="VERSION:DIGEST"):
         parse_champion(text)
+
+
+A = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("last", "history"),
+    [
+        ("none", History(never=True)),
+        (f"7:{A}", History(once=Champion("7", A))),
+        # whatever cannot be read equals nothing, and is forgotten by nobody
+        ("7:abc", History(once=Champion("7:abc", ""))),
+        ("seven", History(once=Champion("seven", ""))),
+        (None, History(guessed=Champion("10", "d"))),
+        ("", History(guessed=Champion("10", "d"))),
+    ],
+)
+def test_the_history_is_the_tag_or_a_guess_where_there_is_none(
+    last: str | None, history: History
+) -> None:
+    blessed = [Champion("9", "c"), Champion("10", "d"), Champion("2", "b")]
+    assert History.of(last, alias="3", blessed=lambda: blessed) == history
+
+
+def test_an_alias_whose_version_is_gone_is_remembered() -> None:
+    assert History.of(None, alias="3", blessed=list) == History(guessed=Champion("3", ""))
+    assert History.of(None, alias=None, blessed=list) == History()
+
+
+class Kept:
+    """A registry in memory."""
+
+    def __init__(self, alias: str | None, last: str | None) -> None:
+        self.now = RegistryEntry(alias, last)
+
+    def entry(self, model: str) -> RegistryEntry:
+        return self.now
+
+    def champion(self, model: str) -> Champion | None:
+        return None if self.now.alias is None else Champion(self.now.alias, A)
+
+    def point_alias(self, model: str, version: str | None) -> None:
+        self.now = self.now._replace(alias=version)
+
+    def write_last(self, model: str, text: str | None) -> None:
+        self.now = self.now._replace(last=text)
+
+
+@pytest.mark.parametrize("last", [None, "none", f"1:{A}"])
+@pytest.mark.parametrize("alias", [None, "1"])
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_way_back_restores_what_the_registry_said(
+    alias: str | None, last: str | None, moved: bool
+) -> None:
+    kept = Kept("9" if moved else alias, "9:d9")
+    return_champion(kept, "m", OWN, RegistryEntry(alias, last))
+    assert kept.now == (alias, last)
+
+
+def test_the_way_back_leaves_what_somebody_moved_meanwhile() -> None:
+    kept = Kept("5", f"5:{A}")
+    return_champion(kept, "m", OWN, RegistryEntry("1", f"1:{A}"))
+    assert kept.now == ("5", f"5:{A}")
+
+
+def test_what_a_killed_attempt_noted_goes_back_to_the_alias() -> None:
+    kept = Kept("9", "9:d9")
+    return_champion(kept, "m", OWN, RegistryEntry("1", "9:d9"))
+    assert kept.now == ("1", f"1:{A}")
+
+
+def test_a_version_that_was_champion_already_stays_champion() -> None:
+    kept = Kept("9", "9:d9")
+    return_champion(kept, "m", OWN, RegistryEntry("9", "9:d9"))
+    assert kept.now == ("9", "9:d9")
