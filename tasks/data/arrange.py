@@ -285,6 +285,11 @@ def _keep_in_training(
 ) -> None:
     """Take out of the test side whatever a champion was trained on: names of groups change, joined
     groups lose the image that joined them, and a hash alone would let them change sides."""
+    if why := trained_on.unanswerable(table):
+        warnings.append(
+            f"{name}: {why}, so only images that it was trained on itself are kept out of the test "
+            "set, not others of their groups"
+        )
     moved = trained_on.seen(table, split) & (table["split_side"] == "test").to_numpy()
     if not moved.any():
         return

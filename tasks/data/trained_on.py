@@ -100,9 +100,18 @@ class TrainedOn:
             raise Altered(f"{path}: no record of what a model was trained on: {error}") from error
         return cls(settings=settings, rows=rows)
 
+    def unanswerable(self, table: "pd.DataFrame") -> str:
+        """Return why :meth:`seen` cannot find other images of the same groups in a table; empty
+        when it can."""
+        column = self.settings["group"]
+        if column is None or column in table:
+            return ""
+        return f"its groups were in column {column!r}, which the data have no more"
+
     def seen(self, table: "pd.DataFrame", split: Split) -> "NDArray[np.bool_]":
         """Return which rows the model was trained on: the same file, a file that is as good as the
-        same, another image of the same group, or one that is kept together with such a row.
+        same, another image of the same group unless :meth:`unanswerable` says why not, or one that
+        is kept together with such a row.
 
         Parameters
         ----------
@@ -117,7 +126,7 @@ class TrainedOn:
         trained = {content for content, _, _ in self.rows} - {b""}
         found = np.array([content in trained for content in contents], bool)
         column = self.settings["group"]
-        if column is None or column in table:
+        if not self.unanswerable(table):
             groups = {group for _, _, group in self.rows}
             as_then = split.model_copy(update={"group": column})
             digests = _digests(own_groups(table, as_then), column)

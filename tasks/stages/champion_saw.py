@@ -49,6 +49,12 @@ def champion_saw(
             "is compared on may be among it"
         )
         return None
+    if why := known.record.unanswerable(table):
+        measured.warnings.append(
+            f"which test images {known.name} was trained on is not known ({why}): others of their "
+            "groups may be among them"
+        )
+        return None
     saw = known.record.seen(table, context.pipeline.split)[test]
     if saw.any():
         measured.warnings.append(

@@ -105,9 +105,9 @@ def trained_on(context: StageContext, version: str, digest: str) -> ChampionTrai
         if registered_record in (None, record.digest):
             return ChampionTrainedOn(name=name, record=record)
         problems.append(f"{path} is not the record that was registered")
-    for run, registered in _runs(context, tags):
+    for run in _runs(context, tags):
         try:
-            found = _of_run(context, run, None if registered else digest)
+            found = _of_run(context, run, digest)
         except (StageError, OSError, KeyError, ValueError) as error:
             problems.append(f"{run.uri}: {error}")
             continue
@@ -188,11 +188,11 @@ def _files(
             log.warning("the record of what version %s was trained on: %s", version, error)
 
 
-def _runs(context: StageContext, tags: dict[str, str]) -> Iterator[tuple[RunDirectory, bool]]:
-    """Yield the run that registered the version, then the pipeline's others, and which it is."""
+def _runs(context: StageContext, tags: dict[str, str]) -> Iterator[RunDirectory]:
+    """Yield the run that registered the version, then the pipeline's others."""
     options = context.run.storage_options
     if tags.get("run_uri"):
-        yield RunDirectory(tags["run_uri"], options), True
+        yield RunDirectory(tags["run_uri"], options)
     fs, runs = context.run.fs, f"{context.run.pipeline_path}/runs"
     fs.invalidate_cache()
     try:
@@ -201,18 +201,19 @@ def _runs(context: StageContext, tags: dict[str, str]) -> Iterator[tuple[RunDire
         return
     for folder in folders:
         if folder.rstrip("/") != context.run.path:
-            yield RunDirectory(fs.unstrip_protocol(folder), options), False
+            yield RunDirectory(fs.unstrip_protocol(folder), options)
 
 
-def _of_run(context: StageContext, run: RunDirectory, digest: str | None) -> "TrainedOn | None":
-    """Return what a run trained on; None when its model has another digest than the one given."""
+def _of_run(context: StageContext, run: RunDirectory, digest: str) -> "TrainedOn | None":
+    """Return what a run trained on; None when its model has another digest than the one given: a
+    run that was cleared holds another model than the one that it registered."""
     from tasks.data import Arranged
     from tasks.data.trained_on import TRAINED_ON, TrainedOn
 
     trained, arranged = run.read_manifest("train"), run.read_manifest("arrange")
     if trained is None or arranged is None:
         return None
-    if digest is not None and trained.output("model/").sha256 != digest:
+    if trained.output("model/").sha256 != digest:
         return None
     outputs = context.outputs(arranged)
     if outputs.has(TRAINED_ON):

@@ -195,3 +195,11 @@ def test_a_table_of_an_earlier_release_makes_a_record_without_perceptual_hashes(
     assert {content.hex()[:2] for content, _, _ in record.rows} == {"aa", "bb"}
     assert {phash for _, phash, _ in record.rows} == {b""}
     assert record.seen(table, SPLIT).tolist() == [True, True, False]
+
+
+def test_without_the_column_of_its_groups_a_record_says_that_it_cannot_tell() -> None:
+    row = {"image_id": "a", "image_sha256": "aa" * 32, "split_side": "train", "group_key": "1"}
+    record = TrainedOn.of(pd.DataFrame([row | {"patientid": "1"}]), SPLIT)
+    tonight = pd.DataFrame([row | {"image_id": "b", "image_sha256": "bb" * 32, "patient": "1"}])
+    assert "column 'patientid', which the data have no more" in record.unanswerable(tonight)
+    assert record.unanswerable(tonight.assign(patientid="1")) == ""

@@ -301,3 +301,12 @@ def test_a_champion_of_other_data_leaves_an_equal_result_with_an_equal_digest(
     again = run_stage(load_stage("arrange"), pipeline=PIPELINE, run=run, environment=place)
     assert again.fingerprint != first.fingerprint
     assert again.outputs_digest == first.outputs_digest
+
+
+def test_a_run_that_was_cleared_and_trained_another_model_does_not_speak_for_the_champion(
+    place: Environment, run: RunDirectory, tmp_path: Path
+) -> None:
+    registered(place, run, model_of(tmp_path))
+    old_night(run, model_of(tmp_path / "again", b"other weights"), {"p3": "train"})
+    (found,), state = asked(place, RunDirectory(str(tmp_path / "store/films/runs/two")))
+    assert found.record is None and state.startswith("not known")
