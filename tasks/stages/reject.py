@@ -5,9 +5,11 @@ import logging
 from typing import Any
 
 from tasks import registry
-from tasks.contract import Champion, write_atomically
+from tasks.contract import Champion, Verdict, write_atomically
+from tasks.environment import Environment
 from tasks.gate import history
 from tasks.registry_history import once_champion
+from tasks.registry_trained_on import version_tags
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage, StageContext
 
@@ -40,11 +42,11 @@ class Reject(Stage):
             champion = Champion(verdict.champion.version or "", verdict.champion.digest)
         # where the alias was lost, the version that had it last keeps what it earned it with
         kept = champion or once_champion(environment, name)
-        is_champion = kept is not None and kept.version == version
+        is_champion = verdict is not None and _is(verdict, kept)
         word = verdict.word if verdict is not None and not verdict.may_serve else "rejected"
-        if version is not None and environment.mlflow_uri and not is_champion:
+        if verdict is not None and not is_champion and _is_registered(environment, verdict):
             tags = {"verdict": word, "reasons": "\n".join(reasons)[:2000]}
-            registry.tag(environment, name, version, tags)
+            registry.tag(environment, name, str(version), tags)
         if verdict is not None and verdict.may_serve:
             # what bless has kept says that nothing stood against the model
             said = history.entry_of(verdict, context.run, reasons=[])
@@ -68,6 +70,23 @@ class Reject(Stage):
             else "what served before goes on serving",
         )
         return Outcome(metrics={"reasons": float(len(reasons))})
+
+
+def _is(verdict: Verdict, champion: Champion | None) -> bool:
+    """Return whether a verdict is on the champion; of one without a digest the number decides."""
+    if champion is None or not champion.digest:
+        return champion is not None and champion.version == verdict.model.version
+    return champion.digest == verdict.model.digest
+
+
+def _is_registered(environment: Environment, verdict: Verdict) -> bool:
+    """Return whether the registry has the version that was judged: one that was made anew gives
+    its number to another model."""
+    model = verdict.model
+    if model.version is None or not environment.mlflow_uri:
+        return False
+    tags = version_tags(environment, model.name, model.version)
+    return bool(model.digest) and tags.get("digest") == model.digest
 
 
 def _reasons(context: StageContext) -> list[str]:

@@ -289,3 +289,18 @@ def test_without_a_copy_of_its_files_no_model_is_the_champion_already(
     assert not verdict.blessed
     assert "the files at" in verdict.reasons[-1]
     assert "are not those of the champion" in verdict.reasons[-1]
+
+
+@pytest.mark.parametrize("case", ["the champion has another number", "another model has its"])
+def test_reject_marks_neither_the_champion_nor_another_model(
+    night: Night, place: Environment, champion: Champion, case: str
+) -> None:
+    run, client = night("second", champion=champion), client_of(place)
+    digest = bless(run, place, NO_COMPARISON).model.digest
+    if case == "another model has its":
+        client.set_model_version_tag("films", "2", "digest", "e" * 64)
+    else:
+        client.create_model_version("films", "file:///none", tags={"digest": digest})
+        registry.set_alias(place, "films", "champion", "3")
+    run_stage(load_stage("reject"), pipeline=NO_COMPARISON, run=run, environment=place)
+    assert client.get_model_version("films", "2").tags["verdict"] == "blessed"
