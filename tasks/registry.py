@@ -23,6 +23,7 @@ from tasks.contract import (
     Altered,
     Champion,
     StageError,
+    says_absent,
     tree_sha256,
 )
 from tasks.environment import Environment
@@ -39,10 +40,6 @@ CHALLENGER = "challenger"
 """Alias of the version that was judged last."""
 
 _PYFUNC_SOURCE = Path(__file__).parent / "serving" / "pyfunc_model.py"
-_EXPORT = "export"
-"""Tag of a version whose files are a function of the model; absent from those that an earlier
-release registered."""
-
 _REQUIREMENTS = ("mlflow", "pandas", "tensorflow")
 
 
@@ -138,7 +135,21 @@ def find_by_digest(environment: Environment, model_name: str, digest: str) -> st
         MLflow cannot be reached.
     """
     with mlflow_client(environment) as client:
-        return _find_by_digest(client, model_name, digest)
+        return _oldest(client, model_name, digest)
+
+
+def tags_by_digest(environment: Environment, model_name: str, digest: str) -> list[dict[str, str]]:
+    """Return the tags of every version registered for a digest, of the oldest version first.
+
+    There is more than one where two runs registered at once under an earlier release.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    with mlflow_client(environment) as client:
+        return [dict(each.tags) for each in _with_digest(client, model_name, digest)]
 
 
 def register(
@@ -188,7 +199,7 @@ def register(
             "stage 'train' again with --force, and the stages after it"
         )
     with mlflow_client(environment) as client:
-        version = _find_by_digest(client, model_name, digest)
+        version = _oldest(client, model_name, digest)
         if version is None:
             _ensure_model(client, model_name)
             model_id, source = _log_model(
@@ -199,11 +210,19 @@ def register(
                 source,
                 run_id,
                 # in the creating call itself: a retry after a kill finds the version by its digest
-                tags={**tags, "digest": digest, _EXPORT: "2"},
+                tags={**tags, "digest": digest},
                 model_id=model_id,
             )
-            version = str(created.version)
-            log.info("registered %s version %s", model_name, version)
+            # another run may have registered the same files meanwhile: both go on with the oldest
+            version = _oldest(client, model_name, digest) or str(created.version)
+            if version == str(created.version):
+                log.info("registered %s version %s", model_name, version)
+            else:
+                log.warning(
+                    "%s version %s has the files of version %s, which another run registered at "
+                    "the same time and which is used",
+                    *(model_name, created.version, version),
+                )
         stored = _with_files(environment, client.get_model_version(model_name, version))
     if tree_sha256(stored.model_dir) != digest:
         raise Altered(
@@ -277,19 +296,23 @@ def _by_alias(environment: Environment, model_name: str, alias: str) -> "ModelVe
         try:
             return patiently(lambda: client.get_model_version_by_alias(model_name, alias))
         except MlflowException as error:
-            # INVALID_PARAMETER_VALUE: the model exists, the alias does not
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if says_absent(error.error_code, str(error)):
                 return None
             raise
 
 
-def _find_by_digest(client: "MlflowClient", model_name: str, digest: str) -> str | None:
+def _with_digest(client: "MlflowClient", model_name: str, digest: str) -> "list[ModelVersion]":
     found = patiently(
         lambda: client.search_model_versions(
             f"name = '{model_name}' and tags.digest = '{digest}'", max_results=100
         )
     )
-    return min((str(each.version) for each in found), key=int, default=None)
+    return sorted(found, key=lambda each: int(each.version))
+
+
+def _oldest(client: "MlflowClient", model_name: str, digest: str) -> str | None:
+    found = _with_digest(client, model_name, digest)
+    return str(found[0].version) if found else None
 
 
 def _ensure_model(client: "MlflowClient", model_name: str) -> None:
@@ -320,8 +343,8 @@ def _log_model(
 
     experiment_id = client.get_run(run_id).info.experiment_id
     for left in client.search_logged_models([experiment_id], f"tags.digest = '{digest}'"):
-        if left.status != LoggedModelStatus.READY:
-            # a killed attempt's
+        if left.source_run_id == run_id and left.status != LoggedModelStatus.READY:
+            # a killed attempt's of this run; another run's may be under way
             client.delete_logged_model(left.model_id)
     logged = client.create_logged_model(
         experiment_id, name=model_name, source_run_id=run_id, tags={"digest": digest}

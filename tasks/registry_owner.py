@@ -1,26 +1,22 @@
 """Whose a registered model is: no pipeline judges or replaces the model of another.
 
 Two pipeline files that ask for one model are an error where DAGs are made. Which of them is in the
-right files cannot say, for they have no age; the registry can.
+right files cannot say, for they have no age; the registry and ``champions.jsonl`` can.
 """
 
+from tasks.contract import Owner, foreign_to, owner_by_tags
 from tasks.environment import Environment
+from tasks.serving.champion_log import CHAMPIONS, noted_pipeline
 from tasks.spec import Pipeline
-
-PIPELINE_TAG = "pipeline"
-"""Tag of a version with the name of the pipeline that made it."""
 
 
 def foreign_model(environment: Environment, pipeline: Pipeline) -> str:
     """Return why a pipeline must leave its registered model alone; empty when it is its own.
 
-    The model belongs to the pipeline that made its champion or, where there is no champion or
-    nothing tells, to the one that made its oldest version.
-
     Parameters
     ----------
     environment : Environment
-        Without an ``mlflow_uri`` there is no registry, and nothing to tell.
+        Where the registry and the served models are.
     pipeline : Pipeline
         The night's.
 
@@ -29,37 +25,69 @@ def foreign_model(environment: Environment, pipeline: Pipeline) -> str:
     StageError
         MLflow cannot be reached.
     """
-    version, owner = _owner(environment, pipeline.model_name)
-    if owner in ("", pipeline.name):
-        return ""
+    owner = owner_of(environment, pipeline.model_name)
+    return foreign_to(pipeline.name, owner, model=pipeline.model_name)
+
+
+def owner_of(environment: Environment, model: str) -> Owner:
+    """Return whose a model is.
+
+    It belongs to the pipeline that made its champion: by the registry, else by the record beside
+    what serves on this machine. Where neither tells, to the one that made its oldest version.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
     return (
-        f"registered model {pipeline.model_name!r} belongs to pipeline {owner!r} (tag "
-        f"{PIPELINE_TAG!r} of version {version}), not to {pipeline.name!r}: give a "
-        f"deploy.model_name of its own; if {owner!r} is this pipeline's former name, set that "
-        f"tag to {pipeline.name!r} in MLflow"
+        _by_champion(environment, model)
+        or _by_log(environment, model)
+        or _by_oldest(environment, model)
+        or Owner()
     )
 
 
-def _owner(environment: Environment, model_name: str) -> tuple[str, str]:
-    """Return version and pipeline of the one that tells; empty where none does."""
+def _by_champion(environment: Environment, model: str) -> Owner | None:
     if not environment.mlflow_uri:
-        return "", ""
+        return None
     # imported late: it takes seconds, for which a stage without a registry need not wait
     from tasks.registry import champion_identity, tags_of
+
+    champion = champion_identity(environment, model)
+    if champion is None:
+        return None
+    return owner_by_tags(champion.version, tags_of(environment, model, champion.version))
+
+
+def _by_log(environment: Environment, model: str) -> Owner | None:
+    if environment.served:
+        return None
+    try:
+        pipeline = noted_pipeline(environment.serving_root / model)
+    except ValueError:
+        # who serves cannot be read either, which is a refusal with the way out
+        return None
+    if not pipeline:
+        return None
+    return Owner(
+        pipeline,
+        f"{CHAMPIONS} beside what serves",
+        f"say so with 'python -m tasks champion --model {model} --set served --pipeline {{name}} "
+        "--reason TEXT'",
+    )
+
+
+def _by_oldest(environment: Environment, model: str) -> Owner | None:
+    if not environment.mlflow_uri:
+        return None
     from tasks.tracking import mlflow_client, patiently
 
-    champion = champion_identity(environment, model_name)
-    if champion is not None:
-        made_by = tags_of(environment, model_name, champion.version).get(PIPELINE_TAG)
-        if made_by:
-            return champion.version, made_by
     with mlflow_client(environment) as client:
         versions = patiently(
             lambda: client.search_model_versions(
-                f"name = '{model_name}'", order_by=["version_number ASC"], max_results=1000
+                f"name = '{model}'", order_by=["version_number ASC"], max_results=1000
             )
         )
-    for each in versions:
-        if each.tags.get(PIPELINE_TAG):
-            return str(each.version), each.tags[PIPELINE_TAG]
-    return "", ""
+    found = (owner_by_tags(str(each.version), each.tags) for each in versions)
+    return next((each for each in found if each is not None), None)

@@ -209,7 +209,7 @@ def serves_on_cluster(pipeline: Pipeline, settings: Settings) -> bool:
             f"deploy.target: 'local' serves on the machine of the stage, which with runtime "
             f"{runtime} is a pod that ends; use kserve or deployment"
         )
-    return runtime != "local" if target is None else target != "local"
+    return pipeline.deploy.by_cluster(runtime)
 
 
 def check_serving(pipeline: Pipeline, settings: Settings) -> None:

@@ -5,6 +5,7 @@ point: a stage without one never happened, and a reader looks only at files that
 Light on purpose (pydantic, fsspec, standard library), because the Airflow side imports it too.
 """
 
+from tasks.contract.blessed import read_blessing
 from tasks.contract.champion import (
     ASK_WHO_SERVES,
     CHAMPION,
@@ -22,6 +23,7 @@ from tasks.contract.champion import (
     format_champion,
     parse_champion,
     return_champion,
+    says_absent,
 )
 from tasks.contract.errors import (
     CHECKS,
@@ -62,6 +64,7 @@ from tasks.contract.night import (
     stage_names,
     stages_of,
 )
+from tasks.contract.owner import PIPELINE_TAG, Owner, foreign_to, owner_by_tags
 from tasks.contract.records import Failure, Manifest, Output, old_format
 from tasks.contract.release import RELEASE_VARIABLE, check_release, release
 from tasks.contract.request import REQUEST, Request, begun
@@ -87,6 +90,7 @@ __all__ = [
     "EX_USAGE",
     "LAST_CHAMPION",
     "NOBODY",
+    "PIPELINE_TAG",
     "RELEASE_VARIABLE",
     "REQUEST",
     "STAGES",
@@ -105,6 +109,7 @@ __all__ = [
     "ModelIdentity",
     "NoInput",
     "Output",
+    "Owner",
     "Publication",
     "PublishedAnswer",
     "RegistryEntry",
@@ -123,6 +128,7 @@ __all__ = [
     "extra_fingerprint",
     "extras_of",
     "fingerprint",
+    "foreign_to",
     "format_champion",
     "is_bad_input",
     "judged_stages",
@@ -130,11 +136,14 @@ __all__ = [
     "now",
     "old_format",
     "open_filesystem",
+    "owner_by_tags",
     "parse_champion",
     "protocol_variables",
+    "read_blessing",
     "release",
     "return_champion",
     "run_uri",
+    "says_absent",
     "sha256_file",
     "sha256_text",
     "stage_names",

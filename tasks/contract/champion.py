@@ -363,6 +363,21 @@ def check_champion(verdict: Verdict, records: ChampionRecords) -> None:
         raise _stale(verdict, f"{_number(now)} became champion after the verdict was given")
 
 
+def says_absent(code: object, text: str) -> bool:
+    """Return whether MLflow's error says that there is no such model, version or alias.
+
+    Parameters
+    ----------
+    code : str
+        Its error code.
+    text : str
+        Its text: a model without the alias has the code of every wrong value.
+    """
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE" and re.search(r"alias \S+ not found", text) is not None
+    )
+
+
 def parse_champion(text: str) -> Champion | None:
     """Read ``VERSION:DIGEST``, or ``none`` for nobody.
 

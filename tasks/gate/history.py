@@ -4,6 +4,7 @@ They are kept as tags of the model's version, or, without a registry, in the pip
 """
 
 import logging
+import re
 from pathlib import Path
 
 from tasks import registry
@@ -68,19 +69,18 @@ def earlier_verdicts(
         The registry or the storage cannot be reached.
     """
     if not environment.mlflow_uri:
-        texts = _stored(run, digest)
+        texts = list(_stored(run, digest).items())
     else:
-        version = registry.find_by_digest(environment, model_name, digest)
-        tags = registry.tags_of(environment, model_name, version) if version else {}
-        texts = _tagged(tags)
+        versions = registry.tags_by_digest(environment, model_name, digest)
+        texts = [each for tags in versions for each in _tagged(tags).items()]
     entries = []
-    for key, text in sorted(texts.items()):
+    for key, text in texts:
         try:
-            entries.append(EarlierVerdict.model_validate_json(text))
+            entries.append((_number(key), EarlierVerdict.model_validate_json(text)))
         except ValueError:
             log.warning("%s: an earlier verdict cannot be read (%s)", model_name, key)
-    # those of one second stay in the order of their numbers
-    return sorted(entries, key=lambda entry: entry.at)
+    # by their numbers first: a clock may have been set back between two of them
+    return [entry for _, entry in sorted(entries, key=lambda each: (each[0], each[1].at))]
 
 
 def keep(
@@ -130,6 +130,12 @@ def keep(
             return
         with storage_errors(folder):
             run.fs.pipe_file(path, text.encode())
+
+
+def _number(key: str) -> int:
+    """Return which verdict on a model a key is of; those of an earlier release have no number."""
+    found = re.search(r"\.(\d{4,})-[0-9a-f]{8}(\.json)?$", key)
+    return int(found[1]) if found else -1
 
 
 def _tagged(tags: dict[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -73,21 +74,45 @@ def noted_champion(model_folder: Path) -> Champion | None:
     ValueError
         There is a record, but it cannot be read.
     """
+    for line in _newest_first(model_folder):
+        return Champion(line["version"], line["digest"]) if line["version"] else None
+    return None
+
+
+def noted_pipeline(model_folder: Path) -> str:
+    """Return the pipeline that the model belongs to by the newest line that names one; empty where
+    none does.
+
+    Raises
+    ------
+    ValueError
+        There is a record, but it cannot be read.
+    """
+    for line in _newest_first(model_folder):
+        # an earlier release wrote the address of the run only: <root>/<pipeline>/runs/<run>
+        parts = str(line.get("run_uri", "")).rstrip("/").split("/")
+        by_run = parts[-3] if len(parts) > 3 and parts[-2] == "runs" else ""
+        if named := str(line.get("pipeline") or by_run):
+            return named
+    return ""
+
+
+def _newest_first(model_folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the readable lines; ``version`` and ``digest`` are texts in each."""
     path = model_folder / CHAMPIONS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return None
+        return
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path}: cannot be read ({error}): restore it, or move it out of the way"
         ) from error
-    for line in reversed(lines):
+    for text in reversed(lines):
         try:
-            found = json.loads(line)
-            version, digest = str(found["version"]), str(found["digest"])
+            line = json.loads(text)
+            named = {"version": str(line["version"]), "digest": str(line["digest"])}
         except (ValueError, KeyError, TypeError):
             # cut off by a kill
             continue
-        return Champion(version, digest) if version else None
-    return None
+        yield line | named

@@ -151,6 +151,11 @@ class Deploy(Section):
         """What serves where a cluster does."""
         return self.target if self.target in ("kserve", "deployment") else self.on_cluster
 
+    def by_cluster(self, runtime: str | None) -> bool:
+        """Return whether a cluster serves the model of a pipeline whose stages run there, or on
+        this machine (``local``, or not known)."""
+        return runtime in ("kubernetes", "eks") if self.target is None else self.target != "local"
+
     def replicas(self, target: str) -> int:
         """Return how many model servers run at least."""
         if self.min_replicas is not None:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks.contract import BadConfig, BadInput, NoInput, Verdict
+from tasks.contract import Verdict, read_blessing
 from tasks.registry_owner import foreign_model
 from tasks.stages.base import StageContext
 
@@ -21,42 +21,14 @@ def blessed_verdict(context: StageContext) -> Verdict:
         There is none, it refuses the model, it is on another one, or the registry that it names a
         version of is not to be seen from here.
     """
-    verdict = context.run.read_verdict_in_force()
-    if verdict is None:
-        raise NoInput(
-            f"{context.run.stage_uri('bless')} holds no readable verdict: run 'bless' first"
-        )
-    if not verdict.may_serve:
-        raise BadInput(verdict.refusal)
-    if context.not_deployed:
-        # whatever rules the verdict was given under, this stage was told others
-        raise BadInput(f"{verdict.model.name}: {context.not_deployed}")
-    if verdict.model.name != context.pipeline.model_name:
-        raise BadInput(
-            f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "
-            f"{context.pipeline.model_name!r}: run stage 'bless' again"
-        )
-    if foreign := foreign_model(context.environment, context.pipeline):
-        raise BadInput(foreign)
-    trained = context.input("train").manifest.output("model/").sha256
-    if verdict.model.digest != trained:
-        raise BadInput(
-            f"the verdict is on model {verdict.model.digest[:12]}, but train committed "
-            f"{trained[:12]}: run stage 'bless' again"
-        )
-    if context.environment.mlflow_uri and not verdict.model.version:
-        raise BadInput(
-            f"{verdict.model.name}: the verdict names no registered version, so none could become "
-            "the champion: run stage 'bless' again"
-        )
-    if verdict.model.version and not context.environment.mlflow_uri:
-        # what serves would change, and the registry's champion would not
-        raise BadConfig(
-            f"{verdict.model.name}: the verdict is on version {verdict.model.version} of a "
-            "registry, but MLFLOW_TRACKING_URI is not set: set it as it was for 'bless', or run "
-            "stage 'bless' again without a registry"
-        )
-    return verdict
+    environment, pipeline = context.environment, context.pipeline
+    return read_blessing(
+        context.run,
+        model_name=pipeline.model_name,
+        not_deployed=context.not_deployed,
+        foreign=lambda: foreign_model(environment, pipeline),
+        has_registry=bool(environment.mlflow_uri),
+    )
 
 
 def version_of(verdict: Verdict) -> str:

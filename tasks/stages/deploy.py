@@ -64,7 +64,8 @@ class Deploy(Stage):
 
         def note() -> None:
             reason = "blessed and deployed"
-            note_champion(folder, champion, by="deploy", reason=reason, run_uri=context.run.uri)
+            whose = {"run_uri": context.run.uri, "pipeline": pipeline.name}
+            note_champion(folder, champion, by="deploy", reason=reason, **whose)
 
         def set_champion() -> None:
             if model.version:

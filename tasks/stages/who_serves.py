@@ -12,7 +12,6 @@ from tasks.contract import (
 from tasks.environment import Environment
 from tasks.serving.champion_log import noted_champion
 from tasks.serving.files import read_what_serves
-from tasks.spec import Pipeline
 from tasks.stages.base import StageContext
 
 
@@ -45,7 +44,8 @@ def records_of(context: StageContext) -> ChampionRecords:
     if environment.served:
         served = parse_champion(environment.served)
         return records_with(environment, model, served=served)
-    if _on_cluster(context.pipeline) or not (context.run.is_local or environment.serves_here):
+    by_cluster = context.pipeline.deploy.by_cluster(context.pipeline.runtime)
+    if by_cluster or not (context.run.is_local or environment.serves_here):
         raise unseen(model)
     return records_here(environment, model)
 
@@ -119,10 +119,3 @@ def records_with(
         registry=champion_identity(environment, model),
         history=champion_history(environment, model),
     )
-
-
-def _on_cluster(pipeline: Pipeline) -> bool:
-    target = pipeline.deploy.target
-    if target is None:
-        return pipeline.runtime in ("kubernetes", "eks")
-    return target != "local"

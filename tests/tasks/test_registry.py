@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks import registry, tracking
-from tasks.contract import Altered, RunDirectory, is_bad_input, tree_sha256
+from tasks.contract import Altered, RunDirectory, StageError, is_bad_input, tree_sha256
 from tasks.environment import Environment
 from tasks.spec import Pipeline
 
@@ -168,3 +169,56 @@ def test_without_a_registry_there_is_no_champion(tmp_path: Path) -> None:
         code_revision="",
     )
     assert registry.champion(nowhere, "night") is None
+
+
+def test_two_runs_that_register_one_digest_at_once_get_one_version(
+    store: Environment, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, first = saved_model(tmp_path, b"twice"), []
+    log_model = registry._log_model
+
+    def slowly(*arguments: Any, **more: Any) -> tuple[str, str]:
+        monkeypatch.setattr(registry, "_log_model", log_model)
+        first.append(register(store, run_id, "at_once", model))
+        return log_model(*arguments, **more)
+
+    monkeypatch.setattr(registry, "_log_model", slowly)
+    assert [register(store, run_id, "at_once", model)] == first == ["1"]
+    registry.tag(store, "at_once", "2", {"verdict.x": "kept by an earlier release"})
+    found = registry.tags_by_digest(store, "at_once", tree_sha256(model))
+    assert [tags.get("verdict.x") for tags in found] == [None, "kept by an earlier release"]
+
+
+def test_what_another_run_is_logging_is_left_alone(
+    store: Environment, run_id: str, tmp_path: Path
+) -> None:
+    model, folder = saved_model(tmp_path, b"parallel"), tmp_path / "runs/night/runs"
+    other = tracking.find_or_create_run(
+        pipeline=PIPELINE, run=RunDirectory(str(folder / "two")), environment=store
+    )
+    with tracking.mlflow_client(store) as client:
+        experiment = client.get_run(run_id).info.experiment_id
+        left, live = (
+            client.create_logged_model(
+                experiment, "parallel", source_run_id=run, tags={"digest": tree_sha256(model)}
+            ).model_id
+            for run in (run_id, other)
+        )
+        register(store, run_id, "parallel", model)
+        known = {each.model_id for each in client.search_logged_models([experiment])}
+    assert live in known and left not in known
+
+
+def test_a_refusal_is_not_taken_for_an_alias_that_is_not_there(
+    store: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+    from mlflow.tracking import MlflowClient
+
+    def refuse(*_: Any) -> None:
+        raise MlflowException("Invalid value for parameter 'name'", INVALID_PARAMETER_VALUE)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", refuse)
+    with pytest.raises(StageError, match="Invalid value"):
+        registry.champion_identity(store, "night")

@@ -1,7 +1,6 @@
 """Talks to an MLflow server's REST API: the aliases and tags of registered versions."""
 
 import os
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +14,12 @@ from tasks.contract import (
     BadConfig,
     Champion,
     History,
+    Owner,
     RegistryEntry,
     StageError,
     format_champion,
+    owner_by_tags,
+    says_absent,
 )
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.http import http_client
@@ -106,10 +108,33 @@ class MlflowHook(BaseHook):
         entry = self.entry(model)
         return History.of(entry.last, alias=entry.alias, blessed=lambda: self._blessed(model))
 
+    def owner(self, model: str) -> Owner:
+        """Return whose a model is: the pipeline's that made its champion or, where that does not
+        say, the one's that made its oldest version.
+
+        Raises
+        ------
+        StageError
+            MLflow cannot be reached, or refuses.
+        """
+        fields = {"name": model, "alias": CHAMPION}
+        found = self._ask("GET", "registered-models/alias", fields)
+        versions = [found["model_version"]] if found is not None else []
+        versions += sorted(
+            self._versions(f"name = '{model}'"), key=lambda each: int(each["version"])
+        )
+        owners = (owner_by_tags(str(each["version"]), _tags(each)) for each in versions)
+        return next((each for each in owners if each is not None), Owner())
+
     def _blessed(self, model: str) -> list[Champion]:
         wanted = f"name = '{model}' and tags.verdict = 'blessed'"
-        found = self._ask("GET", "model-versions/search", {"filter": wanted, "max_results": 1000})
-        return [_identity(each) for each in (found or {}).get("model_versions", [])]
+        return [_identity(each) for each in self._versions(wanted)]
+
+    def _versions(self, wanted: str) -> list[Mapping[str, Any]]:
+        # in the order of their numbers: without it a long list would be cut at its old end
+        fields = {"filter": wanted, "max_results": 1000, "order_by": "version_number ASC"}
+        found = self._ask("GET", "model-versions/search", fields)
+        return list((found or {}).get("model_versions", []))
 
     def point_alias(self, model: str, version: str | None) -> None:
         """Point the alias ``champion`` at a version, in one step; None removes it.
@@ -253,8 +278,4 @@ def _says_absent(response: Any) -> bool:
         code = response.json().get("error_code")
     except (ValueError, AttributeError):
         return False
-    # the second when the model exists and the alias does not; any other wrong value is no absence
-    return code == "RESOURCE_DOES_NOT_EXIST" or (
-        code == "INVALID_PARAMETER_VALUE"
-        and re.search(r"alias \S+ not found", response.text) is not None
-    )
+    return says_absent(code, response.text)

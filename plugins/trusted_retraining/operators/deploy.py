@@ -167,7 +167,10 @@ class DeployOperator(StageMixin, BaseOperator):
         told, left_behind = "", False
         try:
             verdict, publication = read_blessed(
-                run, model_name=pipeline.model_name, not_deployed=self.not_deployed(context)
+                run,
+                pipeline=pipeline,
+                settings=self.settings,
+                not_deployed=self.not_deployed(context),
             )
             plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
             with kserve_hook(self.settings, self.settings.runtime_of(pipeline)) as hook:

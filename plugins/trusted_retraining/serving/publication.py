@@ -1,6 +1,7 @@
 """What ``publish`` committed, and whether it still is what was judged."""
 
 import hashlib
+from contextlib import closing
 
 from tasks.contract import (
     BadInput,
@@ -9,42 +10,46 @@ from tasks.contract import (
     RunDirectory,
     StageError,
     Verdict,
+    foreign_to,
     old_format,
+    read_blessing,
     stored_tree_sha256,
 )
+from tasks.spec import Pipeline
+from trusted_retraining.hooks.mlflow import MlflowHook
+from trusted_retraining.settings import Settings
 
 
 def read_blessed(
-    run: RunDirectory, *, model_name: str, not_deployed: str = ""
+    run: RunDirectory, *, pipeline: Pipeline, settings: Settings, not_deployed: str = ""
 ) -> tuple[Verdict, Publication]:
-    """Return the verdict and the publication of a night, which are about the same model.
+    """Return the verdict and the publication of a run, which are about the same model.
 
     Parameters
     ----------
     run : RunDirectory
-        The night.
-    model_name : str
-        Registered and served model.
+        The run.
+    pipeline : Pipeline
+        The run's, overrides applied.
+    settings : Settings
+        The installation's settings.
     not_deployed : str
         Why nothing is deployed in this run, whatever its verdict says; empty when it is.
 
     Raises
     ------
     StageError
-        One is missing or damaged, the verdict refuses, or they are about different models.
+        One is missing or damaged, the verdict refuses, they are about different models, or the
+        model belongs to another pipeline.
     """
-    verdict = run.read_verdict_in_force()
-    if verdict is None:
-        raise NoInput(f"{run.stage_uri('bless')} holds no readable verdict: run 'bless' first")
-    if not verdict.may_serve:
-        raise BadInput(verdict.refusal)
-    if not_deployed:
-        raise BadInput(f"{verdict.model.name}: {not_deployed}")
-    if verdict.model.name != model_name:
-        raise BadInput(
-            f"the verdict is on model {verdict.model.name!r}, but deploy.model_name is "
-            f"{model_name!r}: run stage 'bless' again"
-        )
+    model_name = pipeline.model_name
+    verdict = read_blessing(
+        run,
+        model_name=model_name,
+        not_deployed=not_deployed,
+        foreign=lambda: _foreign(pipeline, settings),
+        has_registry=bool(settings.mlflow_uri),
+    )
     publication = _read_publication(run)
     published = publication.model
     if (published.name, published.digest) != (model_name, verdict.model.digest):
@@ -76,6 +81,14 @@ def check_published_files(run: RunDirectory, publication: Publication) -> None:
             f"{publication.model_uri}: was changed after it was blessed: digest is {found[:12]}, "
             f"the verdict is on {wanted[:12]}; find out who did it, then run 'publish' again"
         )
+
+
+def _foreign(pipeline: Pipeline, settings: Settings) -> str:
+    if not settings.mlflow_uri:
+        return ""
+    with closing(MlflowHook(settings.mlflow_uri)) as registry:
+        owner = registry.owner(pipeline.model_name)
+    return foreign_to(pipeline.name, owner, model=pipeline.model_name)
 
 
 def _read_publication(run: RunDirectory) -> Publication:

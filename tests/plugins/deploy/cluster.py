@@ -29,6 +29,8 @@ class Cluster:
         and a body instead of an answer, or ``drop`` to close the connection.
     blessed : list of str
         Versions whose tag ``verdict`` says so.
+    owner : str
+        Pipeline of the registered model.
     drops : tuple of str
         Fields of an InferenceService's specification that this release does not know.
     """
@@ -44,6 +46,7 @@ class Cluster:
         self.tags: list[Object] = []
         self.model_tags: dict[str, str] = {}
         self.blessed: list[str] = []
+        self.owner = "demo_night"
         self.pods: list[Object] = []
         self.metrics: Object = {}
         self.drops: tuple[str, ...] = ()
@@ -189,8 +192,7 @@ class Cluster:
             version = self.aliases.get(query["alias"])
             if version is None:
                 return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no alias"}
-            tags = [{"key": "digest", "value": self.versions[version]}]
-            return 200, {"model_version": {"version": version, "tags": tags}}
+            return 200, {"model_version": self._version(version)}
         if path == "registered-models/alias" and method == "DELETE":
             self.aliases.pop(body["alias"], None)
         elif path == "registered-models/alias":
@@ -200,16 +202,9 @@ class Cluster:
             aliases = [{"alias": key, "version": text} for key, text in self.aliases.items()]
             return 200, {"registered_model": {"tags": tags, "aliases": aliases}}
         if path == "model-versions/search":
-            tags = [{"key": "verdict", "value": "blessed"}]
-            return 200, {
-                "model_versions": [
-                    {
-                        "version": version,
-                        "tags": [*tags, {"key": "digest", "value": self.versions[version]}],
-                    }
-                    for version in self.blessed
-                ]
-            }
+            only = "tags.verdict = 'blessed'" in query["filter"]
+            found = [each for each in self.versions if not only or each in self.blessed]
+            return 200, {"model_versions": [self._version(each) for each in found]}
         if path == "registered-models/delete-tag":
             self.model_tags.pop(body["key"], None)
         if path == "registered-models/set-tag":
@@ -219,6 +214,13 @@ class Cluster:
         if path == "runs/log-batch":
             self.metrics |= {each["key"]: each["value"] for each in body["metrics"]}
         return 200, {}
+
+    def _version(self, version: str) -> Object:
+        tags = {"digest": self.versions[version], "pipeline": self.owner}
+        return {
+            "version": version,
+            "tags": [{"key": key, "value": text} for key, text in tags.items()],
+        }
 
 
 def _server(cluster: Cluster) -> ThreadingHTTPServer:

@@ -303,27 +303,43 @@ def test_the_registry_remembers_the_champion_before_the_alias_moves(
     assert noted == [{"last_champion": f"1:{cluster.versions['1']}"}]
 
 
-@pytest.mark.parametrize("compared", ["1", None])
-def test_without_a_registry_what_serves_must_be_what_the_verdict_compared_with(
-    cluster: Any,
-    night: Night,
-    deploy: Deploy,
-    monkeypatch: pytest.MonkeyPatch,
-    compared: str | None,
+def test_a_verdict_on_no_registered_version_is_not_deployed_past_the_registry(
+    cluster: Any, night: Night, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy(night("1"))
-    run = night("2", champion=compared)
+    run = night("2", champion="1")
     verdict = run.read_verdict()
     assert verdict is not None
     unregistered = verdict.model.model_copy(update={"version": None})
     without = verdict.model_copy(update={"model": unregistered})
     monkeypatch.setattr(RunDirectory, "read_verdict", lambda _: without)
-    if compared is None:
-        with pytest.raises(AirflowFailException, match="version 1 became champion after"):
-            deploy(run)
-    serving = what_serves(pipeline_of(), Settings.read())
-    assert serving is not None and serving.version == "1"
-    if compared is not None:
+    with pytest.raises(AirflowFailException, match="names no registered version"):
         deploy(run)
-        assert cluster.aliases == {"champion": "1"}
-        assert what_serves(pipeline_of(), Settings.read()) == Champion("2", verdict.model.digest)
+    assert what_serves(pipeline_of(), Settings.read()) == Champion("1", cluster.versions["1"])
+
+
+def test_a_model_that_belongs_to_another_pipeline_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    run = night("1")
+    cluster.owner = "newcomer"
+    with pytest.raises(AirflowFailException, match="belongs to pipeline 'newcomer'"):
+        deploy(run)
+    assert cluster.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("train", "said"), [("2", "but train committed"), (None, "holds no model")]
+)
+def test_a_model_that_train_did_not_commit_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy, train: str | None, said: str
+) -> None:
+    run = night("1")
+    run.retract("train")
+    if train is not None:
+        other = night(train).read_manifest("train")
+        assert other is not None
+        run.write_manifest(other)
+    with pytest.raises((AirflowFailException, AirflowException), match=said):
+        deploy(run)
+    assert cluster.objects == {}

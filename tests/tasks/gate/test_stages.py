@@ -281,6 +281,23 @@ def test_a_blessed_model_that_is_not_deployed_after_all_keeps_both_verdicts(
     ]
 
 
+def test_a_blessing_after_a_refusal_is_kept_although_the_clock_was_set_back(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = "2026-05-02T00:00:00+00:00"
+    monkeypatch.setattr("tasks.gate.verdict.now", lambda: moment)
+    perform("bless", run)
+    moment = "2026-05-01T00:00:00+00:00"
+    explained = run.read_manifest("explain")
+    assert explained is not None
+    run.retract("explain")
+    perform("bless", run)
+    run.write_manifest(explained)
+    perform("bless", run)
+    perform("bless", run)
+    assert [each.verdict for each in verdict(run).earlier] == ["blessed", "rejected", "blessed"]
+
+
 @pytest.mark.parametrize("reason", ["crashed", "absent", "refused"])
 def test_reject_says_why_whatever_is_left_of_the_verdict(run: RunDirectory, reason: str) -> None:
     if reason == "crashed":
