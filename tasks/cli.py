@@ -129,6 +129,7 @@ def _champion(options: argparse.Namespace) -> int:
         version=options.version,
         user=options.user or getpass.getuser(),
         reason=options.reason.strip(),
+        pipeline=options.pipeline,
     )
     correct_champion(environment, model, correction)
     return 0
@@ -301,6 +302,11 @@ def _parser() -> argparse.ArgumentParser:
         "--version), served points at the registry's champion, none says that nothing is champion",
     )
     champion.add_argument("--version", default="", help="the version meant, where nothing says it")
+    champion.add_argument(
+        "--pipeline",
+        default="",
+        help="with --set: the pipeline that the model belongs to from now on",
+    )
     champion.add_argument("--user", default="", help="who decides it (the user of this process)")
     champion.add_argument("--reason", default="", help="why; recorded, needed with --set")
     champion.set_defaults(action=_champion)

@@ -17,7 +17,7 @@ from typing import Any
 from tasks.contract import Altered, StageError, tree_sha256
 from tasks.serving.client import KnownAnswer, ServerClient
 from tasks.serving.files import PREVIOUS, Pointer, folder_names, read_pointer, write_pointer
-from tasks.serving.limits import MAX_PIXELS, Limits, read_limits, write_limits
+from tasks.serving.limits import Limits
 from tasks.serving.probe import probe_server
 from tasks.serving.switch import Switch, forget
 
@@ -153,7 +153,12 @@ def deploy(deployment: Deployment) -> Deployed:
         difference = _ask_probe(deployment, pointer, answers)
         # asking took its time, and a person may have moved the alias meanwhile
         deployment.champion_digest()
-        switch = Switch.prepare(folder, pointer, registry=deployment.registry_before())
+        switch = Switch.prepare(
+            folder,
+            pointer,
+            registry=deployment.registry_before(),
+            max_pixels=deployment.limits.pixels,
+        )
         _switch(deployment, switch, answers)
         _prune(folder)
     return Deployed(
@@ -261,9 +266,8 @@ def _ask_probe(deployment: Deployment, pointer: Pointer, answers: Sequence[Known
 
 
 def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswer]) -> None:
-    pointer, before = switch.to, read_limits(switch.folder)
+    pointer = switch.to
     try:
-        write_limits(switch.folder, max_pixels=deployment.limits.pixels)
         switch.take()
         if deployment.server_url:
             with ServerClient(deployment.server_url) as client:
@@ -278,7 +282,7 @@ def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswe
         # last: whoever follows the alias finds a version that serves
         deployment.set_champion()
     except BaseException as error:
-        failed = _undo(deployment, switch, max_pixels=before or MAX_PIXELS)
+        failed = _undo(deployment, switch)
         if failed and isinstance(error, Exception):
             raise StageError(
                 f"{error}; THE WAY BACK FAILED as well ({failed}): run stage 'deploy' again, or "
@@ -288,14 +292,13 @@ def _switch(deployment: Deployment, switch: Switch, answers: Sequence[KnownAnswe
     switch.complete()
 
 
-def _undo(deployment: Deployment, switch: Switch, *, max_pixels: int) -> str:
+def _undo(deployment: Deployment, switch: Switch) -> str:
     """Put back what the switch changed; return why that failed, empty when it did not."""
     failed = ""
     try:
         switch.undo()
         # after the pointer: a registry that names what serves contradicts nothing
         deployment.return_champion(switch.registry)
-        write_limits(switch.folder, max_pixels=max_pixels)
         switch.complete()
     except Exception as error:
         # the first reason must not be lost over the second

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.serving.files import write_json
+
 MI = 1 << 20
 
 MEMORY = "2Gi"
@@ -124,7 +126,7 @@ def write_limits(model_folder: Path, *, max_pixels: int) -> None:
         path.unlink(missing_ok=True)
         return
     model_folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"max_pixels": max_pixels}), encoding="utf-8")
+    write_json(path, {"max_pixels": max_pixels})
 
 
 def read_limits(model_folder: Path) -> int | None:

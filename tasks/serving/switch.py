@@ -1,21 +1,26 @@
 """The step from the version that serves to the next one, and the way back, byte for byte.
 
-Below a model's folder ``champion.json`` and ``previous.json`` are replaced; ``.switch.json`` holds
-what they were until the new version is the champion, and what the registry said, so that a failure
-can be undone by the process that sees it or, after a kill, by the next attempt.
+Below a model's folder ``champion.json``, ``previous.json`` and, where they are given, the bounds in
+``limits.json`` are replaced; ``.switch.json`` holds what they were until the new version is the
+champion, and what the registry said, so that a failure can be undone by the process that sees it
+or, after a kill, by the next attempt.
 """
 
 import base64
 import json
 import os
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tasks.serving.files import POINTER, PREVIOUS, Pointer, parse_pointer, write_json, write_pointer
+from tasks.serving.limits import FILE as LIMITS
+from tasks.serving.limits import write_limits
 
 JOURNAL = ".switch.json"
+_FILES = (LIMITS, POINTER, PREVIOUS)
+"""What a step replaces, the bounds before the pointers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +34,27 @@ class Switch:
     to : Pointer
         The version that is to serve.
     before : dict of str to bytes or None
-        Content of either pointer before the step; None for one that was not there.
+        Content of each file before the step; None for one that was not there.
     registry : dict
         What the registry said before the step, as whoever puts it back wrote it.
+    max_pixels : int or None
+        Bound of the version that is to serve; None leaves the file as it is.
     """
 
     folder: Path
     to: Pointer
     before: dict[str, bytes | None]
     registry: dict[str, Any] = field(default_factory=dict)
+    max_pixels: int | None = None
 
     @classmethod
     def prepare(
-        cls, folder: Path, to: Pointer, *, registry: dict[str, Any] | None = None
+        cls,
+        folder: Path,
+        to: Pointer,
+        *,
+        registry: dict[str, Any] | None = None,
+        max_pixels: int | None = None,
     ) -> "Switch":
         """Return the step from what serves now, or the same step that a killed attempt began.
 
@@ -53,19 +66,24 @@ class Switch:
             The version that is to serve.
         registry : dict, optional
             What the registry says now.
+        max_pixels : int, optional
+            Bound of the version that is to serve.
         """
         begun, now = _read_journal(folder), registry or {}
         if begun is not None:
             same, serving = begun.to.digest == to.digest, _read(folder / POINTER)
+            back = _pointer(begun.before[POINTER])
             if serving == begun.before[POINTER]:
                 # killed before the step, or on the way back
                 begun.undo()
                 now = begun.registry if same and begun.registry else now
             elif same and _pointer(serving) == begun.to:
-                kept = begun.registry or now
-                return cls(folder=folder, to=to, before=begun.before, registry=kept)
-        before = {name: _read(folder / name) for name in (POINTER, PREVIOUS)}
-        return cls(folder=folder, to=to, before=before, registry=now)
+                return replace(begun, to=to, registry=begun.registry or now, max_pixels=max_pixels)
+            elif _pointer(serving) == begun.to and back is not None and back.digest == to.digest:
+                # back to what served before: the version that is left was never champion
+                begun.undo()
+        before = {name: _read(folder / name) for name in _FILES}
+        return cls(folder=folder, to=to, before=before, registry=now, max_pixels=max_pixels)
 
     @property
     def previous(self) -> Pointer | None:
@@ -86,12 +104,15 @@ class Switch:
             "registry": self.registry,
         }
         write_json(self.folder / JOURNAL, document)
-        # the way back is on disk before the step, so that a kill cannot lose it
+        # the way back is on disk before the step, so that a kill cannot lose it; the pointer is
+        # last, because a server reads the bounds when it changes
+        if self.max_pixels is not None:
+            write_limits(self.folder, max_pixels=self.max_pixels)
         write_pointer(self.folder, self.previous, name=PREVIOUS)
         write_pointer(self.folder, self.to)
 
     def undo(self) -> None:
-        """Put both pointers back as they were; the way back is kept until all of it is gone."""
+        """Put all files back as they were; the way back is kept until all of it is gone."""
         for name, content in self.before.items():
             _restore(self.folder / name, content)
 
@@ -103,6 +124,15 @@ class Switch:
 def forget(folder: Path) -> None:
     """Forget the way back of a step that an earlier attempt completed."""
     (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """End a step that was begun, by what a person decided meanwhile: the pointers stay as they are,
+    and what was only prepared is undone."""
+    begun = _read_journal(folder)
+    if begun is not None and _read(folder / POINTER) == begun.before[POINTER]:
+        begun.undo()
+    forget(folder)
 
 
 def _pointer(content: bytes | None) -> Pointer | None:
@@ -141,6 +171,8 @@ def _read_journal(folder: Path) -> Switch | None:
             for name, content in document["before"].items()
         }
         known = {name: before[name] for name in (POINTER, PREVIOUS)}
+        # an earlier release wrote nothing of the bounds
+        known = {name: before[name] for name in _FILES[:1] if name in before} | known
         # an earlier release wrote nothing of the registry
         registry = dict(document.get("registry") or {})
         return Switch(folder=folder, to=Pointer(**document["to"]), before=known, registry=registry)

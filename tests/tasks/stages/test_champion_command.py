@@ -10,14 +10,21 @@ from typing import Any
 import pytest
 
 from tasks import registry
+from tasks.champion_command import corrections
 from tasks.cli import main
-from tasks.contract import Champion, tree_sha256
+from tasks.contract import Champion, RunDirectory, tree_sha256
 from tasks.environment import Environment
+from tasks.registry_owner import foreign_model
 from tasks.serving.champion_log import note_champion
-from tasks.serving.files import read_what_serves, write_pointer
+from tasks.serving.deployment import alone, put_beside
+from tasks.serving.files import PREVIOUS, Pointer, read_pointer, read_what_serves, write_pointer
+from tasks.serving.switch import Switch
+from tasks.spec import Pipeline
 from tasks.stages.who_serves import records_here
 from tests.tasks.stages.champions import (
+    FILE,
     LOSSES,
+    PIPELINE,
     Night,
     bless,
     client_of,
@@ -375,3 +382,103 @@ def test_without_mlflow_a_way_back_taken_by_hand_is_confirmed_by_its_version(
     assert command() == 0
     pointer = read_what_serves(folder)
     assert pointer is not None and pointer.digest == champion.digest
+
+
+OTHER = Pipeline.model_validate(FILE | {"name": "newcomer", "deploy": {"model_name": "films"}})
+
+
+@pytest.mark.parametrize("lose", [with_an_empty_database, None], ids=["reset", "no MLflow"])
+def test_the_model_stays_its_pipelines_without_its_registry(
+    command: Command,
+    champion: Champion,
+    place: Environment,
+    night: Night,
+    lose: Callable[[Environment], None] | None,
+) -> None:
+    folder, run = place.serving_root / "films", night("second", champion=champion)
+    # as an earlier release wrote it
+    note_champion(folder, champion, by="deploy", reason="", run_uri=f"file://{run.path}")
+    if lose is None:
+        object.__setattr__(place, "mlflow_uri", "")
+    else:
+        lose(place)
+        assert "belongs to pipeline 'films' (champions.jsonl" in foreign_model(place, OTHER)
+        assert put_right(command, "registry") == 0
+        assert client_of(place).get_model_version("films", "1").tags["pipeline"] == "films"
+    assert "belongs to pipeline 'films'" in foreign_model(place, OTHER)
+    assert foreign_model(place, PIPELINE) == ""
+    assert "belongs to pipeline 'films'" in bless(run, place, OTHER).reasons[-1]
+    assert put_right(command, "served", "--pipeline", "newcomer") == 0
+    assert foreign_model(place, OTHER) == ""
+    assert "belongs to pipeline 'newcomer'" in foreign_model(place, PIPELINE)
+
+
+def killed_switch(place: Environment, run: RunDirectory) -> Champion:
+    """Put version 2 into service, up to the alias."""
+    folder, source = place.serving_root / "films", Path(run.path) / "train/model"
+    digest, current = tree_sha256(source), read_pointer(folder)
+    path = put_beside(folder, version="2", digest=digest, source=source, current=current)
+    registered = {"champion": "1", "last_champion": f"1:{current.digest if current else ''}"}
+    pointer = Pointer(version="2", digest=digest, path=path)
+    Switch.prepare(folder, pointer, registry=registered).take()
+    return Champion("2", digest)
+
+
+def test_a_deployment_that_was_killed_does_not_undo_what_a_person_decided(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    run, folder = night("second", champion=champion), place.serving_root / "films"
+    bless(run, place)
+    second = killed_switch(place, run)
+    assert put_right(command, "registry") == 0
+    pointer = read_pointer(folder)
+    assert pointer is not None
+    assert Switch.prepare(folder, pointer, registry={"champion": "2"}).registry["champion"] == "2"
+    assert not (folder / ".switch.json").exists()
+    assert registry.champion_identity(place, "films") == second
+
+
+def test_after_a_killed_deployment_the_way_back_is_what_it_was(
+    command: Command, champion: Champion, place: Environment, night: Night
+) -> None:
+    run, folder = night("second", champion=champion), place.serving_root / "films"
+    bless(run, place)
+    before = Pointer(version="0", digest="0" * 64, path="0")
+    write_pointer(folder, before, name=PREVIOUS)
+    write_pointer(
+        folder, Pointer(version="1", digest=champion.digest, path="1", trained_on="e" * 64)
+    )
+    killed_switch(place, run)
+    assert put_right(command, "served") == 0
+    pointer = read_pointer(folder)
+    assert pointer is not None and (pointer.version, pointer.trained_on) == ("1", "e" * 64)
+    assert read_pointer(folder, name=PREVIOUS) == before
+
+
+def test_no_record_is_put_right_while_a_deployment_is_under_way(
+    command: Command, champion: Champion, place: Environment
+) -> None:
+    without_the_alias(place)
+    with alone(place.serving_root / "films"):
+        assert put_right(command, "registry") == 1
+    assert registry.champion_identity(place, "films") is None
+
+
+def test_of_two_corrections_within_a_second_both_are_kept(
+    command: Command, champion: Champion, place: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corrections, "now", lambda: "2026-01-01T00:00:00+00:00")
+    for _ in range(2):
+        assert put_right(command, "registry") == 0
+    tags = client_of(place).get_registered_model("films").tags
+    assert len([key for key in tags if key.startswith("champion_put_right.")]) == 2
+
+
+@pytest.mark.parametrize("tag", ["7:abc", "nobody knows"])
+def test_a_tag_that_cannot_be_read_is_a_disagreement_that_a_person_ends(
+    command: Command, champion: Champion, place: Environment, tag: str
+) -> None:
+    client_of(place).set_registered_model_tag("films", "last_champion", tag)
+    assert command() == 65
+    assert put_right(command, "registry") == 0
+    assert command() == 0
