@@ -16,8 +16,8 @@ from airflow.listeners.listener import get_listener_manager
 
 from tasks import tracking
 from tasks.contract import Manifest, RunDirectory
-from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks.places import environment_at
 from trusted_retraining import run_end
 
 RUN = "manual__2026-01-31T02:00:00+00:00"
@@ -31,12 +31,10 @@ class Night:
 
     def __init__(self, root: Path, mlflow_uri: str) -> None:
         self.run = RunDirectory(run_end.run_directory(run_end.Settings.read(), "films", RUN).uri)
-        self.environment = Environment(
+        self.environment = environment_at(
+            root,
             mlflow_uri=mlflow_uri,
-            serving_root=root / "served",
             serving_python=Path(sys.executable),
-            server_url="",
-            code_revision="",
             mlflow_artifacts=str(root / "artifacts"),
         )
         tracking.find_or_create_run(pipeline=PIPELINE, run=self.run, environment=self.environment)

@@ -13,6 +13,7 @@ from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
 from tasks.spec import Pipeline, apply_overrides
 from tasks.stages import load_stage
+from tests.tasks import places
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -86,12 +87,10 @@ def environment_at(
     root: Path, *, mlflow: bool = False, serving_python: Path = Path("absent")
 ) -> Environment:
     """Return the surroundings of a night whose store is in a folder."""
-    return Environment(
+    return places.environment_at(
+        root,
         mlflow_uri=f"sqlite:///{root}/mlflow.db" if mlflow else "",
-        serving_root=root / "served",
         serving_python=serving_python,
-        server_url="",
-        code_revision="",
         state_dir=root / "state",
     )
 

@@ -17,6 +17,7 @@ from tasks import registry, tracking
 from tasks.contract import Manifest, RunDirectory, describe_outputs, now, tree_sha256
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {"name": "night", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
@@ -46,13 +47,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(url, process, folder / "server.log")
-        yield Environment(
-            mlflow_uri=url,
-            serving_root=folder / "served",
-            serving_python=folder / "python",
-            server_url="",
-            code_revision="",
-        )
+        yield environment_at(folder, mlflow_uri=url)
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)

@@ -10,6 +10,7 @@ from tasks import registry, tracking
 from tasks.contract import Altered, RunDirectory, StageError, is_bad_input, tree_sha256
 from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {"name": "night", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
@@ -20,13 +21,7 @@ MADE: list[bytes] = []
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("mlflow")
-    return Environment(
-        mlflow_uri=f"sqlite:///{folder}/mlflow.db",
-        serving_root=folder / "served",
-        serving_python=folder / "python",
-        server_url="",
-        code_revision="",
-    )
+    return environment_at(folder, mlflow_uri=f"sqlite:///{folder}/mlflow.db")
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +156,7 @@ def test_registered_files_that_somebody_changed_are_noticed(
 
 
 def test_without_a_registry_there_is_no_champion(tmp_path: Path) -> None:
-    nowhere = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    nowhere = environment_at(tmp_path)
     assert registry.champion(nowhere, "night") is None
 
 

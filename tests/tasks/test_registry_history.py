@@ -9,18 +9,13 @@ from tasks import registry, tracking
 from tasks.contract import LAST_CHAMPION, Champion
 from tasks.environment import Environment
 from tasks.registry_history import once_champion
+from tests.tasks.places import environment_at
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("mlflow")
-    return Environment(
-        mlflow_uri=f"sqlite:///{folder}/mlflow.db",
-        serving_root=folder / "served",
-        serving_python=folder / "python",
-        server_url="",
-        code_revision="",
-    )
+    return environment_at(folder, mlflow_uri=f"sqlite:///{folder}/mlflow.db")
 
 
 def version_of(store: Environment, name: str, **tags: str) -> str:
@@ -77,11 +72,5 @@ def test_a_registry_without_blessed_versions_has_no_history(store: Environment) 
 
 
 def test_without_a_registry_nothing_is_remembered(tmp_path: Path) -> None:
-    nowhere = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    nowhere = environment_at(tmp_path)
     assert once_champion(nowhere, "new") is None

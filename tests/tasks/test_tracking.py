@@ -23,6 +23,7 @@ from tasks.environment import Environment
 from tasks.spec import Change, Pipeline
 from tasks.tracking_records import metric_names
 from tests.tasks import committed
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -35,19 +36,15 @@ PIPELINE = Pipeline.model_validate(
 )
 
 
-def environment_at(folder: Path) -> Environment:
-    return Environment(
-        mlflow_uri=f"sqlite:///{folder}/mlflow.db",
-        serving_root=folder / "served",
-        serving_python=folder / "python",
-        server_url="",
-        code_revision="abc123",
+def tracked_at(folder: Path) -> Environment:
+    return environment_at(
+        folder, mlflow_uri=f"sqlite:///{folder}/mlflow.db", code_revision="abc123"
     )
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return environment_at(tmp_path_factory.mktemp("mlflow"))
+    return tracked_at(tmp_path_factory.mktemp("mlflow"))
 
 
 @pytest.fixture
@@ -303,13 +300,7 @@ def test_stages_that_start_at_once_share_one_run(store: Environment, run: RunDir
 
 
 def test_without_an_address_nothing_is_logged(tmp_path: Path, run: RunDirectory) -> None:
-    nowhere = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    nowhere = environment_at(tmp_path)
     manifest = commit(run, "ingest", {})
     tracking.log_stage(manifest, pipeline=PIPELINE, run=run, environment=nowhere)
     assert run.read_json("mlflow.json") is None
@@ -319,13 +310,7 @@ def test_an_unreachable_mlflow_is_a_retryable_error_of_one_line(
     tmp_path: Path, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = Environment(
-        mlflow_uri="http://user:secret@127.0.0.1:9",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    away = environment_at(tmp_path, mlflow_uri="http://user:secret@127.0.0.1:9")
     with pytest.raises(StageError) as caught:
         tracking.log_stage(commit(run, "ingest", {}), pipeline=PIPELINE, run=run, environment=away)
     assert caught.value.exit_code == 1
@@ -343,5 +328,5 @@ def test_a_damaged_store_is_a_retryable_error(tmp_path: Path, run: RunDirectory)
             commit(run, "ingest", {}),
             pipeline=PIPELINE,
             run=run,
-            environment=environment_at(tmp_path),
+            environment=tracked_at(tmp_path),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.contract import RunDirectory
 from tasks.environment import Environment
 from tasks.spec import Pipeline, load_pipeline
+from tests.tasks.places import environment_at
 
 FOLDER = Path(__file__).parent
 ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
@@ -36,13 +37,8 @@ class OldState:
     @property
     def environment(self) -> Environment:
         """Its registry and serving root, for stages of the code under test."""
-        return Environment(
-            mlflow_uri=f"sqlite:///{self.root}/mlflow.db",
-            serving_root=self.root / "served",
-            serving_python=Path("absent"),
-            server_url="",
-            code_revision="",
-            state_dir=self.root,
+        return environment_at(
+            self.root, mlflow_uri=f"sqlite:///{self.root}/mlflow.db", state_dir=self.root
         )
 
     @property

@@ -9,11 +9,11 @@ import pytest
 from tasks.contract import RunDirectory
 from tasks.data import Arranged
 from tasks.data.split import in_test
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
 from tasks.stages.base import StageInput
+from tests.tasks.places import environment_at
 
 pytestmark = pytest.mark.data
 
@@ -22,13 +22,7 @@ STAGES = ("ingest", "transform", "filter", "arrange", "validate")
 
 def _night(pipeline: Pipeline, tmp_path: Path, run_id: str = "one") -> RunDirectory:
     run = RunDirectory(str(tmp_path / "root" / pipeline.name / "runs" / run_id))
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path / "served",
-        serving_python=tmp_path / "python",
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(tmp_path)
     for stage in STAGES:
         run_stage(load_stage(stage), pipeline=pipeline, run=run, environment=environment)
     return run

@@ -20,12 +20,12 @@ from tasks.contract import (
     Verdict,
     now,
 )
-from tasks.environment import Environment
 from tasks.gate.evidence import JUDGED
 from tasks.runner import run_stage
 from tasks.spec import Pipeline, override
 from tasks.stages import load_stage
 from tests.tasks.committed import commit
+from tests.tasks.places import environment_at
 
 REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("made_up_evidence")
@@ -48,14 +48,7 @@ def run(tmp_path: Path) -> RunDirectory:
 def perform(
     stage: str, run: RunDirectory, overrides: dict[str, Any] | None = None, **place: Any
 ) -> Manifest:
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=Path(run.path).parents[2] / "served",
-        serving_python=Path("absent"),
-        server_url="",
-        code_revision="",
-        **place,
-    )
+    environment = environment_at(Path(run.path).parents[2], **place)
     return run_stage(
         load_stage(stage),
         pipeline=override(PIPELINE, overrides or {}),
@@ -198,13 +191,7 @@ def test_an_installation_may_deploy_under_changed_rules(run: RunDirectory) -> No
 def test_a_run_goes_on_with_the_file_that_it_was_begun_with(run: RunDirectory) -> None:
     """The first stage records the file; one that is given another file changes it."""
     perform("bless", run)
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=Path(run.path).parents[2] / "served",
-        serving_python=Path("absent"),
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(Path(run.path).parents[2])
 
     def again(stage: str, **changes: Any) -> None:
         other = Pipeline.model_validate(json.loads(PIPELINE.to_json()) | changes)
@@ -230,13 +217,7 @@ def test_a_run_is_held_to_the_file_of_today_as_well(run: RunDirectory) -> None:
     )
     again = override(today, {"blessing.rules": []})
     assert again == PIPELINE
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=Path(run.path).parents[2] / "served",
-        serving_python=Path("absent"),
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(Path(run.path).parents[2])
     run_stage(load_stage("bless"), pipeline=again, file=today, run=run, environment=environment)
     assert [change.field for change in verdict(run).changes] == ["blessing.rules"]
     assert verdict(run).word == "passed, not deployed"

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tasks.contract import RunDirectory
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline, apply_overrides, load_pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 pytestmark = pytest.mark.data
 
@@ -57,13 +57,7 @@ def night(
         },
     )
     run = RunDirectory(str(root / name / "runs" / "one"))
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=root / "served",
-        serving_python=root / "python",
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(root)
     for stage in stages:
         run_stage(load_stage(stage), pipeline=pipeline, run=run, environment=environment)
     return pipeline, run

@@ -10,10 +10,10 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from tasks.contract import RunDirectory
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 BUCKET = "published"
 DOCUMENT: dict[str, Any] = {
@@ -38,14 +38,7 @@ def arranged_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """Return a run up to ``arrange``, with a manifest of ``validate``."""
     run = RunDirectory(str(tmp_path_factory.mktemp("runs") / "films/runs/one"))
     pipeline = Pipeline.model_validate(DOCUMENT)
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=Path(),
-        serving_python=Path(),
-        server_url="",
-        code_revision="",
-        scratch=tmp_path_factory.mktemp("scratch"),
-    )
+    environment = environment_at(Path("absent"), scratch=tmp_path_factory.mktemp("scratch"))
     for name in ("ingest", "transform", "filter", "arrange"):
         run_stage(load_stage(name), pipeline=pipeline, run=run, environment=environment)
     manifest = run.read_manifest("arrange")

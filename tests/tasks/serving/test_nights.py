@@ -33,6 +33,7 @@ from tasks.serving.client import ServerClient
 from tasks.serving.files import read_pointer
 from tasks.spec import Pipeline, apply_overrides
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 pytestmark = pytest.mark.usefixtures("made_up_evidence")
 
@@ -54,12 +55,10 @@ Start = Callable[[Path], AbstractContextManager[tuple["subprocess.Popen[bytes]",
 @pytest.fixture
 def place(tmp_path: Path, serving_python: Path) -> Environment:
     """Registry and serving root of this test."""
-    return Environment(
+    return environment_at(
+        tmp_path,
         mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        serving_root=tmp_path / "served",
         serving_python=serving_python,
-        server_url="",
-        code_revision="",
         state_dir=tmp_path,
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from tasks import registry, tracking
 from tasks.contract import RunDirectory, tree_sha256
-from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks.places import environment_at
 
 PREDICT = """
 import json, sys
@@ -32,13 +32,7 @@ def test_the_champion_predicts_from_image_bytes_anywhere(
 ) -> None:
     import json
 
-    store = Environment(
-        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    store = environment_at(tmp_path, mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db")
     pipeline = Pipeline.model_validate(
         {"name": "demo", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
     )

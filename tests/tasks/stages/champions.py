@@ -25,6 +25,7 @@ from tasks.runner import run_stage
 from tasks.serving.files import Pointer, write_pointer
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 FILE: dict[str, Any] = {
     "name": "films",
@@ -39,14 +40,7 @@ Night = Callable[..., RunDirectory]
 
 
 def place_at(root: Path) -> Environment:
-    return Environment(
-        mlflow_uri=f"sqlite:///{root}/mlflow.db",
-        serving_root=root / "served",
-        serving_python=root / "absent",
-        server_url="",
-        code_revision="",
-        state_dir=root,
-    )
+    return environment_at(root, mlflow_uri=f"sqlite:///{root}/mlflow.db", state_dir=root)
 
 
 def nights_at(root: Path) -> Night:

@@ -25,6 +25,7 @@ from tasks.stages.champion_trained_on import (
     state_of,
 )
 from tests.tasks.committed import commit
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -38,13 +39,8 @@ PIPELINE = Pipeline.model_validate(
 
 @pytest.fixture
 def place(tmp_path: Path) -> Environment:
-    return Environment(
-        mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        serving_root=tmp_path / "served",
-        serving_python=tmp_path / "python",
-        server_url="",
-        code_revision="",
-        state_dir=tmp_path,
+    return environment_at(
+        tmp_path, mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db", state_dir=tmp_path
     )
 
 

@@ -17,10 +17,10 @@ from tasks.data.ingest import ingest
 from tasks.data.sources import open_source
 from tasks.data.sources.coco_file import read_coco
 from tasks.data.tables import read_table
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import CloudAnnotations, Sql, apply_overrides, load_pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 PIPELINE = Path(__file__).parents[3] / "dags/pipelines/annotations.yaml"
 STAGES = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate", "explain")
@@ -167,14 +167,7 @@ def test_a_labelled_bucket_of_real_films_goes_through_the_stages(
             "explain.samples": 60,
         },
     )
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-        scratch=tmp_path / "scratch",
-    )
+    environment = environment_at(tmp_path, scratch=tmp_path / "scratch")
     run = RunDirectory("s3://nights/runs/annotations/runs/one")
     metrics = {}
     for name in STAGES:

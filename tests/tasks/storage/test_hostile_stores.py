@@ -25,13 +25,13 @@ from tasks.contract import (
 )
 from tasks.contract.filesystem import BLOCK_BYTES
 from tasks.data.objects import listing
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.serving.container import Refused, fetch_model
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage
 from tasks.storage import InputCache, store_outputs
 from tasks.storage.tar_stream import extract
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {"name": "films", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
@@ -67,14 +67,7 @@ def run(store):
 @pytest.fixture
 def night(run, tmp_path):
     def attempt(stage, *, force=False):
-        environment = Environment(
-            mlflow_uri="",
-            serving_root=tmp_path,
-            serving_python=tmp_path,
-            server_url="",
-            code_revision="",
-            scratch=tmp_path / "scratch",
-        )
+        environment = environment_at(tmp_path, scratch=tmp_path / "scratch")
         reuse = "none" if force else "all"
         return run_stage(stage, pipeline=PIPELINE, run=run, environment=environment, reuse=reuse)
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tasks.contract import BadInput, RunDirectory, StageError
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages.base import Outcome, Stage
 from tasks.storage import mirror
+from tests.tasks.places import environment_at
 
 PIPELINE = Pipeline.model_validate(
     {"name": "films", "source": {"kind": "synthetic"}, "label": {"column": "finding"}}
@@ -68,13 +68,8 @@ class Read(Stage):
 
 @pytest.fixture
 def night(store, tmp_path):
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path / "served",
-        serving_python=Path(sys.executable),
-        server_url="",
-        code_revision="",
-        scratch=tmp_path / "scratch",
+    environment = environment_at(
+        tmp_path, serving_python=Path(sys.executable), scratch=tmp_path / "scratch"
     )
 
     def run(stage, run_id="one", *, force=False):
@@ -220,6 +215,7 @@ sys.path.insert(0, sys.argv[1])
 from test_nights_on_s3 import PIPELINE, Write
 from tasks.contract import RunDirectory
 from tasks.environment import Environment
+from tests.tasks.places import environment_at
 from tasks.runner import run_stage
 here = Path(sys.argv[3])
 environment = Environment(mlflow_uri="", serving_root=here, serving_python=here, server_url="",

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tasks.contract import CHECKS, RunDirectory
-from tasks.environment import Environment
 from tasks.reporting.summary import read_summary
 from tasks.runner import run_stage
 from tasks.spec import apply_overrides, load_pipeline
 from tasks.stages import load_stage
 from tasks.tracking import RUN_URI_TAG, mlflow_client
+from tests.tasks.places import environment_at
 
 PIPELINE = apply_overrides(
     load_pipeline(Path(__file__).parents[3] / "dags/pipelines/demo.yaml"),
@@ -44,12 +44,10 @@ def night(root, environment):
 
 @pytest.mark.e2e
 def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(store, postgres, tmp_path):
-    here = Environment(
+    here = environment_at(
+        tmp_path,
         mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        serving_root=tmp_path / "served",
         serving_python=Path(sys.executable),
-        server_url="",
-        code_revision="",
         state_dir=tmp_path / "state",
     )
     there = replace(

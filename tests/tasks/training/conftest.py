@@ -20,6 +20,7 @@ from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 SIZE = 16
 
@@ -52,13 +53,7 @@ def make_pipeline(**train: Any) -> Pipeline:
 
 
 def make_environment(folder: Path, *, mlflow_uri: str = "") -> Environment:
-    return Environment(
-        mlflow_uri=mlflow_uri,
-        serving_root=folder / "served",
-        serving_python=folder / "python",
-        server_url="",
-        code_revision="",
-    )
+    return environment_at(folder, mlflow_uri=mlflow_uri)
 
 
 def bar_picture(generator: np.random.Generator, side: int) -> Image.Image:

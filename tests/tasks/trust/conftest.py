@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from tasks.contract import Manifest, RunDirectory, describe_outputs, sha256_file
-from tasks.environment import Environment
 from tasks.spec import Pipeline
+from tests.tasks.places import environment_at
 
 SIDE = 48
 CLASSES = ["clear", "opacity"]
@@ -92,13 +92,7 @@ class Night:
         from tasks.runner import run_stage
         from tasks.stages import load_stage
 
-        environment = Environment(
-            mlflow_uri="",
-            serving_root=Path("/nonexistent"),
-            serving_python=Path("/nonexistent"),
-            server_url="",
-            code_revision="",
-        )
+        environment = environment_at(Path("/nonexistent"))
         return run_stage(
             load_stage(stage),
             pipeline=self.pipeline(**sections),

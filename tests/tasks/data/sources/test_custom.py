@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from tasks.contract import BadConfig, BadInput, RunDirectory
 from tasks.data.sources import open_source
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Custom, Pipeline
 from tasks.stages import load_stage
+from tests.tasks.places import environment_at
 
 Encode = Callable[..., bytes]
 
@@ -80,13 +80,7 @@ def test_the_example_in_the_docs_works(tmp_path: Path, image_bytes: Encode) -> N
             "split": {"group": "patient"},
         }
     )
-    environment = Environment(
-        mlflow_uri="",
-        serving_root=tmp_path,
-        serving_python=tmp_path,
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(tmp_path)
     run = RunDirectory(str(tmp_path / "runs/films/runs/one"))
     for name in ("ingest", "transform", "filter", "arrange"):
         manifest = run_stage(load_stage(name), pipeline=pipeline, run=run, environment=environment)

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from tasks.contract import BadConfig, RunDirectory, StageError
 from tasks.data.database import select
 from tasks.data.sources import open_source
-from tasks.environment import Environment
 from tasks.runner import run_stage
 from tasks.spec import Pipeline, Sql
 from tasks.stages import load_stage
 from tests.tasks.data.sources.sql import SECRET, Encode, source, take_in
+from tests.tasks.places import environment_at
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,7 @@ def test_credentials_reach_no_error_manifest_or_log(
             "label": {"column": "finding"},
         }
     )
-    environment = Environment(
-        mlflow_uri=f"sqlite:///{tmp_path}/root/mlflow.db",
-        serving_root=tmp_path / "served",
-        serving_python=tmp_path / "python",
-        server_url="",
-        code_revision="",
-    )
+    environment = environment_at(tmp_path, mlflow_uri=f"sqlite:///{tmp_path}/root/mlflow.db")
     run = RunDirectory(str(tmp_path / "root/films/runs/one"))
     stage = load_stage("ingest")
     run_stage(stage, pipeline=pipeline, run=run, environment=environment)
