@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from tasks.contract import BadConfig, BadInput
 from tasks.data.functions import as_text
-from tasks.data.group_sizes import large_groups
+from tasks.data.grouping import group_rows
 from tasks.data.images import place
 from tasks.data.label_conflicts import check_labels
 from tasks.data.near_duplicates import Families, look_for_families
 from tasks.data.shards import write_shards
 from tasks.data.spellings import normalised, spelling_problem
-from tasks.data.split import Grouping, hash_sides, join_groups
+from tasks.data.split import Grouping, hash_sides
 from tasks.data.tables import column, quoted, read_table, write_table
-from tasks.data.trained_on import TRAINED_ON, TrainedOn, group_values, own_groups, split_settings
+from tasks.data.trained_on import TRAINED_ON, TrainedOn, split_settings
 from tasks.spec.base import like_an_interval
 from tasks.spec.data import Label, Split
 from tasks.storage import read_verified
@@ -84,7 +84,7 @@ def arrange(
     families = _families(table, taken_in / "images", split, warnings)
     table["near_duplicate_family"] = families.of
     table["near_duplicate_family"] = table["near_duplicate_family"].astype("Int64")
-    grouping = _group(table, families, split, warnings)
+    grouping = group_rows(table, everything, families.joined, split, warnings)
     table["group_key"] = grouping.keys
     table["split_side"] = _sides(table, grouping, split)
     for name, trained_on in (champions or {}).items():
@@ -235,34 +235,6 @@ def _families(table: "pd.DataFrame", images: Path, split: Split, warnings: list[
             "that they are rather a kind of picture than one picture; they are not joined"
         )
     return found
-
-
-def _group(
-    table: "pd.DataFrame", families: Families, split: Split, warnings: list[str]
-) -> Grouping:
-    if split.group is not None:
-        column(table, split.group, "split.group")
-        values = group_values(table, split)
-        warnings += large_groups(values, split.group)
-        problem = spelling_problem(values, split.group)
-        warnings += [f"split.group: {problem}"] if problem else []
-        blank = int(values.isna().sum())
-        if blank:
-            warnings.append(
-                f"{blank} images have a blank {split.group!r}; each is a group of its own"
-            )
-    groups = own_groups(table, split)
-    same = join_groups(list(groups), list(table["image_sha256"]))
-    nearly = join_groups(same.keys, families.joined)
-    if split.group is not None:
-        for what, grouping in ("the same image", same), ("nearly the same image", nearly):
-            if grouping.joined:
-                names = next(names for names in grouping.members.values() if len(names) > 1)
-                warnings.append(
-                    f"{grouping.joined} times {what} is filed under several values of "
-                    f"{split.group!r}, such as {', '.join(names[:5])}; they are kept on one side"
-                )
-    return join_groups(list(groups), list(table["image_sha256"]), families.joined)
 
 
 def _sides(table: "pd.DataFrame", grouping: Grouping, split: Split) -> list[str]:

@@ -1,17 +1,39 @@
-"""Finds the file of a row's image, confined to the images' folder."""
+"""Finds the files of the rows' images, confined to the images' folder.
 
+A name that is a file's own comes before every guess, wherever in the table it stands. So the first
+name that must be guessed waits until all rows have been read: those behind it are kept in a file,
+and only their names in memory.
+"""
+
+import json
 import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import IO, NamedTuple
 
+from tasks.data.boxes import Box, PixelBox
 from tasks.data.images import ImageFacts, Status
 from tasks.data.names import confined, is_plain_path, leads_down
 from tasks.data.sources import Contents, SourceRow
-from tasks.data.spelled_names import SpelledNames
+from tasks.data.spelled_names import Match, SpelledNames
+
+Located = tuple[SourceRow, ImageFacts | None]
+
+
+class _Place(NamedTuple):
+    """Where a name leads: to a file, inside the folder, why not, and whether to guess."""
+
+    is_file: bool = False
+    plain: bool = False
+    problem: str = ""
+    open: bool = False
 
 
 class ImageFinder:
-    """Looks for the files that the rows of one source name, in the order of the rows.
+    """Looks for the files that the rows of one source name.
 
     Parameters
     ----------
@@ -19,50 +41,97 @@ class ImageFinder:
         The source.
     images : Path
         Its folder of images, all links resolved.
+    scratch : Path
+        Folder for rows that wait.
     """
 
-    def __init__(self, contents: Contents, images: Path) -> None:
+    def __init__(self, contents: Contents, images: Path, *, scratch: Path) -> None:
         self._images = images
         self._root = contents.root
+        self._scratch = scratch
         self._names = SpelledNames(images) if contents.complete else None
-        self._seen: set[str] = set()
+        self._matches: dict[str, Match] = {}
+        # files that rows name exactly, and whether a row of theirs has passed
+        self._passed: dict[str, bool] = {}
         self._folder: str | None = None
 
-    def locate(self, row: SourceRow) -> tuple[SourceRow, ImageFacts | None]:
-        """Return a row with its image under the file's own name, and why it is not even opened."""
+    def located(self, rows: Iterable[SourceRow]) -> Iterator[Located]:
+        """Yield each row with its image under the file's own name, and why it is not even opened.
+
+        Parameters
+        ----------
+        rows : iterable of SourceRow
+            All rows of the source; they keep their order.
+        """
+        waiting = iter(rows)
+        for row in waiting:
+            place = self._place(row.image)
+            if not place.open:
+                yield self._locate(row, place)
+                continue
+            with tempfile.TemporaryFile("w+", encoding="ascii", dir=self._scratch) as spool:
+                self._read_ahead(row, waiting, spool)
+                spool.seek(0)
+                for line in spool:
+                    row = _restored(line)
+                    yield self._locate(row, self._place(row.image))
+            return
+
+    def told(self) -> list[str]:
+        """Return what is to be said about names that were found under another spelling."""
+        return self._names.told() if self._names is not None else []
+
+    def _read_ahead(self, first: SourceRow, rest: Iterator[SourceRow], spool: IO[str]) -> None:
+        """Keep all rows for later, and settle what their names stand for."""
+        guessed: dict[str, None] = {}
+        for row in chain((first,), rest):
+            spool.write(_kept(row))
+            place = self._place(row.image)
+            if place.open:
+                guessed[row.image or ""] = None
+            elif place.is_file:
+                self._passed.setdefault(row.image or "", False)
+        assert self._names is not None  # noqa: S101 - else nothing needs a guess
+        self._matches = self._names.resolve(guessed, taken=self._passed.keys())
+
+    def _place(self, name: str | None) -> _Place:
+        """Look where the file of exactly this name is, or would be."""
+        if name is None:
+            return _Place()
+        path, problem = self._confined(name)
+        # os.path: a name that is too long for the file system is simply not there
+        is_file = path is not None and os.path.isfile(path)
+        # a plain path that must not be followed is a link: no spelling of it will do
+        may_mean = not is_file and (path is not None or not is_plain_path(name))
+        return _Place(is_file, path is not None, problem, may_mean and self._names is not None)
+
+    def _locate(self, row: SourceRow, place: _Place) -> Located:
         if row.image is None:
             return row, ImageFacts("missing", "the row names no file")
-        path, problem = self._confined(row.image)
-        # os.path: a name that is too long for the file system is simply not there
-        if path is not None and os.path.isfile(path):
-            if self._names is not None:
-                self._names.exact += 1
-        else:
-            found, refusal = self._spelled(row.image, path is not None, problem)
-            if found is None:
+        name: str | None = row.image
+        if not place.is_file:
+            name, refusal = self._spelled(row.image, place)
+            if name is None:
                 return row, refusal
-            row = replace(row, image=found)
-        assert row.image is not None  # noqa: S101 - it was found
-        if row.image in self._seen:
+            row = replace(row, image=name)
+        assert name is not None  # noqa: S101 - it was found
+        again, self._passed[name] = self._passed.get(name, False), True
+        if again:
             return row, ImageFacts("repeated", "an earlier row names the same file")
-        self._seen.add(row.image)
         return row, None
 
-    def _spelled(
-        self, name: str, plain: bool, problem: str
-    ) -> tuple[str | None, ImageFacts | None]:
+    def _spelled(self, name: str, place: _Place) -> tuple[str | None, ImageFacts | None]:
         """Look for the file under another spelling of its name."""
         hint = ""
-        # a plain path that must not be followed is a link: no spelling of it will do
-        if self._names is not None and (plain or not is_plain_path(name)):
-            match = self._names.find(name)
+        if name in self._matches:
+            match = self._matches[name]
             path, problem_there = confined(self._images, match.name) if match.name else (None, "")
             if match.name and path is not None and os.path.isfile(path):
                 return match.name, None
             hint = match.hint or problem_there or self._elsewhere(name)
-        inside = plain or (leads_down(name) and not is_plain_path(name))
+        inside = place.plain or (leads_down(name) and not is_plain_path(name))
         status: Status = "missing" if inside else "outside"
-        reason = "no such file" if status == "missing" else problem
+        reason = "no such file" if status == "missing" else place.problem
         return None, ImageFacts(status, f"{reason}; {hint}" if hint else reason)
 
     def _elsewhere(self, name: str) -> str:
@@ -84,6 +153,13 @@ class ImageFinder:
         self._folder = folder if plain else None
         return found, problem
 
-    def told(self) -> list[str]:
-        """Return what is to be said about names that were found under another spelling."""
-        return self._names.told() if self._names is not None else []
+
+def _kept(row: SourceRow) -> str:
+    boxes = [(isinstance(box, PixelBox), *box) for box in row.boxes]
+    return json.dumps([row.values, row.image, row.region, boxes]) + "\n"
+
+
+def _restored(line: str) -> SourceRow:
+    values, image, region, boxes = json.loads(line)
+    made = tuple((PixelBox if in_pixels else Box)(*corners) for in_pixels, *corners in boxes)
+    return SourceRow(values=values, image=image, region=region, boxes=made)

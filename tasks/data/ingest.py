@@ -96,7 +96,7 @@ class _Intake:
         self.columns = self._own_columns(contents.columns)
         self._images = Path(os.path.realpath(contents.images))
         self._regions = Path(os.path.realpath(contents.regions)) if contents.regions else None
-        self._finder = ImageFinder(contents, self._images)
+        self._finder = ImageFinder(contents, self._images, scratch=out)
         self._first_with: dict[bytes, str] = {}
 
     def run(self) -> None:
@@ -154,12 +154,11 @@ class _Intake:
 
     def _verified(self) -> Iterator[tuple[SourceRow, ImageFacts]]:
         """Yield every row with what was found out about its image; others are under way."""
-        rows = iter(self.contents.rows)
+        rows = self._finder.located(self.contents.rows)
         under_way: deque[tuple[list[SourceRow], list[ImageFacts | None], Found]] = deque()
         with verifiers() as pool:
             try:
-                while part := list(islice(rows, SLICE)):
-                    located = [self._finder.locate(row) for row in part]
+                while located := list(islice(rows, SLICE)):
                     part = [row for row, _ in located]
                     refused = [refusal for _, refusal in located]
                     names = [None if refusal else row.image for row, refusal in located]

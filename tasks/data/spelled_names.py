@@ -1,26 +1,17 @@
 """Finds the files that a table names in another spelling: it was written on another machine."""
 
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tasks.data.names import is_text
-
-Parts = tuple[str, ...]
-
-_PICTURES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".webp", ".avif")
-) | frozenset((".tif", ".tiff", ".jp2", ".heic", ".dcm", ".pgm", ".ppm"))
-"""Endings of which a name without one may mean."""
+from tasks.data.file_index import FileIndex, IndexedFile, Parts, spelling
+from tasks.data.names import is_plain_path, leads_down
 
 _EXAMPLES = 3
-_CROWD = 50
-"""Files of one name, in different folders, above which they are looked up by their folders."""
 _OWN_DEPTH = 4
 """Folders above the images whose names a table may repeat."""
 
@@ -41,17 +32,20 @@ class Match:
     hint: str = ""
 
 
-class _File(NamedTuple):
-    name: str
-    parts: Parts
+class _Guess(NamedTuple):
+    match: Match
+    how: str = ""
+    open: bool = False
+    """Whether no file fits, so that a rule about the whole table may find one."""
 
 
 class SpelledNames:
-    """Looks names up in a folder that lacks a file of exactly that name.
+    """Looks up the names of a table in a folder that lacks files of exactly those names.
 
     A name may lack its ending or its folders, repeat the folder it lies in, or differ by case,
     separators, leading ``./``, blanks, percent-encoding or Unicode's composed forms. It counts as
-    found only when a single file fits. The folder is listed once, when the first name is asked for.
+    found only when a single file fits, which nobody else names. The folder is listed once, when the
+    first names are asked for.
 
     Parameters
     ----------
@@ -60,30 +54,43 @@ class SpelledNames:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.exact = 0
-        """Names that needed no search so far; the caller counts them."""
+        self._index = FileIndex(folder)
         self._own = spelling(str(folder))[-_OWN_DEPTH:]
-        # hashes, and a list only where there are several: folders of millions are listed
-        self._files: dict[int, str | list[str]] | None = None
-        self._crowds: dict[str, dict[int, list[str]]] = {}
-        self._like_others: set[str] = set()
-        self._prefix: Parts | None = None
         self._found: Counter[str] = Counter()
         self._examples: list[str] = []
 
-    def find(self, name: str) -> Match:
-        """Return the file that a name stands for."""
-        if "\0" in name:
-            return Match(None)
-        address, _, query = name.partition("?")
-        # Label Studio serves local files as /data/local-files/?d=PATH
-        inner = query.removeprefix("d=") if query.startswith("d=") else ""
-        for spelled in dict.fromkeys((name, unquote(name), unquote(inner), unquote(address))):
-            match = self._search(name, spelling(spelled))
-            if match is not None:
-                return match
-        return Match(None, self._close_to(spelling(name)))
+    def resolve(self, names: Iterable[str], *, taken: Collection[str] = ()) -> dict[str, Match]:
+        """Return what the names of a whole table stand for.
+
+        A file that a row names exactly is never guessed for another row: that row's own file is
+        lost. Neither is one that two different names may mean. Only another writing of the very
+        same path (``./a.png``, ``sub\\a.png``) is the same file.
+
+        Parameters
+        ----------
+        names : iterable of str
+            All names of the table that no file has.
+        taken : collection of str
+            All names of the table that are a file's own.
+        """
+        guesses = {name: self._guess(name) for name in names}
+        if not taken:
+            # rows that are found here say that the table was written for this folder
+            guesses |= self._below_another_place(guesses)
+        claims = _claims(guesses)
+        return {name: self._settled(name, guess, taken, claims) for name, guess in guesses.items()}
+
+    def files(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the files that the names of a whole table stand for, without those of no file."""
+        exact: dict[str, str] = {}
+        others: list[str] = []
+        for name in names:
+            if is_plain_path(name) and os.path.exists(self._index.folder / name):
+                exact[name] = name
+            else:
+                others.append(name)
+        found = self.resolve(others, taken=exact)
+        return exact | {name: match.name for name, match in found.items() if match.name is not None}
 
     def told(self) -> list[str]:
         """Return what is to be said about the names that were found so."""
@@ -95,162 +102,128 @@ class SpelledNames:
             f"{total} names were found under another spelling ({how}): {', '.join(self._examples)}"
         ]
 
-    def _search(self, name: str, parts: Parts) -> Match | None:
-        if not parts or parts[-1] == "..":
-            return None
-        for without_ending in (False, True):
-            candidates = self._candidates(parts, without_ending=without_ending)
-            for what, fitting in self._fitting(candidates, parts, without_ending=without_ending):
-                if len(fitting) > 1:
-                    return Match(None, f"it may be {_listed(fitting)}")
-                if fitting:
-                    self._note(name, fitting[0], "without their ending" if without_ending else what)
-                    return Match(fitting[0])
-        return None
+    def _settled(
+        self, name: str, guess: _Guess, taken: Collection[str], claims: Mapping[str, set[str]]
+    ) -> Match:
+        """Return a match, unless its file is another's."""
+        file = guess.match.name
+        if file is None:
+            return guess.match
+        if _same_path(name) != file and (file in taken or len(claims[file]) > 1):
+            return Match(None, f"{file[:120]!r} is meant by another row, too")
+        self._note(name, file, guess.how)
+        return guess.match
+
+    def _guess(self, name: str) -> _Guess:
+        """Return the one file that fits by the first rule that any file fits by."""
+        for parts in _readings(name):
+            for without_ending in (False, True):
+                candidates = self._index.candidates(parts, without_ending=without_ending)
+                for how, fitting in self._fitting(candidates, parts, without_ending):
+                    if len(fitting) > 1:
+                        return _Guess(Match(None, f"it may be {_listed(fitting)}"))
+                    if fitting:
+                        how = "without their ending" if without_ending else how
+                        return _Guess(Match(fitting[0]), how)
+        files = self._index.close_to(spelling(name))
+        what = "there is" if len(files) == 1 else "there are"
+        return _Guess(Match(None, f"{what} {_listed(files)}" if files else ""), open=True)
 
     def _fitting(
-        self, candidates: list[_File], parts: Parts, *, without_ending: bool
+        self, candidates: list[IndexedFile], parts: Parts, without_ending: bool
     ) -> Iterator[tuple[str, list[str]]]:
         """Yield the files that fit, by the first rule to the last."""
-
-        def wanted(file: _File) -> Parts:
-            return (*file.parts[:-1], stem(file.parts[-1])) if without_ending else file.parts
 
         def repeated(length: int) -> bool:
             return any(self._own[n : n + length] == parts[:length] for n in range(len(self._own)))
 
         yield (
             "by case, separators, blanks or encoding",
-            [file.name for file in candidates if wanted(file) == parts],
+            [file.name for file in candidates if file.wanted(without_ending) == parts],
         )
         for length in range(1, len(parts)):
             if repeated(length):
-                here = [file.name for file in candidates if wanted(file) == parts[length:]]
-                yield "with the folder's own name before them", here
+                yield (
+                    "with the folder's own name before them",
+                    _at(candidates, parts[length:], without_ending),
+                )
         # where a folder's names recur in another (masks beside images), it may hold another thing
         yield (
             "without their folders",
             [
                 file.name
                 for file in candidates
-                if wanted(file)[-len(parts) :] == parts
-                and (len(parts) > 1 or os.path.dirname(file.name) not in self._like_others)
+                if file.wanted(without_ending)[-len(parts) :] == parts
+                and (len(parts) > 1 or not self._index.is_like_another(file.name))
             ],
         )
-        # of a whole table written elsewhere, but never of a stray row
-        for length in range(1, len(parts)):
-            prefix = parts[:length]
-            if self._prefix == prefix or (self._prefix is None and not self.exact):
-                here = [file.name for file in candidates if wanted(file) == parts[length:]]
-                if len(here) == 1:
-                    self._prefix = prefix
-                yield "with the folders of another place before them", here
 
-    def _candidates(self, parts: Parts, *, without_ending: bool) -> list[_File]:
-        last = parts[-1]
-        found = self._held(stem(last), parts)
-        if not without_ending:
-            return [file for file in found if file.parts[-1] == last]
-        found += self._held(last, parts)
-        found = [file for file in dict.fromkeys(found) if stem(file.parts[-1]) == last]
-        pictures = [file for file in found if _ending(file.parts[-1]) in _PICTURES]
-        return pictures or found
+    def _below_another_place(self, guesses: Mapping[str, _Guess]) -> dict[str, _Guess]:
+        """Return the names that are found when the same folders are taken off their beginnings.
 
-    def _close_to(self, parts: Parts) -> str:
-        if not parts:
-            return ""
-        files = [file.name for file in self._held(stem(parts[-1]), parts[-1:])]
-        if not files:
-            return ""
-        what = "there is" if len(files) == 1 else "there are"
-        return f"{what} {_listed(files)}"
+        That is believed of the table as a whole: more than half of its names must be found so, and
+        none of the files may be another name's. A few rows of a place whose files were not
+        delivered are not led to the files of other rows.
+        """
+        below: dict[Parts, dict[str, _Guess]] = {}
+        for name, guess in guesses.items():
+            for prefix, file in self._below(name) if guess.open else ():
+                found = _Guess(Match(file), "with the folders of another place before them")
+                below.setdefault(prefix, {}).setdefault(name, found)
+        if not below:
+            return {}
+        found_so = max(below.values(), key=len)
+        claims = _claims({**guesses, **found_so})
+        shared = any(len(claims[guess.match.name or ""]) > 1 for guess in found_so.values())
+        return {} if shared or 2 * len(found_so) <= len(guesses) else found_so
 
-    def _held(self, key: str, parts: Parts) -> list[_File]:
-        """Return the files of a name without folder and ending; of many, those that may fit."""
-        held = self._index().get(hash(key), [])
-        names = [held] if isinstance(held, str) else held
-        if len(names) > _CROWD:
-            names = self._of_crowd(key, names, (*parts[:-1], key))
-        files = [_File(name, spelling(name)) for name in dict.fromkeys(names)]
-        return [file for file in files if stem(file.parts[-1]) == key]
-
-    def _of_crowd(self, key: str, names: list[str], wanted: Parts) -> list[str]:
-        """Return those of many files of one name (one a patient) whose path may be the wanted."""
-        if len(wanted) == 1:
-            return names[:_CROWD]
-        if key not in self._crowds:
-            paths = self._crowds[key] = {}
-            for name in names:
-                parts = spelling(name)
-                path = (*parts[:-1], stem(parts[-1]))
-                paths.setdefault(hash((True, path)), []).append(name)
-                for start in range(1, len(path) - 1):
-                    paths.setdefault(hash((False, path[start:])), []).append(name)
-        paths = self._crowds[key]
-        whole = (paths.get(hash((True, wanted[n:])), []) for n in range(len(wanted)))
-        ends = paths.get(hash((False, wanted)), [])[:_CROWD]
-        return [*(name for found in whole for name in found), *ends]
+    def _below(self, name: str) -> Iterator[tuple[Parts, str]]:
+        """Yield the folders that may be taken off a name, and the only file that is left then."""
+        for parts in _readings(name):
+            for without_ending in (False, True):
+                candidates = self._index.candidates(parts, without_ending=without_ending)
+                for length in range(1, len(parts)):
+                    here = _at(candidates, parts[length:], without_ending)
+                    if len(here) == 1:
+                        yield parts[:length], here[0]
 
     def _note(self, name: str, found: str, what: str) -> None:
         self._found[what] += 1
         if len(self._examples) < _EXAMPLES:
             self._examples.append(f"{name[:120]!r} is {found[:120]!r}")
 
-    def _index(self) -> dict[int, str | list[str]]:
-        """Return the files by their names without folder and ending."""
-        if self._files is not None:
-            return self._files
-        self._files = {}
-        pending = [""]
-        while pending:
-            inner = pending.pop()
-            with os.scandir(self.folder / inner) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or entry.name == "__MACOSX":
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{inner}{entry.name}/")
-                    elif entry.is_file() and is_text(entry.name):
-                        self._add(f"{inner}{entry.name}")
-        for names in self._files.values():
-            if isinstance(names, list):
-                names.sort()
-        return self._files
 
-    def _add(self, name: str) -> None:
-        assert self._files is not None  # noqa: S101 - called while it is made
-        last = spelling(name)[-1:]
-        if not last:
-            return
-        key = hash(stem(last[0]))
-        held = self._files.setdefault(key, name)
-        if held is name:
-            return
-        first = held if isinstance(held, str) else held[0]
-        if _ending(last[0]) in _PICTURES and os.path.dirname(name) != os.path.dirname(first):
-            self._like_others |= {os.path.dirname(name), os.path.dirname(first)}
-        if isinstance(held, str):
-            self._files[key] = [held, name]
-        else:
-            held.append(name)
+def _readings(name: str) -> Iterator[Parts]:
+    """Yield the paths that a name may be, in the one spelling in which paths are compared."""
+    if "\0" in name:
+        return
+    address, _, query = name.partition("?")
+    # Label Studio serves local files as /data/local-files/?d=PATH
+    inner = query.removeprefix("d=") if query.startswith("d=") else ""
+    for spelled in dict.fromkeys((name, unquote(name), unquote(inner), unquote(address))):
+        parts = spelling(spelled)
+        if parts and parts[-1] != "..":
+            yield parts
 
 
-def spelling(name: str) -> Parts:
-    """Return the parts of a path in the one spelling in which paths are compared."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    parts = [part.strip() for part in text.replace("\\", "/").split("/")]
-    root = ("/",) if len(parts) > 1 and not parts[0] else ()
-    return (*root, *(part for part in parts if part not in ("", ".")))
+def _at(candidates: list[IndexedFile], parts: Parts, without_ending: bool) -> list[str]:
+    return [file.name for file in candidates if file.wanted(without_ending) == parts]
 
 
-def stem(last: str) -> str:
-    """Return the last part of a path without its ending."""
-    start, dot, ending = last.rpartition(".")
-    return start if dot and start and " " not in ending else last
+def _same_path(name: str) -> str:
+    """Return a path without what says nothing; it is still the same path, not a guess."""
+    if not leads_down(name):
+        return name
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
-def _ending(last: str) -> str:
-    return last[len(stem(last)) :]
+def _claims(guesses: Mapping[str, _Guess]) -> dict[str, set[str]]:
+    """Return the different paths that each file is guessed for."""
+    claims: dict[str, set[str]] = {}
+    for name, guess in guesses.items():
+        if guess.match.name is not None:
+            claims.setdefault(guess.match.name, set()).add(_same_path(name))
+    return claims
 
 
 def _listed(names: list[str]) -> str:

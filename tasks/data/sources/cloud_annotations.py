@@ -1,6 +1,5 @@
 """A bucket that was labelled with Cloud Annotations, as Elyra's first workflow reads it."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,12 +89,7 @@ class CloudAnnotationsReader(SourceReader):
         folder = local_path(self.spec.uri) / self.spec.images
         if not folder.is_dir():
             return []
-        held = SpelledNames(folder)
-        found = (
-            name if is_plain_path(name) and os.path.exists(folder / name) else held.find(name).name
-            for name in names
-        )
-        return [name for name in found if name is not None]
+        return list(SpelledNames(folder).files(names).values())
 
     def _annotated(self, root: Path) -> tuple[list[AnnotatedImage], list[str]]:
         path = root / self.spec.annotations

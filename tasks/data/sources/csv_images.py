@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 from tasks.contract import BadInput
 from tasks.data.boxes import Box, PixelBox
 from tasks.data.fetch import fetch, source_state
+from tasks.data.file_index import spelling, stem
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.data.sources.coco_file import read_coco
 from tasks.data.sources.csv_table import CsvTable, listing
 from tasks.data.sources.foreign_exports import recognised
 from tasks.data.sources.labels import check_region_labels, relevant
-from tasks.data.spelled_names import spelling, stem
 from tasks.spec.sources import CsvImages
 
 

@@ -118,12 +118,8 @@ class SqlReader(SourceReader):
             return ""
         if is_object_store(self._root):
             return listing_digest(self._root, names, field=_FIELD) if names else ""
-        digest, held = hashlib.sha256(), SpelledNames(self._folder)
-        for name in sorted(names):
-            plain = is_plain_path(name) and os.path.exists(self._folder / name)
-            found = name if plain else held.find(name).name
-            if found is None:
-                continue
+        digest = hashlib.sha256()
+        for name, found in sorted(SpelledNames(self._folder).files(names).items()):
             status = os.stat(self._folder / found)
             digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()

@@ -204,6 +204,29 @@ def test_one_image_of_two_patients_keeps_them_on_one_side(
     assert "20 times the same image is filed under several values of 'patientid'" in warnings[0]
 
 
+def test_a_file_in_rows_of_two_patients_keeps_them_on_one_side(
+    tmp_path: Path, make_source: Make, image_bytes: Encode
+) -> None:
+    """The second row is set aside, but what it says of the patient may be as true as the first."""
+    rows = [
+        {"filename": f"{n}.png", "patientid": f"p{n}", "finding": "ab"[n % 2]} for n in range(40)
+    ]
+    files = {row["filename"]: image_bytes(n) for n, row in enumerate(rows)}
+    rows += [{**rows[n], "patientid": f"p{n + 1}"} for n in range(0, 40, 2)]
+    rows += [{**rows[0], "patientid": ""}]
+    out = tmp_path / "ingest"
+    out.mkdir()
+    ingest(open_source(CsvImages(uri=str(make_source(rows, files)))), out, scratch=tmp_path / "s")
+    arranged, warnings = _arrange(out, tmp_path / "out")
+    table = arranged.table().set_index("patientid")
+    assert len(table) == 40
+    for n in range(0, 40, 2):
+        assert table.loc[f"p{n}", "split_side"] == table.loc[f"p{n + 1}", "split_side"]
+    assert "20 times the same image is filed under several values of 'patientid'" in " ".join(
+        warnings
+    )
+
+
 @pytest.fixture
 def near_copies(tmp_path: Path, make_source: Make) -> Callable[..., Path]:
     """``near_copies(size, copies)``: a picture each of 40 patients; the last ones show the first's

@@ -3,15 +3,18 @@
 import time
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tasks.contract import BadInput
+from tasks.data.boxes import Box, PixelBox
+from tasks.data.image_finder import ImageFinder
 from tasks.data.ingest import Summary, ingest
-from tasks.data.sources import open_source
-from tasks.data.spelled_names import SpelledNames
+from tasks.data.sources import Contents, SourceRow, open_source
+from tasks.data.spelled_names import Match, SpelledNames
 from tasks.spec import CsvImages
 
 Encode = Callable[..., bytes]
@@ -24,6 +27,10 @@ def _folder(root: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     return root
+
+
+def _find(names: SpelledNames, name: str) -> Match:
+    return names.resolve([name])[name]
 
 
 def _ingest(tmp_path: Path, source: Path, **fields: object) -> tuple[Summary, pd.DataFrame]:
@@ -69,7 +76,7 @@ def _ingest(tmp_path: Path, source: Path, **fields: object) -> tuple[Summary, pd
 )
 def test_a_name_finds_the_one_file_that_it_can_mean(tmp_path: Path, name: str, file: str) -> None:
     names = SpelledNames(_folder(tmp_path / "source/images", file, "other.png"))
-    assert names.find(name).name == file
+    assert _find(names, name).name == file
     (told,) = names.told()
     assert "1 names were found under another spelling" in told
     assert repr(file) in told
@@ -92,19 +99,19 @@ def test_a_name_finds_the_one_file_that_it_can_mean(tmp_path: Path, name: str, f
 def test_a_name_that_may_mean_several_files_or_another_is_not_guessed(
     tmp_path: Path, name: str, files: list[str], hint: str
 ) -> None:
-    match = SpelledNames(_folder(tmp_path / "films", *files)).find(name)
+    match = _find(SpelledNames(_folder(tmp_path / "films", *files)), name)
     assert match.name is None
     assert match.hint == hint
 
 
 def test_a_note_beside_an_image_is_not_taken_for_it(tmp_path: Path) -> None:
     names = SpelledNames(_folder(tmp_path, "film.json", "film.png", "__MACOSX/film.png", ".film"))
-    assert names.find("film").name == "film.png"
+    assert _find(names, "film").name == "film.png"
 
 
 def test_a_mask_is_not_taken_for_an_image_that_is_missing(tmp_path: Path) -> None:
     folder = _folder(tmp_path, "images/1.png", "images/2.png", *(f"masks/{n}.png" for n in "123"))
-    match = SpelledNames(folder).find("3.png")
+    match = _find(SpelledNames(folder), "3.png")
     assert match.name is None
     assert match.hint == "there is 'masks/3.png'"
 
@@ -128,9 +135,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
 ) -> None:
     files = [f"train/p{n}/front.jpg" for n in range(patients)]
     names = SpelledNames(_folder(tmp_path / "films", *files, "test/p1/front.jpg"))
-    if file is None:
-        names.exact += 1
-    match = names.find(name)
+    match = names.resolve([name], taken=[] if file else ["train/p0/front.jpg"])[name]
     assert match.name == file
     assert file is not None or "front.jpg" in match.hint
 
@@ -138,22 +143,80 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
 def test_many_files_of_one_name_are_found_as_fast_as_others(tmp_path: Path) -> None:
     names = SpelledNames(_folder(tmp_path, *(f"p{n}/front.jpg" for n in range(5000))))
     started = time.perf_counter()
-    for n in range(5000):
-        assert names.find(f"P{n}\\front.jpg").name == f"p{n}/front.jpg"
+    found = names.resolve(f"P{n}\\front.jpg" for n in range(5000))
+    assert [match.name for match in found.values()] == [f"p{n}/front.jpg" for n in range(5000)]
     assert time.perf_counter() - started < 5
 
 
 def test_folders_of_another_place_are_the_same_for_the_whole_table(tmp_path: Path) -> None:
     names = SpelledNames(_folder(tmp_path, "a.png", "b.png", "c.png"))
-    assert names.find("/data/old/a.png").name == "a.png"
-    assert names.find("/data/old/b.png").name == "b.png"
-    assert names.find("/data/new/c.png").name is None
+    found = names.resolve(["/data/new/c.png", "/data/old/a.png", "/data/old/b.png"])
+    assert [match.name for match in found.values()] == [None, "a.png", "b.png"]
 
 
-def test_one_stray_row_among_plain_names_is_not_led_back_into_the_folder(tmp_path: Path) -> None:
-    names = SpelledNames(_folder(tmp_path, "a.png"))
-    names.exact += 1
-    assert names.find("../a.png").name is None
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["../a.png"], ["b.png"]),
+        (["/old/a.png", "/new/b.png"], []),
+        (["/old/a.png", "gone.png"], []),
+        (["/old/a.png", "/old/b.png", "B.PNG"], []),
+    ],
+)
+def test_folders_of_another_place_are_not_taken_off_a_few_rows(
+    tmp_path: Path, names: list[str], taken: list[str]
+) -> None:
+    held = SpelledNames(_folder(tmp_path, "a.png", "b.png"))
+    assert held.resolve(names, taken=taken)[names[0]].name is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_that_a_row_names_exactly_is_never_guessed_for_another(
+    tmp_path: Path, make_source: Make, image_bytes: Encode, first: bool
+) -> None:
+    """The other row's own file is lost: its label and patient must not reach this image."""
+    rows = [{"filename": f"scan_{n}.png", "patient": f"A{n}"} for n in range(20)]
+    rows.insert(0 if first else 20, {"filename": "SCAN_7.PNG", "patient": "B"})
+    source = make_source(rows, {f"scan_{n}.png": image_bytes(n) for n in range(20)})
+    summary, table = _ingest(tmp_path, source)
+    usable = table[table["image_status"] == "ok"].set_index("image_id")
+    assert usable.loc["scan_7.png", "patient"] == "A7"
+    assert (summary.usable, summary.missing) == (20, 1)
+    assert "'scan_7.png' is meant by another row, too" in summary.examples["missing"][0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_that_was_not_delivered_does_not_lead_to_other_images(
+    tmp_path: Path, make_source: Make, image_bytes: Encode, first: bool
+) -> None:
+    own = [{"filename": f"{n}.png", "patient": f"A{n}"} for n in range(9)]
+    lost = [{"filename": f"hospital_b/{n}.png", "patient": f"B{n}"} for n in range(5)]
+    files = {f"{n}.png": image_bytes(n) for n in range(9)}
+    source = make_source([*lost, *own] if first else [*own, *lost], files)
+    summary, table = _ingest(tmp_path, source, max_missing=0.5)
+    assert (summary.usable, summary.missing) == (9, 5)
+    usable = table[table["image_status"] == "ok"]
+    assert set(usable["patient"]) == {row["patient"] for row in own}
+
+
+def test_a_file_that_two_rows_may_mean_is_neithers(
+    tmp_path: Path, make_source: Make, image_bytes: Encode
+) -> None:
+    rows = [{"filename": name} for name in ("a", "A.PNG", "b", "b", "c.png", ".\\c.png")]
+    source = make_source(rows, {f"{n}.png": image_bytes(ord(n)) for n in "abc"})
+    _, table = _ingest(tmp_path, source, max_missing=0.5)
+    assert list(table["image_status"]) == ["missing", "missing", "ok", "repeated", "ok", "repeated"]
+
+
+def test_rows_that_wait_for_a_guess_keep_their_boxes(tmp_path: Path) -> None:
+    images = _folder(tmp_path / "images", "a.png", "b.png")
+    rows = [
+        SourceRow(["1", None], "A", "mask.png", (Box(0.1, 0, 1, 0.5), PixelBox(1, 2, 3, 4))),
+        SourceRow(["\ud800", "2"], "b.png"),
+    ]
+    contents = Contents(columns=["x", "y"], rows=iter(rows), images=images)
+    located = ImageFinder(contents, images, scratch=tmp_path).located(contents.rows)
+    assert list(located) == [(replace(rows[0], image="a.png"), None), (rows[1], None)]
 
 
 def test_the_folder_is_listed_once_and_only_when_a_name_is_missing(
@@ -171,8 +234,10 @@ def test_the_folder_is_listed_once_and_only_when_a_name_is_missing(
     monkeypatch.setattr("tasks.data.spelled_names.os.scandir", counted)
     names = SpelledNames(_folder(tmp_path, "a.png", "sub/b.png"))
     assert not listed
-    for name in ("A.png", "b.png", "c.png", "d.png"):
-        names.find(name)
+    names.resolve([])
+    assert not listed
+    for _ in range(2):
+        names.resolve(["A.png", "b.png", "c.png", "d.png"])
     assert len(listed) == 2
 
 
