@@ -15,6 +15,7 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from tasks.data.as_served import served_otherwise
+from tasks.data.file_kinds import kind_of_start
 from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, png_doubt, too_dark
 from tasks.data.perceptual import perceptual_hashes, thumbnail
 from tasks.serving.image_files import SERVED_KINDS, is_jpeg_xl, kind_of, refusal
@@ -44,13 +45,6 @@ QUARANTINED: tuple[Status, ...] = (
 """Images that are there but cannot be used."""
 
 _CONVERT = ", ".join(SERVED_KINDS)
-
-_OTHER_KINDS = {
-    b"\x1f\x8b": "gzip data",
-    b"PK\x03\x04": "a zip archive",
-    b"%PDF": "a PDF",
-    b"\x89HDF": "HDF5 data",
-}
 
 UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
@@ -240,14 +234,12 @@ def _more_than_served(pixels: int, limits: Limits) -> str:
 
 def _what_it_is(content: bytes) -> str:
     """Name the content by kind, never by its bytes: equal failures are counted together."""
-    if content[128:132] == b"DICM":
-        return "a DICOM file; convert it to PNG"
-    if content.lstrip()[:1] == b"<":
-        return "a web page or other markup, perhaps a failed download"
-    for magic, name in _OTHER_KINDS.items():
-        if content.startswith(magic):
-            return f"{name}, no known image format"
-    return refusal(content) if is_jpeg_xl(content) else "no known image format"
+    if is_jpeg_xl(content):
+        return refusal(content)
+    kind = kind_of_start(content[:4096])
+    if kind is None:
+        return "no known image format"
+    return f"{kind}; convert it to PNG" if "DICOM" in kind else f"{kind}, no image"
 
 
 def verify_all(

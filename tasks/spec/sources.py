@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from tasks.spec.annotations import CloudAnnotations, Coco
 from tasks.spec.base import Fraction, InnerFile, InnerFolder, Section, Uri
@@ -12,6 +12,21 @@ from tasks.spec.database import Sql
 
 PLACEHOLDERS = ("{filename}", "{stem}")
 """What stands for an image in ``source.regions``."""
+
+
+def _is_encoding(name: str) -> str:
+    try:
+        # not every codec is one of texts: base64 is none
+        "".encode(name)
+    except LookupError:
+        raise ValueError(
+            f"{name!r} is no encoding of texts; such are utf-8, cp1252, gb18030, euc-kr, big5"
+        ) from None
+    return name
+
+
+TextEncoding = Annotated[str, AfterValidator(_is_encoding)]
+"""Encoding of a text, as Python names it."""
 
 
 class CsvImages(Section):
@@ -24,6 +39,9 @@ class CsvImages(Section):
     address of an archive."""
     metadata: InnerFile = "metadata.csv"
     """Path of the table inside the source."""
+    encoding: TextEncoding | None = None
+    """Encoding of the table, such as ``gb18030``, ``euc-kr``, ``cp1251``; found out when left out,
+    where there is no doubt."""
     images: InnerFolder = "images"
     """Folder of the images inside the source."""
     filename_column: str = "filename"
@@ -152,6 +170,8 @@ class FairFace(Section):
     """Table of the training images; one of the two tables may be absent."""
     val_labels: InnerFile = "fairface_label_val.csv"
     """Table of the validation images, which are the published test set."""
+    encoding: TextEncoding | None = None
+    """Encoding of the tables; found out when left out, where there is no doubt."""
     max_quarantined: Fraction = 0.1
     """Share of the images found that may fail verification before the night is stopped."""
     max_missing: Fraction = 0.1

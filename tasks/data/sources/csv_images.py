@@ -155,4 +155,9 @@ def _table(table: Path, spec: CsvImages) -> CsvTable:
             f"{spec.uri}: holds no table {spec.metadata!r} (source.metadata); "
             f"it holds {listing(table.parent)}{recognised(table.parent)}"
         )
-    return CsvTable(table, required=spec.filename_column, asked_by="source.filename_column")
+    return CsvTable(
+        table,
+        required=spec.filename_column,
+        asked_by="source.filename_column",
+        encoding=spec.encoding,
+    )

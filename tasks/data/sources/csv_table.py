@@ -22,6 +22,8 @@ class CsvTable:
         Column that must be there.
     asked_by : str
         What says so, for the message.
+    encoding : str, optional
+        ``source.encoding``; found out where it is not given.
 
     Attributes
     ----------
@@ -36,9 +38,11 @@ class CsvTable:
         It is no such table, lacks the column, or names one twice.
     """
 
-    def __init__(self, table: Path, *, required: str, asked_by: str) -> None:
+    def __init__(
+        self, table: Path, *, required: str, asked_by: str, encoding: str | None = None
+    ) -> None:
         self._table = table
-        self._form = text_form(table, required=required)
+        self._form = text_form(table, required=required, encoding=encoding)
         # a comma at the line's end makes a column without a name
         header = next((cells for cells in records(table, self._form) if any(cells)), [])
         self.columns = [
@@ -92,6 +96,11 @@ class CsvTable:
         """Name a separator that the header seems to have instead."""
         if len(self.columns) > 1:
             return ""
+        if self._form.delimiter in "".join(self.columns):
+            return (
+                f"; each line is in quotes as a whole, so that its {self._form.delimiter!r} "
+                "separate nothing: save the table without them"
+            )
         held = [what for each, what in DELIMITERS.items() if each in "".join(self.columns)]
         return f"; if it is separated by {' or '.join(held)}, save it with commas" if held else ""
 

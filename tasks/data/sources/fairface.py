@@ -38,7 +38,12 @@ class FairFaceReader(SourceReader):
                 f"nor {self.spec.val_labels!r} (source.val_labels); it holds {listing(root)}"
             )
         read = {
-            side: CsvTable(table, required=_FILE, asked_by="the images' paths")
+            side: CsvTable(
+                table,
+                required=_FILE,
+                asked_by="the images' paths",
+                encoding=self.spec.encoding,
+            )
             for side, table in found.items()
         }
         headers = {found[side].name: table.columns for side, table in read.items()}

@@ -3,12 +3,14 @@
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tasks.contract import BadInput
+from tasks.data.file_kinds import kind_of_start
+from tasks.data.sources.western_text import is_western
 
 LONGEST_CELL = 16 * 1024 * 1024
 SAMPLE_ROWS = 50
@@ -22,25 +24,18 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_NO_TABLES = (
-    (
-        rb"(?i)\s*<(!doctype\s+html|html|head|body)",
-        "a web page, perhaps of a failed download",
-    ),
-    (rb"\s*<(\?xml|!--|[a-zA-Z])", "markup (XML or a web page)"),
-    (rb"PK\x03\x04", "a zip archive or an Excel workbook; save the sheet as CSV (UTF-8)"),
-    (rb"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV (UTF-8)"),
-    (rb"\x1f\x8b", "gzip data; unpack it"),
-    (rb"PAR1", "a Parquet file; source.kind parquet reads it"),
-    (rb"version https://git-lfs", "a pointer of Git LFS; run git lfs pull"),
-    (rb"\s*[\[{]\s*[\"{\[]", "JSON"),
-)
-_EXCEL = re.compile(r"\"?sep=(.)\"?\r?\n?")
-_TYPOGRAPHY = frozenset(b"\x80\x85\x91\x92\x93\x94\x95\x96\x97\x99")
-"""Bytes of Windows-1252 that are no letters: quotes, dashes, the euro."""
-_SIGN_IN_A_WORD = re.compile(rb"[A-Za-z][\xa1-\xa9\xab-\xb1\xb3\xb4\xb6\xb8\xb9\xbb-\xbf][A-Za-z]")
-"""What a letter of Central Europe's Windows-1250 would be in Windows-1252."""
-_HIGH = re.compile(rb"[\x80-\xff]+")
+_ADVICE = {
+    "a zip archive or an Excel workbook": "save the sheet as CSV (UTF-8)",
+    "an old Excel workbook": "save the sheet as CSV (UTF-8)",
+    "gzip data": "unpack it",
+    "a Parquet file": "source.kind parquet reads it",
+}
+_EXCEL = re.compile(r"(?i)\ufeff*\"?sep=(.)\"?[,;|\t]*\r?\n?")
+"""Excel's first line; saved anew, it has the separators of the other lines behind it."""
+_ISO_2022 = b"\x1b$"
+"""Begins Japanese, Korean and Chinese mail's texts of ASCII bytes."""
+_END_OF_FILE = "\x1a"
+"""What CP/M and DOS put at the end of texts."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class TextForm:
     skipped: int = 0
 
 
-def text_form(table: Path, *, required: str) -> TextForm:
+def text_form(table: Path, *, required: str, encoding: str | None = None) -> TextForm:
     """Return how a table is written.
 
     Parameters
@@ -72,6 +67,8 @@ def text_form(table: Path, *, required: str) -> TextForm:
     required : str
         Column that the header must have. A separator other than the usual one is believed when it
         brings this column to light, and as many cells in each of the first rows as in the header.
+    encoding : str, optional
+        What the pipeline file says that it is, as Python names it; else it is found out.
 
     Raises
     ------
@@ -80,8 +77,8 @@ def text_form(table: Path, *, required: str) -> TextForm:
     """
     with table.open("rb") as stream:
         start = stream.read(4096)
-    _refuse_what_is_no_table(table, start.removeprefix(codecs.BOM_UTF8))
-    encoding = _encoding(table, start)
+    _refuse_what_is_no_table(table, start)
+    encoding = _declared(encoding) if encoding else _encoding(table, start)
     _refuse_what_is_no_table(table, start.decode(encoding, "ignore").encode())
     usual = TextForm(encoding, "\t" if table.suffix.lower() in (".tsv", ".tab") else ",")
     with table.open(encoding=encoding, errors="replace", newline="") as stream:
@@ -108,7 +105,7 @@ def records(table: Path, form: TextForm) -> Iterator[list[str]]:
         with table.open(encoding=form.encoding, newline="") as stream:
             for _ in range(form.skipped):
                 stream.readline()
-            yield from csv.reader(stream, delimiter=form.delimiter, strict=True)
+            yield from csv.reader(_lines(stream), delimiter=form.delimiter, strict=True)
     except UnicodeError as error:
         raise BadInput(f"{table.name}: cannot be read as {form.encoding}: {error}") from None
     except csv.Error as error:
@@ -116,9 +113,23 @@ def records(table: Path, form: TextForm) -> Iterator[list[str]]:
 
 
 def _refuse_what_is_no_table(table: Path, start: bytes) -> None:
-    for pattern, what in _NO_TABLES:
-        if re.match(pattern, start):
-            raise BadInput(f"{table.name}: is no table but {what}")
+    what = kind_of_start(start)
+    if what is not None:
+        advice = f"; {_ADVICE[what]}" if what in _ADVICE else ""
+        raise BadInput(f"{table.name}: is no table but {what}{advice}")
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    """Yield lines without byte order marks at the beginning and DOS's mark at the end."""
+    for number, line in enumerate(stream):
+        line = line.removesuffix(_END_OF_FILE)
+        yield line if number else line.lstrip("\ufeff")
+
+
+def _declared(encoding: str) -> str:
+    """Return an encoding that skips the byte order mark, where there is one."""
+    name = codecs.lookup(encoding).name
+    return {"utf-8": "utf-8-sig"}.get(name, name)
 
 
 def _header(table: Path, form: TextForm) -> list[str]:
@@ -154,11 +165,12 @@ def _encoding(table: Path, start: bytes) -> str:
     problem = _not_utf8(table)
     if problem is None:
         return "utf-8"
-    if _is_western(table):
-        return "cp1252"
+    with table.open("rb") as stream:
+        if is_western(stream):
+            return "cp1252"
     raise BadInput(
         f"{table.name}: is not UTF-8 ({problem}), and what it is cannot be told{_guess(table)}; "
-        "save it as UTF-8"
+        "save it as UTF-8, or name its encoding in source.encoding"
     )
 
 
@@ -168,6 +180,8 @@ def _not_utf8(table: Path) -> str | None:
     try:
         with table.open("rb") as stream:
             while chunk := stream.read(1 << 20):
+                if _ISO_2022 in chunk:
+                    return "it has the escape sequences of ISO-2022"
                 decoder.decode(chunk)
                 read += len(chunk)
             decoder.decode(b"", final=True)
@@ -176,31 +190,15 @@ def _not_utf8(table: Path) -> str | None:
     return None
 
 
-def _is_western(table: Path) -> bool:
-    """Return whether a text can be nothing but Windows-1252, of which Latin-1 is a part.
-
-    Its accents stand alone among plain letters; Cyrillic, Greek, Chinese and Japanese come in runs,
-    and the letters of Mac OS Roman where Windows-1252 has few.
-    """
-    runs = long = letters = low = signs = 0
-    with table.open("rb") as stream:
-        for line in stream:
-            try:
-                line.decode("cp1252")
-            except UnicodeDecodeError:
-                return False
-            signs += len(_SIGN_IN_A_WORD.findall(line))
-            for found in _HIGH.findall(line):
-                runs += 1
-                long += len(found) > 2
-                letters += sum(byte >= 0xC0 for byte in found)
-                low += sum(byte < 0xA0 and byte not in _TYPOGRAPHY for byte in found)
-    return long * 20 <= runs and signs * 20 <= runs and low <= letters
-
-
 def _guess(table: Path) -> str:
+    """Name an encoding with what the table says in it, for a person to judge."""
     from charset_normalizer import from_bytes
 
     with table.open("rb") as stream:
-        best = from_bytes(stream.read(1 << 16)).best()
-    return f" (perhaps {best.encoding})" if best is not None else ""
+        start = stream.read(1 << 16)
+    best = from_bytes(start).best()
+    line = next((each for each in start.splitlines() if not each.isascii()), b"")
+    if best is None or not line:
+        return ""
+    text = line.decode(best.encoding, "replace")[:60]
+    return f" (perhaps {best.encoding}, as which it holds {text!r})"

@@ -46,8 +46,8 @@ def test_what_serving_decodes_is_ok(
     ("content", "status", "reason"),
     [
         (b"", "undecodable", "empty"),
-        (b"<!DOCTYPE html><h1>404</h1>", "not_an_image", "a web page or other markup"),
-        (b"\x1f\x8b" + bytes(50), "not_an_image", "no known image format"),
+        (b"<!DOCTYPE html><h1>404</h1>", "not_an_image", "a web page"),
+        (b"\x1f\x8b" + bytes(50), "not_an_image", "gzip data, no image"),
         (bytes(1000), "not_an_image", "no known image format"),
     ],
 )

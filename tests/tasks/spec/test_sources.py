@@ -48,3 +48,11 @@ def test_no_folder_is_the_source_itself(value: str) -> None:
     pipeline = load_pipeline(json.dumps(document))
     changed = apply_overrides(pipeline, parse_overrides([f"source.images={value}"]))
     assert changed.source.images in ("", ".")
+
+
+@pytest.mark.parametrize("name", ["base64", "utf-99", "rot13"])
+def test_an_encoding_that_there_is_not_is_named(name: str) -> None:
+    source = {"kind": "csv_images", "uri": "/data", "encoding": name}
+    document = {"name": "films", "label": {"column": "x"}, "source": source}
+    with pytest.raises(SpecError, match=f"encoding: '{name}' is no encoding of texts"):
+        load_pipeline(json.dumps(document))
