@@ -89,6 +89,8 @@ def arrange(
     table["split_side"] = _sides(table, grouping, split)
     for name, trained_on in (champions or {}).items():
         _keep_in_training(table, split, name, trained_on, warnings)
+        doubt = trained_on.doubt(table, split)
+        warnings += [f"{name}: {doubt}"] if doubt else []
     order = [hashlib.sha256(str(i).encode()).hexdigest() for i in table["image_id"]]
     table = table.assign(_order=order).sort_values(
         ["split_side", "_order"], ascending=[False, True]
@@ -257,11 +259,6 @@ def _keep_in_training(
 ) -> None:
     """Take out of the test side whatever a champion was trained on: names of groups change, joined
     groups lose the image that joined them, and a hash alone would let them change sides."""
-    if why := trained_on.unanswerable(table):
-        warnings.append(
-            f"{name}: {why}, so only images that it was trained on itself are kept out of the test "
-            "set, not others of their groups"
-        )
     moved = trained_on.seen(table, split) & (table["split_side"] == "test").to_numpy()
     if not moved.any():
         return

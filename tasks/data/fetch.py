@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from tasks.contract import BadConfig, BadInput, NoInput
 from tasks.data.archives import is_archive, unpack
 from tasks.data.download import download, remote_state
+from tasks.data.file_kinds import kind_of_file
 from tasks.data.names import is_plain_path
 from tasks.data.objects import fetch_objects, is_object_store, listing_digest
 
@@ -49,7 +50,7 @@ def fetch(uri: str, scratch: Path, *, parts: Sequence[str]) -> Path:
         return _entered(path, parts[0])
     if not is_archive(path):
         allowed = ", ".join(ARCHIVE_SUFFIXES)
-        raise BadInput(f"{uri}: is neither a folder nor an archive ({allowed})")
+        raise BadInput(f"{uri}: is neither a folder nor an archive ({allowed}){_what_it_is(path)}")
     return _entered(unpack(path, scratch / "unpacked"), parts[0])
 
 
@@ -99,7 +100,10 @@ def fetch_file_or_folder(
         return path.parent, path.name
     if not is_archive(path):
         allowed = ", ".join(ARCHIVE_SUFFIXES)
-        raise BadInput(f"{uri}: is neither {called}, nor a folder, nor an archive ({allowed})")
+        raise BadInput(
+            f"{uri}: is neither {called}, nor a folder, nor an archive ({allowed})"
+            f"{_what_it_is(path)}"
+        )
     return _entered(unpack(path, scratch / "unpacked"), parts[0]), None
 
 
@@ -189,6 +193,11 @@ def local_path(uri: str, field: str = "source.uri") -> Path:
     if not path.exists():
         raise NoInput(f"{field} {uri!r}: {path} does not exist")
     return path
+
+
+def _what_it_is(path: Path) -> str:
+    kind = kind_of_file(path)
+    return f", but {kind}" if kind else ""
 
 
 def _entered(root: Path, expect: str) -> Path:

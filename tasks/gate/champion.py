@@ -99,7 +99,7 @@ def compare_with_champion(
     if evidence.predictions is None:
         return settled(False, "evaluate committed no predictions.parquet to compare with")
     try:
-        truth, challenger, champion, saw = _read(evidence.predictions)
+        truth, challenger, champion, saw, certain = _read(evidence.predictions)
     except (OSError, KeyError, ValueError, TypeError) as error:
         return settled(False, f"{evidence.predictions}: champion predictions unusable: {error}")
     classes = len(set(truth.tolist()))
@@ -128,7 +128,7 @@ def compare_with_champion(
         passed=ours - theirs >= -comparison.margin - 1e-9,
         reason=f"{words} {ours:.4f} against {theirs:.4f} of champion version {version} on the same "
         f"{len(truth)} test rows: {ours - theirs:+.4f} (interval {low:+.4f} .. {high:+.4f}), "
-        f"may be {comparison.margin:g} worse at most{_trained_on(saw)}",
+        f"may be {comparison.margin:g} worse at most{_trained_on(saw, certain)}",
     )
 
 
@@ -184,12 +184,12 @@ def paired_difference(
     return float(ours), float(theirs), float(low), float(high)
 
 
-def _trained_on(saw: "npt.NDArray[np.bool_] | None") -> str:
+def _trained_on(saw: "npt.NDArray[np.bool_] | None", certain: bool) -> str:
     if saw is None:
         return "; what the champion was trained on is not known, it may have seen some of them"
-    if saw.any():
-        return f"; {int(saw.sum())} more are left out, the champion was trained on them"
-    return ""
+    left_out = f"; {int(saw.sum())} more are left out, the champion was trained on them"
+    others = "; whether it was trained on others of the same groups is not known"
+    return left_out * bool(saw.any()) + others * (not certain)
 
 
 def _read(
@@ -199,9 +199,10 @@ def _read(
     "npt.NDArray[np.int64]",
     "npt.NDArray[np.int64]",
     "npt.NDArray[np.bool_] | None",
+    bool,
 ]:
-    """Return truth, both answers, and which rows the champion was trained on; None where nobody
-    knows."""
+    """Return truth, both answers, which rows the champion was trained on (None where nobody knows
+    of any), and whether it is known of all."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -223,6 +224,7 @@ def _read(
         raise ValueError("a class index is not a number")
     truth, challenger, champion = (column.astype(np.int64) for column in columns)
     saw = table.column("champion_saw") if says else None
-    if saw is None or saw.null_count:
-        return truth, challenger, champion, None
-    return truth, challenger, champion, np.asarray(saw.to_numpy(), bool)
+    if saw is None or saw.null_count == table.num_rows:
+        return truth, challenger, champion, None, False
+    known = np.asarray(saw.fill_null(False).to_numpy(), bool)
+    return truth, challenger, champion, known, not saw.null_count

@@ -1,5 +1,6 @@
 """Which test rows the champion was trained on: on those it must not be compared with."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.stages.base import StageContext
@@ -14,9 +15,25 @@ if TYPE_CHECKING:
     from tasks.training.metrics import Measured
 
 
+@dataclass(frozen=True)
+class Saw:
+    """Which test rows a champion was trained on.
+
+    Attributes
+    ----------
+    rows : ndarray of bool
+        Those of which it is known.
+    certain : bool
+        Whether it is known that it saw none of the others, nor others of their groups.
+    """
+
+    rows: "NDArray[np.bool_]"
+    certain: bool = True
+
+
 def champion_saw(
     context: StageContext, version: str, digest: str, arranged: "Arranged", measured: "Measured"
-) -> "NDArray[np.bool_] | None":
+) -> Saw | None:
     """Return which test rows a champion was trained on; None, with a warning, where that is not
     known.
 
@@ -41,18 +58,12 @@ def champion_saw(
     table = arranged.table()
     test = (table["split_side"] == "test").to_numpy()
     if digest == own_digest(context):
-        return np.zeros(int(test.sum()), bool)
+        return Saw(np.zeros(int(test.sum()), bool))
     known = trained_on(context, version, digest)
     if known.record is None:
         measured.warnings.append(
             f"what {known.name} was trained on is not known ({known.problem}): test images that it "
             "is compared on may be among it"
-        )
-        return None
-    if why := known.record.unanswerable(table):
-        measured.warnings.append(
-            f"which test images {known.name} was trained on is not known ({why}): others of their "
-            "groups may be among them"
         )
         return None
     saw = known.record.seen(table, context.pipeline.split)[test]
@@ -61,4 +72,7 @@ def champion_saw(
             f"{int(saw.sum())} of {len(saw)} test images are left out of the comparison: "
             f"{known.name} was trained on them, or on others of their group"
         )
-    return np.asarray(saw)
+    doubt = known.record.doubt(table, context.pipeline.split)
+    if doubt:
+        measured.warnings.append(f"{known.name}: {doubt}")
+    return Saw(np.asarray(saw), certain=not doubt)

@@ -108,14 +108,21 @@ class EvaluateStage(Stage):
         saw = None
         if champion is not None and theirs is not None:
             saw = champion_saw(context, *champion, arranged, measured)
-            new = slice(None) if saw is None else ~saw
+            new = slice(None) if saw is None else ~saw.rows
             if len(truth[new]):
                 other = measure(
                     truth[new], theirs[new], classes=classes, positive_index=positive
                 ).metrics
                 for name in ("accuracy", "balanced_accuracy"):
                     measured.metrics[f"champion.{name}"] = other[name]
-        write_predictions(context.out / "predictions.parquet", table, probabilities, theirs, saw)
+        write_predictions(
+            context.out / "predictions.parquet",
+            table,
+            probabilities,
+            theirs,
+            None if saw is None else saw.rows,
+            saw_others=saw is not None and not saw.certain,
+        )
         counts = confusion_matrix(truth, predicted, classes=len(classes))
         plot_confusion(counts, classes, context.out / "confusion_matrix.png")
         _draw_curves(context)
@@ -135,8 +142,8 @@ class EvaluateStage(Stage):
                 "version": champion.version,
                 "digest": champion.digest,
                 "compared": theirs is not None,
-                "trained_on_known": saw is not None,
-                "rows_left_out": None if saw is None else int(saw.sum()),
+                "trained_on_known": saw is not None and saw.certain,
+                "rows_left_out": None if saw is None else int(saw.rows.sum()),
             },
         }
         (context.out / "evaluation.json").write_text(json.dumps(document, indent=1), "utf-8")

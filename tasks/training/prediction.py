@@ -103,6 +103,8 @@ def write_predictions(
     own: NDArray[np.float32],
     theirs: NDArray[np.float32] | None,
     saw: NDArray[np.bool_] | None = None,
+    *,
+    saw_others: bool = False,
 ) -> None:
     """Write the test rows with truth, the challenger's answers and the champion's.
 
@@ -118,6 +120,8 @@ def write_predictions(
         The champion's; None leaves its columns empty.
     saw : ndarray of bool, optional
         Rows that the champion was trained on; None where that is not known.
+    saw_others : bool
+        Whether it may have been trained on the other rows, too, or on others of their groups.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -143,7 +147,9 @@ def write_predictions(
         if theirs is None
         else pa.array(theirs.argmax(axis=1), pa.int64()),
         "champion_probabilities": listed(theirs),
-        "champion_saw": pa.nulls(rows, pa.bool_()) if saw is None else pa.array(saw, pa.bool_()),
+        "champion_saw": pa.nulls(rows, pa.bool_())
+        if saw is None
+        else pa.array(saw, pa.bool_(), mask=~saw if saw_others else None),
         "correct": pa.array(predicted == truth, pa.bool_()),
     }
     parquet.write_table(pa.table(columns), path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contract import BadInput
+from tasks.data.file_kinds import kind_of_file
 from tasks.data.sources.foreign_exports import of_list, of_object
 
 MAX_BYTES = 1 << 30
@@ -20,6 +21,7 @@ _NAMES: dict[type, str] = {
     str: "a text",
     bool: "a truth value",
 }
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -53,7 +55,8 @@ def read_json(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
     if size > MAX_BYTES:
         raise BadInput(f"{path.name}: has {size} bytes; {MAX_BYTES} are allowed")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode(json.detect_encoding(content))
         document = json.loads(text, object_pairs_hook=collect, parse_constant=_no_number)
         if _HALF_A_PAIR.search(text):
             # half of a surrogate pair is no character: neither a file nor a table can hold it
@@ -61,6 +64,9 @@ def read_json(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
     except RecursionError:
         raise BadInput(f"{path.name}: is nested too deeply to be an annotation file") from None
     except ValueError as error:
+        kind = kind_of_file(path)
+        if kind not in (None, "JSON"):
+            raise BadInput(f"{path.name}: is no annotation file but {kind}") from None
         raise BadInput(f"{path.name}: is no JSON that can be read: {str(error)[:200]}") from None
     if not isinstance(document, dict):
         raise BadInput(
@@ -86,21 +92,29 @@ def expect(value: Any, kind: type, where: str) -> Any:
 
 
 def number(value: Any, where: str) -> float:
-    """Return a finite number.
+    """Return a finite number; some tools write numbers as texts.
 
     Raises
     ------
     BadInput
         It is none.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            found = float(value)
-        except OverflowError:
-            found = math.inf
-        if math.isfinite(found):
-            return found
+    found = as_number(value)
+    if found is not None:
+        return found
     raise BadInput(f"{where}: {str(value)[:60]!r} is no number")
+
+
+def as_number(value: Any) -> float | None:
+    """Return a finite number, also of a text, or None."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain and not (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _no_number(text: str) -> Any:

@@ -8,12 +8,14 @@ from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import Box, PixelBox, clipped
-from tasks.data.sources.annotation_file import expect, number, read_json
+from tasks.data.sources.annotation_file import as_number, expect, number, read_json
 from tasks.data.sources.ids import Ids
 from tasks.data.sources.labels import LabelledBox
 
 MAX_FIELDS = 500
 """Different fields that the images of a file may have in all."""
+
+_Size = tuple[float, float]
 
 _OWN_FIELDS = ("id", "file_name", "width", "height")
 
@@ -73,14 +75,18 @@ def read_coco(path: Path) -> tuple[list[CocoImage], list[str]]:
             )
         categories.add(key, label)
     images = Ids[CocoImage]()
-    sizes: dict[str, tuple[Any, Any]] = {}
+    sizes: dict[str, _Size | None] = {}
+    unsized: list[str] = []
     for place, entry in parts["images"]:
         key = _id(entry, "id", place)
         if images.get(key) is not None:
             raise BadInput(f"{place}.id: {key!r} is the id of an earlier image, too")
         name = expect(entry.get("file_name"), str, f"{place}.file_name")
         images.add(key, CocoImage(name, _fields(entry)))
-        sizes[images.key(key)] = (entry.get("width"), entry.get("height"))
+        size = sizes[images.key(key)] = _size(entry)
+        given = [entry.get("width"), entry.get("height")]
+        if size is None and any(value is not None for value in given):
+            unsized.append(f"{str(given[0])[:20]!r} x {str(given[1])[:20]!r} of {name[:120]!r}")
     strays = empty = boxless = 0
     for place, entry in parts["annotations"]:
         key = _id(entry, "image_id", place)
@@ -97,7 +103,7 @@ def read_coco(path: Path) -> tuple[list[CocoImage], list[str]]:
             )
         image.labels.append(found)
         if _has_box(entry.get("bbox")):
-            box = _box(entry["bbox"], sizes[images.key(key)], place, image.name)
+            box = _box(entry["bbox"], sizes[images.key(key)], place)
             if box is None:
                 empty += 1
             else:
@@ -116,6 +122,11 @@ def read_coco(path: Path) -> tuple[list[CocoImage], list[str]]:
         for ids, field in ((images, "image_id"), (categories, "category_id"))
         if ids.otherwise
     ]
+    if unsized:
+        warnings.append(
+            f"{path.name}: {len(unsized)} images have a size that is none, such as {unsized[0]}: "
+            "their boxes are taken to be in pixels of the image that is here"
+        )
     if strays:
         warnings.append(f"{path.name}: {strays} annotations belong to no image of the file")
     if boxless:
@@ -183,21 +194,22 @@ def _has_box(value: Any) -> bool:
     return any(each is not None for each in value) if isinstance(value, list) else value is not None
 
 
-def _box(value: Any, size: tuple[Any, Any], place: str, image: str) -> Box | PixelBox | None:
+def _size(entry: dict[str, Any]) -> _Size | None:
+    """Return width and height, which many tools leave blank, or write as text, or as 0."""
+    width, height = as_number(entry.get("width")), as_number(entry.get("height"))
+    return (width, height) if width and height and width > 0 and height > 0 else None
+
+
+def _box(value: Any, size: _Size | None, place: str) -> Box | PixelBox | None:
     corners = expect(value, list, f"{place}.bbox")
     if len(corners) != 4:
         raise BadInput(f"{place}.bbox: has {len(corners)} numbers, not x, y, width and height")
     x, y, w, h = (number(each, f"{place}.bbox") for each in corners)
     if not w * h > 0:
         return None
-    if None in size:
+    if size is None:
         # the image itself will say how large it is
         return PixelBox(x, y, x + w, y + h)
     # the annotator's image may have been larger than the one that is here: fractions fit both
-    width, height = (
-        number(each, f"{place}: {name} of image {image[:80]!r}")
-        for each, name in zip(size, ("width", "height"), strict=True)
-    )
-    if width <= 0 or height <= 0:
-        raise BadInput(f"{place}: image {image[:80]!r} is {width:g} x {height:g} pixels")
+    width, height = size
     return clipped(x / width, y / height, (x + w) / width, (y + h) / height)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.contract import BadInput
 from tasks.data.fetch import fetch_file_or_folder, is_remote, local_path, source_state
+from tasks.data.file_kinds import kind_of_file
 from tasks.data.objects import is_object_store
 from tasks.data.sources.arrow_text import as_texts, is_text
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
@@ -17,6 +18,8 @@ from tasks.data.sources.table_folder import (
     TableFile,
     is_table_file,
     partition_names,
+    refuse_stored_log,
+    refuse_table_format,
     table_files,
 )
 from tasks.spec.sources import Parquet
@@ -57,6 +60,9 @@ class ParquetReader(SourceReader):
             called="a Parquet file",
         )
         table = root / single if single else self._table(root)
+        refuse_table_format(table, root)
+        if is_object_store(self.spec.uri):
+            refuse_stored_log(self.spec.uri)
         files = [TableFile(table, table.name)] if table.is_file() else self._files(root, table)
         first = files[0].path
         schema = _read_schema(first)
@@ -215,6 +221,9 @@ def _batches(file: Path, columns: list[str]) -> Iterator[Any]:
 
 
 def _damaged(file: Path, error: BaseException) -> BadInput:
+    kind = kind_of_file(file)
+    if kind not in (None, "a Parquet file"):
+        return BadInput(f"{file.name}: is no Parquet table but {kind}")
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return BadInput(f"{file.name}: cannot be read as a Parquet table: {reason[:200]}")
 

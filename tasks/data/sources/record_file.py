@@ -15,6 +15,7 @@ from typing import IO, cast
 import google_crc32c
 
 from tasks.contract import BadInput
+from tasks.data.file_kinds import kind_of_file
 
 LONGEST_RECORD = 256 * 1024 * 1024
 """Bytes; the checksum vouches for a length, not for the writer's intentions."""
@@ -39,12 +40,12 @@ def read_records(path: Path) -> Iterator[bytes]:
         number = 0
         while header := _read(stream, 12, path):
             number += 1
+            if number == 1 and not _is_length(header):
+                raise _no_record_file(path, header)
             if len(header) < 12:
                 raise _ends_early(path, number)
             length, checksum = unpack("<QI", header)
             if masked_crc32c(header[:8]) != checksum:
-                if number == 1:
-                    raise BadInput(f"{path.name}: is no TFRecord file, or its beginning is damaged")
                 raise BadInput(
                     f"{path.name}: the length of record {number} does not match its checksum; "
                     "fetch it again"
@@ -101,6 +102,28 @@ def _read(stream: IO[bytes], size: int, path: Path) -> bytes:
         return stream.read(size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(f"{path.name}: is damaged: {error}; fetch it again") from None
+
+
+def _no_record_file(path: Path, header: bytes) -> BadInput:
+    kind = kind_of_file(path)
+    if kind not in (None, "gzip data"):
+        return BadInput(f"{path.name}: is no TFRecord file but {kind}")
+    if _is_zlib(path):
+        return BadInput(
+            f"{path.name}: is a TFRecord file that is packed as ZLIB, which only its writer's "
+            "options tell; write it with GZIP, or not packed"
+        )
+    if len(header) < 12:
+        return _ends_early(path, 1)
+    return BadInput(f"{path.name}: is no TFRecord file, or its beginning is damaged")
+
+
+def _is_zlib(path: Path) -> bool:
+    with path.open("rb") as stream:
+        try:
+            return _is_length(zlib.decompressobj().decompress(stream.read(4096), 12))
+        except zlib.error:
+            return False
 
 
 def _ends_early(path: Path, number: int) -> BadInput:

@@ -44,6 +44,9 @@ def shard_of(name: str) -> Shard:
     named = _SPLIT_FOLDER.fullmatch(folder.rpartition("/")[2])
     match = _NAMED.fullmatch(last)
     split = named[1] if named else (match["split"] if match else _split_word(last))
+    if split and split.isdigit():
+        # the number of a part: NAME_SPLIT-0.tfrecord
+        split = _split_word(last)
     return Shard(name, split or folder.partition("/")[0], None)
 
 
@@ -57,8 +60,10 @@ def gaps(names: list[str]) -> list[str]:
             series.setdefault((start, match["of"]), set()).add(int(match["number"]))
     absent = []
     for (start, total), numbers in series.items():
-        first = next(number for number in itertools.count() if number not in numbers)
-        if first < int(total):
+        # some writers count from one
+        begin = int(int(total) in numbers and 0 not in numbers)
+        first = next(number for number in itertools.count(begin) if number not in numbers)
+        if first < int(total) + begin:
             absent.append(f"{start}{first:05d}-of-{total}")
     return absent
 

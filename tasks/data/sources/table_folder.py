@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from tasks.contract import BadInput
+from tasks.contract import BadInput, NoInput
 from tasks.data.archives import MAX_DEPTH
+from tasks.data.objects import listing
 
 SUFFIX = ".parquet"
 
+_LOGS = {
+    "a Delta table": "_delta_log",
+    "a Hudi table": ".hoodie",
+    "an Iceberg table": "metadata/*.metadata.json",
+}
+"""What table formats keep beside their files."""
 _MAGIC = b"PAR1"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -42,19 +49,61 @@ def is_table_file(path: Path) -> bool:
         return stream.read(len(_MAGIC)) == _MAGIC
 
 
-def table_files(table: Path) -> list[TableFile]:
-    """Return the files of a table, in the order of their names.
+def refuse_table_format(place: Path, root: Path) -> None:
+    """Refuse files that belong to a table of Delta, Hudi or Iceberg.
+
+    Their logs say which files and rows are valid; the files themselves hold what was deleted or
+    replaced, too.
+
+    Parameters
+    ----------
+    place : Path
+        The table: a folder, a partition of one, or a single file of one.
+    root : Path
+        The source; the folders above it are looked at where the source is a partition.
 
     Raises
     ------
     BadInput
-        The folder is kept by a table format whose files alone do not say which rows are valid.
+        Names the format, and the way out.
     """
-    if (table / "_delta_log").is_dir():
-        raise BadInput(
-            f"{table.name}: is a Delta table; its files hold rows that were deleted since; write "
-            "it as plain Parquet"
-        )
+    folder = place if place.is_dir() else place.parent
+    while True:
+        for form, log in _LOGS.items():
+            if any(folder.glob(log)):
+                raise BadInput(
+                    f"{place.name}: belongs to {form} ({folder.name or folder}); its files hold "
+                    "rows that were deleted since; write it as plain Parquet"
+                )
+        inside = folder != root and folder.is_relative_to(root)
+        if folder == folder.parent or not (inside or "=" in folder.name or folder.name == "data"):
+            return
+        folder = folder.parent
+
+
+def refuse_stored_log(uri: str) -> None:
+    """Refuse a source in a bucket as :func:`refuse_table_format` does: its log is not fetched.
+
+    Raises
+    ------
+    BadInput
+        Names the format, and the way out.
+    """
+    for form, log in _LOGS.items():
+        folder, _, ending = log.partition("/*")
+        try:
+            names = listing(uri, [folder])
+        except NoInput:
+            continue
+        if any(name.startswith(f"{folder}/") and name.endswith(ending) for name in names):
+            raise BadInput(
+                f"{uri}: is {form}; its files hold rows that were deleted since; write it as plain "
+                "Parquet"
+            )
+
+
+def table_files(table: Path) -> list[TableFile]:
+    """Return the files of a table, in the order of their names."""
     return [TableFile(table / name, name, _partition(name)) for name in sorted(_names(table, ""))]
 
 

@@ -1,11 +1,13 @@
 """What a champion was trained on never gets into the test set by itself."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -192,14 +194,77 @@ def test_a_table_of_an_earlier_release_makes_a_record_without_perceptual_hashes(
         }
     )
     record = TrainedOn.of(table, SPLIT)
-    assert {content.hex()[:2] for content, _, _ in record.rows} == {"aa", "bb"}
-    assert {phash for _, phash, _ in record.rows} == {b""}
+    assert {row[0].hex()[:2] for row in record.rows} == {"aa", "bb"}
+    assert {row[1] for row in record.rows} == {b""}
     assert record.seen(table, SPLIT).tolist() == [True, True, False]
 
 
-def test_without_the_column_of_its_groups_a_record_says_that_it_cannot_tell() -> None:
-    row = {"image_id": "a", "image_sha256": "aa" * 32, "split_side": "train", "group_key": "1"}
-    record = TrainedOn.of(pd.DataFrame([row | {"patientid": "1"}]), SPLIT)
-    tonight = pd.DataFrame([row | {"image_id": "b", "image_sha256": "bb" * 32, "patient": "1"}])
-    assert "column 'patientid', which the data have no more" in record.unanswerable(tonight)
-    assert record.unanswerable(tonight.assign(patientid="1")) == ""
+def _patients(
+    names: list[str | None], *, column: str = "patientid", first: int = 0
+) -> pd.DataFrame:
+    """One image a patient; those of another ``first`` are other images."""
+    return pd.DataFrame(
+        {
+            "image_id": [f"{first + n}.png" for n in range(len(names))],
+            "image_sha256": [f"{first + n:064x}" for n in range(1, 1 + len(names))],
+            "split_side": "train",
+            column: names,
+            "group_key": [name or f"image {first + n}.png" for n, name in enumerate(names)],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [("P1", "p1"), ("P1", " P1 "), ("7", "007"), ("7", "7.0"), ("\u00e9", "e\u0301")],
+)
+@pytest.mark.parametrize("column", ["patientid", "patient"])
+def test_a_patient_whose_id_is_written_otherwise_is_recognised(
+    then: str, now: str, column: str
+) -> None:
+    record = TrainedOn.of(_patients([then, "other"]), SPLIT)
+    tonight = _patients([now, "new", None], column=column, first=9)
+    split = SPLIT.model_copy(update={"group": column})
+    assert record.seen(tonight, split).tolist() == [True, False, False]
+
+
+def test_spellings_that_are_side_by_side_are_two_patients() -> None:
+    record = TrainedOn.of(_patients(["p1"]), SPLIT)
+    assert record.seen(_patients(["p1", "P1"], first=9), SPLIT).tolist() == [True, False]
+    assert record.seen(_patients(["P1", "P1 "], first=9), SPLIT).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("group", "reason"),
+    [("patientid", "there is no column 'patientid' now"), (None, "it had no split.group")],
+)
+def test_that_groups_of_then_cannot_be_known_is_said(group: str | None, reason: str) -> None:
+    then = _patients(["1", "2"])
+    record = TrainedOn.of(then, SPLIT.model_copy(update={"group": group}))
+    renamed = SPLIT.model_copy(update={"group": "patient"})
+    gone = _patients(["a", "b"], column="patient", first=1)
+    assert record.seen(gone, renamed).tolist() == [True, False]
+    assert reason in record.doubt(gone, renamed)
+    # images that are still there say what their groups are called now
+    assert record.doubt(_patients(["a", "b"], column="patient"), renamed) == ""
+    assert record.doubt(then, SPLIT) == ""
+
+
+def test_arrange_says_so_too(night: Night) -> None:
+    then = _patients(["1", "2"], column="patient")
+    champion = TrainedOn.of(then, SPLIT.model_copy(update={"group": "patient"}))
+    _, warnings, _ = night([], SPLIT, champion)
+    assert "champion 0: which groups 2 images of its training belong to is not" in warnings[-1]
+
+
+def test_a_record_of_an_earlier_release_is_read_as_it_was(tmp_path: Path) -> None:
+    rows = frozenset({(b"a" * 32, b"", b"g" * 32, b""), (b"b" * 32, b"", b"h" * 32, b"")})
+    record = TrainedOn(settings={"group": "x"}, rows=rows)
+    # by the rule of then
+    expected = hashlib.sha256(b'{"group": "x"}')
+    for row in sorted(rows):
+        expected.update(b"\0".join(row[:3]))
+    assert record.digest == expected.hexdigest()
+    record.write(tmp_path / TRAINED_ON)
+    assert pq.read_schema(tmp_path / TRAINED_ON).names == ["image_sha256", "image_phash", "group"]
+    assert TrainedOn.read(tmp_path / TRAINED_ON) == record

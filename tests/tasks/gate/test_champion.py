@@ -26,6 +26,7 @@ def write(
     champion: np.ndarray | None,
     *,
     saw: list[int] | None = None,
+    certain: bool = True,
 ) -> Path:
     path = folder / "predictions.parquet"
     columns = {
@@ -36,7 +37,8 @@ def write(
         else pa.array(champion),
     }
     if saw is not None:
-        columns["champion_saw"] = pa.array(np.isin(np.arange(len(TRUTH)), saw))
+        known = np.isin(np.arange(len(TRUTH)), saw)
+        columns["champion_saw"] = pa.array(known, mask=None if certain else ~known)
     pq.write_table(pa.table(columns), path)
     return path
 
@@ -111,6 +113,14 @@ def test_that_nobody_knows_what_the_champion_was_trained_on_is_said(tmp_path: Pa
     assert known.passed and unknown.passed
     assert "not known" not in known.reason
     assert "what the champion was trained on is not known" in unknown.reason
+
+
+def test_what_is_known_is_left_out_and_the_rest_is_said_to_be_uncertain(tmp_path: Path) -> None:
+    same = answers(wrong=[])
+    result = compared(write(tmp_path, same, same, saw=[0, 1], certain=False))
+    assert "on the same 98 test rows" in result.reason
+    assert "2 more are left out" in result.reason
+    assert "others of the same groups is not known" in result.reason
 
 
 def test_equal_answers_pass_without_any_margin(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tasks.registry_trained_on import keep_trained_on
 from tasks.runner import run_stage
 from tasks.spec import apply_overrides
 from tasks.stages import load_stage
+from tasks.stages.champion_trained_on import ChampionTrainedOn
 from tasks.training import plots
 from tasks.training.export import export_model
 from tasks.training.plots import plot_answers, plot_confusion
@@ -183,6 +184,25 @@ def test_the_champion_is_not_compared_on_what_it_was_trained_on(
     assert "10 of 24 test images are left out of the comparison" in manifest.warnings[-1]
     document = json.loads((known.folder("evaluate") / "evaluation.json").read_text())
     assert document["champion"]["rows_left_out"] == 10
+    assert document["champion"]["trained_on_known"]
+
+    # a film of a patient, under a column that is no longer there, has gone since
+    elsewhere = record.settings | {"group": "patient"}
+    row = (b"x" * 32, b"", b"y" * 32, b"z" * 32)
+    gone = TrainedOn(settings=elsewhere, rows=record.rows | {row})
+    gone.write(tmp_path / TRAINED_ON)
+    (tmp_path / "gone").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "tasks.stages.champion_saw.trained_on",
+            lambda *_: ChampionTrainedOn(name="the champion", record=gone),
+        )
+        doubt = nightly(tmp_path / "gone", bars(epochs=2), "train", "evaluate", mlflow_uri=store)
+    answers = pd.read_parquet(doubt.folder("evaluate") / "predictions.parquet")
+    assert (answers["champion_saw"].sum(), answers["champion_saw"].isna().sum()) == (10, 14)
+    assert "there is no column 'patient' now" in doubt.manifests["evaluate"].warnings[-1]
+    document = json.loads((doubt.folder("evaluate") / "evaluation.json").read_text())
+    assert not document["champion"]["trained_on_known"]
 
 
 @pytest.mark.parametrize("number", [2, 10, 25])

@@ -161,14 +161,15 @@ def test_what_tools_leave_behind_is_counted_not_refused(folder: Path, tmp_path: 
         ({"images": [image(1, id=None)]}, r"images\[0\]\.id: 'None' is no id"),
         ({"annotations": [drawn(1, 7)]}, r"there is no category 7; there are 1, 2"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3])]}, "has 3 numbers, not x, y, width and height"),
-        ({"annotations": [drawn(1, bbox=[1, 2, 3, "4"])]}, r"bbox: '4' is no number"),
+        ({"annotations": [drawn(1, bbox=[1, 2, 3, "four"])]}, r"bbox: 'four' is no number"),
         ({"annotations": [drawn(1, bbox=[1, 2, 3, 10**400])]}, "is no number"),
-        ({"images": [image(1, width=0)], "annotations": [drawn(1)]}, r"'1\.png' is 0 x 24 pixels"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "is no annotation file but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"PK\x03\x04" + bytes(99), "a zip archive"),
         (
             {"images": [image(1, label="x", source_label="y")], "annotations": []},
             "the source gives column 'source_label' more than once",
         ),
-        ({"images": [image(1, width="x")], "annotations": [drawn(1)]}, "width of image '1.png'"),
         (
             {"categories": [*CATEGORIES, {"id": 1, "name": "cow"}]},
             r"categories\[2\]\.id: 1 is the id of 'cat' and of 'cow'",
@@ -196,6 +197,25 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+@pytest.mark.parametrize("width", ["", "x", 0, -1, "0", "1_0", "nan", [48], True, 10**400])
+def test_a_size_that_is_none_is_told_and_costs_no_label(
+    folder: Path, tmp_path: Path, width: object
+) -> None:
+    images = [image(1, width=width), image(2, width="48", height=" 24.0 "), image(3)]
+    boxes = [drawn(1, bbox=[12, 0, 12, 24]), drawn(2, bbox=["24", 0, "24", "24"]), drawn(3)]
+    summary, table = take_in(folder, document(images=images, annotations=boxes), tmp_path)
+    assert table["label"].tolist() == ["cat"] * 3
+    for name in table["region_path"][:2]:
+        assert mask(tmp_path, name)[:, 12:].all() and not mask(tmp_path, name)[:, :12].any()
+    (told,) = summary.warnings
+    assert "1 images have a size that is none" in told and "of '1.png'" in told
+
+
+def test_a_file_of_another_unicode_encoding_is_read(folder: Path, tmp_path: Path) -> None:
+    content = json.dumps(document(images=[image(1)], annotations=[drawn(1)])).encode("utf-16")
+    assert take_in(folder, content, tmp_path)[1]["label"].tolist() == ["cat"]
+
+
 def test_images_without_a_size_have_labels_and_boxes_all_the_same(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +227,9 @@ def test_images_without_a_size_have_labels_and_boxes_all_the_same(
     boxes = [drawn(number, bbox=[12, 0, 100, 12]) for number in (1, 2, 3)]
     summary, table = take_in(folder, document(images=images, annotations=boxes), tmp_path)
     assert table["label"].tolist() == ["cat"] * 3
+    assert (
+        "1 images have a size that is none, such as 'None' x '24' of '2.png'" in summary.warnings[0]
+    )
     assert summary.regions == 3
     # the images are 24 x 24
     for name in table["region_path"]:

@@ -301,10 +301,40 @@ def test_folders_without_a_value_are_told_by_the_name_of_the_file(
     assert table["table_file"].tolist() == ["test/0000.parquet", "train/0000.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("log", "form"),
+    [
+        ("_delta_log/0.json", "a Delta table"),
+        (".hoodie/hoodie.properties", "a Hudi table"),
+        ("metadata/v2.metadata.json", "an Iceberg table"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("below", "table"),
+    [("", "t"), ("t", ""), ("t", "data"), ("t/data/x=1", ""), ("t/data/x=1/part-0.parquet", "")],
+)
 def test_a_table_of_which_rows_were_deleted_is_refused(
+    take_in: TakeIn, write: Any, image_bytes: Encode, log: str, form: str, below: str, table: str
+) -> None:
+    """Whether the table, a partition or a single file of it is the source."""
+    source = write({"image": [image_bytes(1)]}, "t/data/x=1/part-0.parquet")
+    (source / "t" / log).parent.mkdir()
+    (source / "t" / log).write_text("{}")
+    with pytest.raises(BadInput, match=f"belongs to {form} .t.; .* write it as plain Parquet"):
+        take_in("parquet", source / below, table=table)
+
+
+def test_a_folder_of_other_metadata_is_no_log(
     take_in: TakeIn, write: Any, image_bytes: Encode
 ) -> None:
-    source = write({"image": [image_bytes(1)]}, "t/part-0.parquet")
-    (source / "t/_delta_log").mkdir()
-    with pytest.raises(BadInput, match="t: is a Delta table; its files hold rows that were"):
-        take_in("parquet", source, table="t")
+    source = write({"image": [image_bytes(1)]}, "t/data/part-0.parquet")
+    (source / "t/metadata").mkdir()
+    (source / "t/metadata/films.json").write_text("{}")
+    assert take_in("parquet", source, table="t")[0].usable == 1
+
+
+def test_a_web_page_in_the_place_of_a_table_is_named(tmp_path: Path, take_in: TakeIn) -> None:
+    for name in ("films.parquet", "films"):
+        (tmp_path / name).write_bytes(b"<!DOCTYPE html><title>Sign in</title>")
+        with pytest.raises(BadInput, match="but a web page, perhaps of a failed download"):
+            take_in("parquet", tmp_path / name)

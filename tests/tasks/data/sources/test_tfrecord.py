@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from struct import pack
@@ -266,6 +267,9 @@ def test_a_flipped_bit_is_found_wherever_it_is(take_in: TakeIn, file: Path) -> N
     ("content", "message"),
     [
         (b"no records at all", "is no TFRecord file"),
+        (b"<!DOCTYPE html>", "is no TFRecord file but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (zlib.compress(_framed(b"x")), "packed as ZLIB"),
         (b"\x1f\x8b\x08\x00garbage that is no gzip", "is damaged"),
         (_framed(b"no example"), "record 1: is no tf.train.Example"),
         (pack("<Q", 2**40) + pack("<I", masked_crc32c(pack("<Q", 2**40))), "1099511627776 bytes"),
@@ -276,7 +280,20 @@ def test_a_flipped_bit_is_found_wherever_it_is(take_in: TakeIn, file: Path) -> N
         (_framed(_example({"image": b"x", "record_file": 1})), "rename feature 'record_file'"),
     ],
     # the bytes of an example are not the same in every process
-    ids=["text", "gzip", "no example", "huge", "empty", "no image", "two", "number", "taken name"],
+    ids=[
+        "text",
+        "page",
+        "pointer",
+        "zlib",
+        "gzip",
+        "no example",
+        "huge",
+        "empty",
+        "no image",
+        "two",
+        "number",
+        "taken name",
+    ],
 )
 def test_what_is_no_record_of_an_image_is_named(
     take_in: TakeIn, file: Path, content: bytes, message: str
@@ -359,6 +376,10 @@ def test_tensorflow_is_not_needed_and_not_disturbed(file: Path) -> None:
         ("train.tfrecords-1", "", "train"),
         ("train.bin", "", "train"),
         ("examples", "", ""),
+        ("cats_train-0.tfrecord", "", "train"),
+        ("cats-test-3.tfrecord", "", "test"),
+        ("cats-9.tfrecord", "", ""),
+        ("train-00001-of-00001", "", "train"),
     ],
 )
 def test_records_are_told_by_their_content_whatever_the_file_is_called(
