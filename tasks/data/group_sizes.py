@@ -45,7 +45,11 @@ def large_groups(groups: "pd.Series", column: str) -> list[str]:
     column : str
         Name of the column, for the message.
     """
-    counts = Counter(groups.dropna())
+    # 0, 0.0 and 00 are one value, and split.blank_groups means all of them
+    counts: Counter[str] = Counter()
+    called: dict[str, str] = {}
+    for value, n in Counter(groups.dropna()).most_common():
+        counts[called.setdefault(normalised(value), value)] += n
     usual = math.ceil(counts.total() / max(1, len(counts)))
     rows = len(groups)
     large = [

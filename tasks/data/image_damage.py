@@ -18,6 +18,10 @@ _PREMATURE = "premature end"
 _LEFT_OVER = re.compile(r"extraneous bytes before marker 0x(?P<marker>..)")
 
 
+_HOLE = bytes(512)
+"""Zeros that a lost sector of a disk leaves."""
+
+
 class Doubt(NamedTuple):
     """Why a file may be less than it seems."""
 
@@ -60,6 +64,24 @@ def decoded_jpeg(content: bytes, image: Image.Image) -> tuple[Image.Image, Doubt
             "image file is truncated: the scans that sharpen it are missing", True
         )
     return decoded, None
+
+
+def has_hole(jpeg: bytes) -> bool:
+    """Return whether the picture data of a JPEG hold a long run of zeros.
+
+    So a lost sector or a download that was filled up looks, which decoders take for picture. Plain
+    areas may be written so, too, so that it is no proof.
+    """
+    if _HOLE not in jpeg:
+        return False
+    position = 2
+    while position + 4 <= len(jpeg) and jpeg[position] == 0xFF and jpeg[position + 1] != 0xDA:
+        fill = jpeg[position + 1] == 0xFF
+        size = int.from_bytes(jpeg[position + 2 : position + 4], "big")
+        position += 1 if fill else 2 + size
+    # cameras fill the file up behind the end, or put a second picture there
+    end = jpeg.find(b"\xff\xd9", position)
+    return jpeg.find(_HOLE, position, len(jpeg) if end < 0 else end) >= 0
 
 
 def _meaning(complaint: str, progressive: bool) -> Doubt:

@@ -15,8 +15,9 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from tasks.data.as_served import served_otherwise
+from tasks.data.exif import UPRIGHT, orientation
 from tasks.data.file_kinds import kind_of_start
-from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, png_doubt, too_dark
+from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, has_hole, png_doubt, too_dark
 from tasks.data.perceptual import perceptual_hashes, thumbnail
 from tasks.serving.image_files import SERVED_KINDS, is_jpeg_xl, kind_of, refusal
 from tasks.serving.image_size import pixels_of, too_many_scans
@@ -46,8 +47,6 @@ QUARANTINED: tuple[Status, ...] = (
 
 _CONVERT = ", ".join(SERVED_KINDS)
 
-UPRIGHT = 1
-_ORIENTATION_TAG = 0x0112
 QUARTER_TURN = 5
 """EXIF orientations from here on swap width and height."""
 
@@ -77,6 +76,8 @@ class ImageFacts:
         Size of the file.
     orientation : int
         EXIF orientation, 1 to 8; 1 is upright.
+    hole : bool
+        Whether picture data may be lost: see :func:`tasks.data.image_damage.has_hole`.
     thumbnail : bytes
         Of an image that can be used, until its hash is made.
     phash : str or None
@@ -91,6 +92,7 @@ class ImageFacts:
     mode: str | None = None
     bytes: int | None = None
     orientation: int = UPRIGHT
+    hole: bool = False
     # by its full name: the field above has taken the short one
     thumbnail: builtins.bytes = b""
     phash: str | None = None
@@ -197,21 +199,12 @@ def _decode(image: Image.Image, content: bytes, sha256: str, limits: Limits) -> 
         if otherwise:
             because = f" ({doubt.reason})" if doubt else ""
             return facts("unsupported", f"{kind}: {otherwise}{because}; convert it to PNG")
-    return replace(facts("ok"), orientation=_orientation(image), thumbnail=thumbnail(decoded))
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return what the served graph finds, too: of EXIF data alone, and upright where in doubt."""
-    content = image.info.get("exif")
-    if not content:
-        return UPRIGHT
-    found = Image.Exif()
-    try:
-        found.load(content)
-        value = found.get(_ORIENTATION_TAG)
-    except Exception:  # damaged in any way
-        return UPRIGHT
-    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+    return replace(
+        facts("ok"),
+        orientation=orientation(content),
+        hole=kind == "JPEG" and has_hole(content),
+        thumbnail=thumbnail(decoded),
+    )
 
 
 def is_sideways(mask: Path, facts: ImageFacts) -> bool:

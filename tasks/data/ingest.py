@@ -16,10 +16,10 @@ from typing import Any
 
 from tasks.contract import BadInput
 from tasks.data.boxes import boxes_mask, within
+from tasks.data.exif import UPRIGHT
 from tasks.data.image_finder import ImageFinder
 from tasks.data.images import (
     QUARTER_TURN,
-    UPRIGHT,
     ImageFacts,
     is_sideways,
     place,
@@ -125,7 +125,8 @@ class _Intake:
         for told in self.summary.repeats():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)
-        self.summary.warnings.extend([*self.summary.orientations(), *self.contents.warnings])
+        self.summary.warnings += self.summary.orientations() + self.summary.suspicious()
+        self.summary.warnings.extend(self.contents.warnings)
         for told in self._finder.told():
             log.warning("ingest: %s", told)
             self.summary.warnings.append(told)
@@ -188,6 +189,7 @@ class _Intake:
             summary.regions += region is not None
             summary.modes[str(facts.mode)] += 1
             summary.turned += facts.orientation != UPRIGHT
+            summary.holes += [image_id] * facts.hole
         else:
             duplicate_of = row.image if facts.status == "repeated" else None
             # people open these, and MLflow gets them: as shown, not as in the source's table

@@ -7,6 +7,7 @@ from typing import Any
 from tasks.contract import BadInput
 from tasks.data.images import QUARANTINED
 from tasks.data.sources import SourceReader
+from tasks.spec.foreign_text import shown
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Summary:
         Usable images with a mask, or boxes, of the relevant region.
     turned : int
         Usable images whose EXIF data turn or mirror them.
+    holes : list of str
+        Usable images whose picture data may be lost in part.
     sideways_masks : int
         Masks of the size of their image as it is stored, which EXIF turns by a quarter.
     modes : Counter
@@ -41,6 +44,7 @@ class Summary:
     regions: int = 0
     turned: int = 0
     sideways_masks: int = 0
+    holes: list[str] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -68,6 +72,16 @@ class Summary:
         return [
             f"{repeated} of {self.rows} rows name a file that an earlier row names, and only "
             f"{self.rows - repeated} rows are left; is this the column of the images' files?"
+        ]
+
+    def suspicious(self) -> list[str]:
+        """Warn of images that decode, though a part of them may be lost."""
+        if not self.holes:
+            return []
+        return [
+            f"{len(self.holes)} JPEG files hold long runs of zeros where the picture should be, as "
+            "a lost sector or a broken download leaves; plain areas may be written so, too: look "
+            f"at them, such as {', '.join(shown(name) for name in self.holes[:5])}"
         ]
 
     def orientations(self) -> list[str]:

@@ -1,11 +1,14 @@
-"""EXIF's orientation, read and applied by operations that a served graph can hold."""
+"""EXIF's orientation, read and applied by operations that a served graph can hold.
+
+:mod:`tasks.data.exif` reads it by the same rules when images are taken in: change both.
+"""
 
 from typing import Any
 
 import tensorflow as tf
 
 UPRIGHT = 1
-_ORIENTATION_TAG, _SHORT = 0x0112, 3
+_ORIENTATION_TAG, _SHORT, _LONG = 0x0112, 3, 4
 _NOWHERE = -1
 _JPEG_HEADER = 256 * 1024
 """EXIF data belong to the beginning of a JPEG, even where a profile of colours is before them."""
@@ -139,7 +142,10 @@ def _in_tiff(encoded: Any, start: Any) -> Any:
     order = _text(encoded, start, 4)
     little = tf.equal(order, b"II*\0")
     known = little | tf.equal(order, b"MM\0*")
-    directory = start + _number(encoded, start + 4, 4, little)
+    offset = _number(encoded, start + 4, 4, little)
+    over = tf.strings.length(encoded)
+    # too large a number is negative, and leads nowhere
+    directory = tf.where((offset < 0) | (offset > over), over, start + offset)
     size = 12 * _number(encoded, directory, 2, little)
     raw = _text(encoded, directory + 2, tf.where(known, size, 0))
     entries = tf.reshape(
@@ -151,9 +157,16 @@ def _in_tiff(encoded: Any, start: Any) -> Any:
         low, high = entries[:, column], entries[:, column + 1]
         return tf.where(little, low + 256 * high, 256 * low + high)
 
-    named = tf.equal(short(0), _ORIENTATION_TAG) & tf.equal(short(2), _SHORT)
+    def long(column: int) -> Any:
+        first, second = short(column), short(column + 2)
+        return tf.where(little, first + 65536 * second, 65536 * first + second)
+
+    kind, count = short(2), long(4)
+    named = tf.equal(short(0), _ORIENTATION_TAG) & tf.equal(count, 1)
+    named &= tf.equal(kind, _SHORT) | tf.equal(kind, _LONG)
+    values = tf.where(tf.equal(kind, _SHORT), short(8), long(8))
     # the first counts
-    value = tf.concat([tf.boolean_mask(short(8), named), [UPRIGHT]], axis=0)[0]
+    value = tf.concat([tf.boolean_mask(values, named), [UPRIGHT]], axis=0)[0]
     return tf.where((value >= 1) & (value <= 8), value, UPRIGHT)
 
 

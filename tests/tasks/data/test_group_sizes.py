@@ -33,6 +33,11 @@ def test_any_value_of_more_than_five_percent_of_the_rows_is_named(value: str) ->
     assert "more than 5% of the rows" in told and "split.blank_groups" in told
 
 
+def test_spellings_of_one_value_are_counted_as_one() -> None:
+    (told,) = large_groups(_groups("0", "0", "0.0", "00", "0.0", "0 "), "patientid")
+    assert "'0' in 6 of 66 rows" in told
+
+
 def test_groups_of_an_even_size_are_not_named() -> None:
     groups = pd.Series([f"p{n % 10}" for n in range(38)], dtype="str")
     assert large_groups(groups, "patientid") == []

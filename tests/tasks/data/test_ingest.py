@@ -290,6 +290,23 @@ def test_images_that_are_stored_turned_are_counted_and_told(
     ]
 
 
+def test_jpegs_with_a_hole_in_their_data_are_counted_and_told(
+    tmp_path: Path, make_source: Make, image_bytes: Encode
+) -> None:
+    good = image_bytes(1, kind="JPEG", size=96)
+    data = good.index(b"\xff\xda") + 20
+    files = {
+        "good.jpg": good,
+        "tail.jpg": good[: data + 900] + bytes(len(good) - data - 902) + b"\xff\xd9",
+        "filled.jpg": good + bytes(4096),
+        "comment.jpg": good[:2] + b"\xff\xfe\x10\x02" + bytes(4096) + good[2:],
+    }
+    source = make_source([{"filename": name} for name in files], files)
+    summary, _ = _ingest(tmp_path, source)
+    (told,) = [each for each in summary.warnings if "runs of zeros" in each]
+    assert told.startswith("1 JPEG files") and "tail.jpg" in told
+
+
 def _turned(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -282,3 +282,19 @@ def test_a_prefix_may_be_called_like_a_file(store, tmp_path, kind, content):
     )
     (tmp_path / "out").mkdir()
     assert ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch").usable == 2
+
+
+@pytest.mark.parametrize(
+    "log", ["_delta_log/0.json", ".hoodie/hoodie.properties", "metadata/v2.metadata.json"]
+)
+def test_a_partition_of_a_table_with_a_log_is_refused_though_the_log_is_not_fetched(
+    store, tmp_path, log
+):
+    store.fs.pipe_file("nights/films/x=1/part-0.parquet", table(film(1)))
+    spec = TypeAdapter(Source).validate_python(
+        {"kind": "parquet", "uri": "s3://nights/films", "table": "x=1"}
+    )
+    assert list(open_source(spec).open(tmp_path / "before").rows)
+    store.fs.pipe_file(f"nights/films/{log}", b"{}")
+    with pytest.raises(BadInput, match="is an? (Delta|Hudi|Iceberg) table; .* plain Parquet"):
+        open_source(spec).open(tmp_path / "after")

@@ -1,5 +1,6 @@
 """EXIF's orientation, in every place and form that files have it, by the graph that is exported."""
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from tasks.data.exif import orientation as read
 from tasks.data.images import inspect_bytes
 from tasks.training.export import export_model
 from tasks.training.images import decode, load_pixels, sees_upright
@@ -32,7 +34,7 @@ def _tiff(
 ) -> bytes:
     """Return a TIFF structure with an orientation behind so many other entries."""
     start = (b"II" if order == "<" else b"MM") + pack(f"{order}HI", 42, at)
-    others = [pack(f"{order}HHII", 0x0100 + number, 4, 1, 7) for number in range(before)]
+    others = [pack(f"{order}HHII", 0x0200 + number, 4, 1, 7) for number in range(before)]
     value = pack(f"{order}HHIHH", TAG, kind, 1, turned, 0)
     entries = [*others, value]
     body = pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
@@ -162,6 +164,69 @@ NONE_OR_DAMAGED = {
 def test_what_cannot_be_understood_is_upright(content: bytes) -> None:
     assert _orientation(content) == 1
     assert inspect_bytes(content).orientation == 1
+
+
+def _odd_tiffs() -> dict[str, bytes]:
+    """Types, counts, places and repetitions of the entry, in either order of bytes."""
+    found = {}
+    for order in ("<", ">"):
+        for kind in range(14):
+            for count in (0, 1, 2, 1 << 31):
+                layout = {1: "BBBB", 6: "BBBB", 7: "BBBB", 4: "I", 9: "I", 13: "I"}.get(kind, "HH")
+                value = pack(order + layout, 6, *[0] * (len(layout) - 1))
+                entry = pack(f"{order}HHI", TAG, kind, count) + value
+                found[f"{order} type {kind}, {count} of them"] = _tiff_of(order, [entry])
+        six = pack(f"{order}HHIHH", TAG, 3, 1, 6, 0)
+        three = pack(f"{order}HHIHH", TAG, 3, 1, 3, 0)
+        text = pack(f"{order}HHI", TAG, 2, 1) + b"6\0\0\0"
+        huge = pack(f"{order}HHII", TAG, 4, 1, 6 + (1 << 16))
+        found |= {
+            f"{order} twice": _tiff_of(order, [six, three]),
+            f"{order} a text before": _tiff_of(order, [text, six]),
+            f"{order} too large a number": _tiff_of(order, [huge]),
+            f"{order} fewer entries than said": _tiff_of(order, [six], said=50),
+            f"{order} no entries said": _tiff_of(order, [six], said=0),
+            f"{order} a directory at the start": _tiff_of(order, [six], at=0),
+            f"{order} a directory far outside": _tiff_of(order, [six], at=0xFFFFFFF0),
+        }
+    return found
+
+
+def _tiff_of(order: str, entries: list[bytes], *, said: int | None = None, at: int = 8) -> bytes:
+    mark = b"II" if order == "<" else b"MM"
+    count = pack(f"{order}H", len(entries) if said is None else said)
+    return mark + pack(f"{order}HI", 42, at) + count + b"".join(entries) + bytes(4)
+
+
+def test_ingest_and_the_served_graph_read_the_same_orientation() -> None:
+    files = {
+        f"{form}, {name}": writer(tiff)
+        for name, tiff in _odd_tiffs().items()
+        for form, writer in (("JPEG", WRITERS["JPEG"]), ("PNG", _png), ("WebP", _webp))
+    }
+    tiff = _tiff(6)
+    files |= {
+        "two segments": _jpeg(_exif(tiff), _exif(_tiff(3))),
+        "an upright segment first": _jpeg(_exif(_tiff(1)), _exif(tiff)),
+        "another filling": _jpeg(_segment(0xE1, b"Exif\0\xff" + tiff)),
+        "behind comments": _jpeg(*[_segment(0xFE, b"c" * 65_533)] * 3, _exif(tiff)),
+        "behind too many comments": _jpeg(*[_segment(0xFE, b"c" * 65_533)] * 5, _exif(tiff)),
+        "behind fill bytes": _jpeg(b"\xff" * 20_000 + _exif(tiff)),
+        **{name: content for name, content in NONE_OR_DAMAGED.items()},
+        **{f"{name}, whole": writer(tiff) for name, writer in WRITERS.items()},
+        **{f"cut at {end}": _jpeg(_exif(tiff))[:end] for end in range(2, 60)},
+    }
+    other = {
+        name: (read(content), _orientation(content))
+        for name, content in files.items()
+        if read(content) != _orientation(content)
+    }
+    assert other == {}
+    turned = {name for name, content in files.items() if read(content) == 6}
+    assert {"JPEG, < type 3, 1 of them", "PNG, > type 4, 1 of them", "two segments"} <= turned
+    assert not {
+        name for name in turned if "type" in name and not re.search("type [34], 1 of", name)
+    }
 
 
 def test_every_cut_of_exif_data_is_taken_without_complaint() -> None:
