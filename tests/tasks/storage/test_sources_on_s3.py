@@ -296,5 +296,5 @@ def test_a_partition_of_a_table_with_a_log_is_refused_though_the_log_is_not_fetc
     )
     assert list(open_source(spec).open(tmp_path / "before").rows)
     store.fs.pipe_file(f"nights/films/{log}", b"{}")
-    with pytest.raises(BadInput, match="is an? (Delta|Hudi|Iceberg) table; .* plain Parquet"):
+    with pytest.raises(BadInput, match=r"is an? (Delta|Hudi|Iceberg) table; .* plain Parquet"):
         open_source(spec).open(tmp_path / "after")
