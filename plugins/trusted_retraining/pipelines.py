@@ -41,12 +41,18 @@ def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
             errors.append(f"{path}: cannot be read: {one_line(error)}")
         if path.suffix == ".yaml" and (path not in found or found[path].name == path.stem):
             bearers[path] = path.stem
-    clashes = _clashes("name", {path: each.name for path, each in found.items()}, bearers)
+    names = {path: each.name for path, each in found.items()}
+    clashes = _clashes("name", names, bearers, names)
     models = {path: each.model_name for path, each in found.items() if path not in clashes}
     bearers = {path: name for path, name in bearers.items() if models.get(path, name) == name}
     bearers |= {path: name for path, name in models.items() if name == found[path].name}
+    for path, name in models.items():
+        # a model that no pipeline is named after is the first one's: whose versions they are, the
+        # registry knows as well
+        if object_name(name) not in map(object_name, bearers.values()):
+            bearers[path] = name
     # two names that a cluster cannot tell apart are one
-    clashes |= _clashes("deploy.model_name", models, bearers, spelled=object_name)
+    clashes |= _clashes("deploy.model_name", models, bearers, names, spelled=object_name)
     return {path: found[path] for path in found if path not in clashes}, [
         *errors,
         *clashes.values(),
@@ -66,6 +72,7 @@ def _clashes(
     field: str,
     claims: Mapping[Path, str],
     bearers: Mapping[Path, str],
+    names: Mapping[Path, str],
     *,
     spelled: Callable[[str], str] = str,
 ) -> dict[Path, str]:
@@ -79,7 +86,9 @@ def _clashes(
     field : str
         What holds the name.
     claims, bearers : mapping of Path to str
-        The names that files claim, and those that they bear.
+        The names that files claim, and those that are theirs.
+    names : mapping of Path to str
+        Names of the pipelines.
     spelled : callable
         Returns the spelling in which names are compared.
     """
@@ -101,7 +110,8 @@ def _clashes(
             )
         elif owner is not None and owner != path:
             clashes[path] = (
-                f"{path}: {field}: {name!r} belongs to pipeline {bearers[owner]!r} ({owner}); each "
+                f"{path}: {field}: {name!r} belongs to pipeline "
+                f"{names.get(owner, owner.stem)!r} ({owner}); each "
                 "pipeline has a name and a model of its own"
             )
     return clashes

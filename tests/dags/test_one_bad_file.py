@@ -172,13 +172,13 @@ def test_of_two_that_claim_a_name_which_neither_bears_none_is_right(folder: Path
     assert f"{second}: name: 'films' is claimed by {first} as well" in error
 
 
-def test_of_two_that_ask_for_one_model_name_none_is_right(folder: Path) -> None:
+def test_of_two_that_ask_for_one_model_name_the_second_is_wrong(folder: Path) -> None:
     first = write(folder, "films_a", "deploy: {model_name: films}")
     second = write(folder, "films_b", "deploy: {model_name: films}")
     dags, error = load()
-    assert dags == {"demo"}
-    assert f"{first}: deploy.model_name: 'films' is claimed by {second} as well" in error
-    assert f"{second}: deploy.model_name: 'films' is claimed by {first} as well" in error
+    assert dags == {"demo", "films_a"}
+    expected = f"{second}: deploy.model_name: 'films' belongs to pipeline 'films_a' ({first})"
+    assert expected in error
 
 
 def test_a_file_may_be_called_otherwise_and_serve_under_a_name_that_is_free(folder: Path) -> None:
