@@ -95,16 +95,13 @@ def _left_out(
     context: StageContext, arranged: "Arranged", rows: "pd.DataFrame", champion: Champion
 ) -> str:
     """Return how the rows that the comparison leaves out are not those that the champion saw."""
-    import numpy as np
-
     from tasks.training.metrics import Measured
 
     saw = champion_saw(context, *champion, arranged, Measured())
-    told = rows["champion_saw"]
-    if saw is None:
-        same = bool(told.isna().all())
-    else:
-        same = bool(told.notna().all()) and np.array_equal(told.to_numpy(bool), saw)
+    told = [
+        None if value is None or value != value else bool(value) for value in rows["champion_saw"]
+    ]
+    same = told == ([None] * len(rows) if saw is None else saw.told())
     return (
         ""
         if same

@@ -30,6 +30,10 @@ class Saw:
     rows: "NDArray[np.bool_]"
     certain: bool = True
 
+    def told(self) -> list[bool | None]:
+        """Return what ``predictions.parquet`` says of each row: None where it is not known."""
+        return [True if seen else (False if self.certain else None) for seen in self.rows]
+
 
 def champion_saw(
     context: StageContext, version: str, digest: str, arranged: "Arranged", measured: "Measured"

@@ -18,6 +18,7 @@ from tasks.registry_trained_on import keep_trained_on
 from tasks.runner import run_stage
 from tasks.spec import apply_overrides
 from tasks.stages import load_stage
+from tasks.stages.champion_saw import Saw
 from tasks.stages.champion_trained_on import ChampionTrainedOn
 from tasks.training import plots
 from tasks.training.export import export_model
@@ -201,6 +202,8 @@ def test_the_champion_is_not_compared_on_what_it_was_trained_on(
     answers = pd.read_parquet(doubt.folder("evaluate") / "predictions.parquet")
     assert (answers["champion_saw"].sum(), answers["champion_saw"].isna().sum()) == (10, 14)
     assert "there is no column 'patient' now" in doubt.manifests["evaluate"].warnings[-1]
+    told = [None if pd.isna(value) else bool(value) for value in answers["champion_saw"]]
+    assert told == Saw(answers["champion_saw"].notna().to_numpy(), certain=False).told()
     document = json.loads((doubt.folder("evaluate") / "evaluation.json").read_text())
     assert not document["champion"]["trained_on_known"]
 
