@@ -189,7 +189,9 @@ def _withdraw(stage: str, run: RunDirectory, before: Manifest | None) -> bool:
     a pod that was given up for lost may end after the one that took its place. No clock is asked,
     which may be wrong. Returns whether the result is still this attempt's business."""
     try:
-        if run.read_manifest(stage) == before:
+        found = run.read_manifest(stage)
+        if found is None or found == before:
+            # None: this very attempt has withdrawn it, to compute it again
             run.retract(stage)
             return True
     except StageError as error:

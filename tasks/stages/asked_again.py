@@ -3,7 +3,7 @@
 import random
 from typing import TYPE_CHECKING
 
-from tasks.contract import Champion, RuleResult, StageError
+from tasks.contract import Champion, RuleResult, StageError, is_bad_input
 from tasks.gate import Evidence
 from tasks.gate.recomputed import answers_on_record
 from tasks.stages.base import StageContext
@@ -45,21 +45,26 @@ def judge_answers(
     -------
     list of RuleResult
         Empty when every answer comes out within ``deploy.tolerance``.
+
+    Raises
+    ------
+    StageError, MemoryError
+        Nothing can be said about the answers now: a store or a registry is out of reach.
     """
     if not {"arrange", "train", "evaluate"} <= evidence.manifests.keys():
         return []
     try:
         rows, arranged = answers_on_record(evidence, context.outputs)
-    except Exception:  # what is wrong with them is a refusal of the figures
-        return []
+    except Exception as error:
+        return [_refusal("evaluate", f"its predictions cannot be read: {_said(error)}")]
     compared = rows["champion_probabilities"].notna().all()
     other = champion is not None and champion.digest != evidence.model_digest and bool(compared)
     results = []
     if champion is not None and other:
         try:
             problem = _left_out(context, arranged, rows, champion)
-        except StageError as error:
-            problem = f"it cannot be told what the champion was trained on: {error}"
+        except Exception as error:
+            problem = f"it cannot be told what the champion was trained on: {_said(error)}"
         if problem:
             results.append(_refusal("evaluate", f"{problem}: run evaluate again"))
     drawn = random.SystemRandom().sample(range(len(rows)), min(ASKED, len(rows)))
@@ -76,13 +81,21 @@ def judge_answers(
             )
             problem = _difference(context, arranged, rows, column, folder)
         except Exception as error:  # a model that cannot be asked has no predictions
-            said = (
-                str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
-            )
-            problem = f"cannot be asked again: {said}"
+            problem = f"cannot be asked again: {_said(error)}"
         if problem:
             results.append(_refusal(metric, f"{who} {problem}: run evaluate again"))
     return results
+
+
+def _said(error: Exception) -> str:
+    """Return what is wrong with the evidence; what may be right at the next attempt is raised."""
+    if isinstance(error, StageError):
+        if not is_bad_input(error.exit_code):
+            raise error
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        raise error
+    return f"{type(error).__name__}: {error}"
 
 
 def _refusal(metric: str, reason: str) -> RuleResult:

@@ -15,6 +15,7 @@ from tasks.contract import (
     RuleResult,
     StageError,
     Verdict,
+    is_bad_input,
     judged_stages,
     write_atomically,
 )
@@ -89,8 +90,7 @@ class Bless(Stage):
                 model=model,
                 champion=champion_of(pipeline.model_name, champion),
             )
-        unsound = evidence_problems(context, evidence)
-        unsound += judge_answers(context, evidence, current)
+        unsound = evidence_problems(context, evidence, current)
         problem = _model_problem(context, evidence) if evidence.model_digest else ""
         if problem:
             unsound.append(_refusal("train", problem))
@@ -155,9 +155,21 @@ class Bless(Stage):
         return verdict
 
 
-def evidence_problems(context: StageContext, evidence: Evidence) -> list[RuleResult]:
-    """Return a failing result for whatever was not made as tonight's pipeline makes it, or is not
-    what comes out of the hashed files."""
+def evidence_problems(
+    context: StageContext, evidence: Evidence, champion: Champion | None
+) -> list[RuleResult]:
+    """Return a failing result for whatever was not made as tonight's pipeline makes it, is not what
+    comes out of the hashed files, or not what the models answer.
+
+    Parameters
+    ----------
+    context : StageContext
+        Of ``bless``.
+    evidence : Evidence
+        What the stages committed.
+    champion : Champion or None
+        Who serves.
+    """
     from tasks.stages import load_stage
     from tasks.stages.extra import Extra
 
@@ -174,6 +186,7 @@ def evidence_problems(context: StageContext, evidence: Evidence) -> list[RuleRes
     return [
         *judge_settings(evidence, tonight),
         *judge_figures(evidence, pipeline, context.outputs),
+        *judge_answers(context, evidence, champion),
     ]
 
 
@@ -235,6 +248,8 @@ def _champion_evidence(
         try:
             champion_files(context, current)
         except StageError as error:
+            if not is_bad_input(error.exit_code):
+                raise
             altered = str(error)
     return ChampionEvidence(
         current=current,

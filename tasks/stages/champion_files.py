@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.contract import Altered, Champion, StageError, tree_sha256
+from tasks.contract import Altered, Champion, StageError, is_bad_input, tree_sha256
 from tasks.environment import Environment
 from tasks.serving.files import read_what_serves
 from tasks.stages.base import StageContext
@@ -26,6 +26,7 @@ def champion_files(context: StageContext, champion: Champion) -> Path:
         No copy is left whose files are those of the digest; names each with what is wrong.
     """
     problems: list[str] = []
+    away = False
     for find in (_registered, _served_here, _published):
         try:
             for folder in find(context, champion):
@@ -37,8 +38,10 @@ def champion_files(context: StageContext, champion: Champion) -> Path:
                     f"{champion.digest[:12]}): restore them"
                 )
         except (StageError, OSError) as error:
+            away |= isinstance(error, StageError) and not is_bad_input(error.exit_code)
             problems.append(" ".join(str(error).split()))
-    raise Altered("; ".join(problems) or f"no copy of {champion} is left")
+    # where a copy is out of reach, a later attempt may find it as it should be
+    raise (StageError if away else Altered)("; ".join(problems) or f"no copy of {champion} is left")
 
 
 def _warn(problems: list[str]) -> None:

@@ -47,6 +47,8 @@ class SavedClassifier:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.classes: list[str] = description["classes"]
         self.positive: str | None = description["positive"]
+        # what a GPU answers must be what a server on a CPU answers: TF32 keeps ten bits
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         self._model = tf.saved_model.load(str(folder))
         self._answer = self._model.signatures["serving_default"]
 

@@ -217,6 +217,18 @@ def test_a_result_that_stood_is_withdrawn_when_it_cannot_be_had_again(
     assert failure.reason == "the source is gone"
 
 
+def test_a_stage_that_fails_when_it_is_computed_anew_says_why(night: Any, tmp_path: Path) -> None:
+    stage = Count()
+    night(stage)
+    stage.error = NoInput("the disk is full")
+    with pytest.raises(NoInput):
+        night(stage, reuse="none")
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    failure = run.read_failure("transform")
+    assert run.read_manifest("transform") is None
+    assert failure is not None and failure.reason == "the disk is full"
+
+
 def test_a_retry_of_what_follows_the_commit_clears_the_failure(
     night: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,8 +333,11 @@ def test_a_result_that_another_attempt_committed_meanwhile_is_kept_whatever_its_
 
     with pytest.raises(NoInput):
         night(Overtaken())
-    manifest = RunDirectory(str(tmp_path / "films/runs/one")).read_manifest("transform")
+    run = RunDirectory(str(tmp_path / "films/runs/one"))
+    manifest = run.read_manifest("transform")
     assert manifest is not None and manifest.started_at.startswith("1999")
+    # and nothing ill is said of it
+    assert run.read_failure("transform") is None
 
 
 def edit_metric(manifest: Path) -> None:

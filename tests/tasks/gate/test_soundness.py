@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.contract import Altered, RunDirectory, describe_outputs
+from tasks.contract import Altered, RunDirectory, StageError, describe_outputs
 from tasks.gate.evidence import JUDGED, Evidence
 from tasks.gate.recomputed import _evaluation, answers_on_record
 from tasks.stages.base import StageInput
@@ -168,6 +168,31 @@ def test_predictions_that_are_not_the_models_own_are_a_refusal(night: Night) -> 
     assert not verdict.blessed
     (reason,) = verdict.reasons
     assert reason.startswith("the model answers 32 of 32 test images otherwise than predictions")
+
+
+@pytest.mark.parametrize("error", [StageError("the bucket does not answer"), MemoryError()])
+def test_no_verdict_is_given_on_what_may_be_right_at_the_next_attempt(
+    night: Night, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(*_: object) -> str:
+        raise error
+
+    monkeypatch.setattr("tasks.stages.asked_again._difference", away)
+    with pytest.raises(type(error)):
+        night.perform("bless")
+    assert night.run.read_manifest("bless") is None
+
+
+@pytest.mark.parametrize("which", ["answers_on_record", "_difference"])
+def test_a_model_that_cannot_be_asked_is_not_blessed(
+    night: Night, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    def broken(*_: object) -> str:
+        raise ValueError("no such tensor")
+
+    monkeypatch.setattr(f"tasks.stages.asked_again.{which}", broken)
+    (reason,) = night.verdict().reasons
+    assert "ValueError: no such tensor" in reason
 
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
