@@ -1,4 +1,5 @@
-"""Airflow tells when a DAG run ends, whatever ended it: the scheduler, a time limit or a person."""
+"""Airflow reports when a DAG run ends, whatever ended it (the scheduler, a time limit or a person),
+and when one that was cleared starts again."""
 
 import logging
 from typing import Any
@@ -6,6 +7,19 @@ from typing import Any
 from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
+
+
+@hookimpl
+def on_dag_run_running(dag_run: Any, msg: str) -> None:
+    """Keep the night's MLflow run open when the night was cleared."""
+    if not dag_run.clear_number:
+        return
+    try:
+        from trusted_retraining.run_end import keep_open
+
+        keep_open(dag_run.dag_id, dag_run.run_id)
+    except Exception:
+        log.exception("%s %s: its MLflow run may be closed early", dag_run.dag_id, dag_run.run_id)
 
 
 @hookimpl

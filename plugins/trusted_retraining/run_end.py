@@ -6,8 +6,9 @@ ever. Airflow's scheduler and API server call :mod:`trusted_retraining.listener`
 module in a process of its own: neither of them may wait for a store or for MLflow.
 
 While MLflow is away the process tries again for an hour. What is still to be closed is noted beside
-the pipeline's runs before the first try, so the end of its next DAG run closes it, whatever became
-of the process.
+the pipeline's runs before the first try (:mod:`trusted_retraining.unclosed`), so the end of its
+next DAG run closes it, whatever became of the process. The start of a run that was cleared removes
+its note: what is under way again must not be closed.
 """
 
 import os
@@ -19,15 +20,15 @@ import time
 
 from tasks.contract import RunDirectory, StageError
 from tasks.spec.base import NAME
+from trusted_retraining import unclosed
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory, storage_variables
 
 WAITS = (30, 60, 120, 240, 480, 960, 1920)
 """Seconds between two tries to close a run."""
 
-UNCLOSED = "unclosed_runs.json"
-"""Beside the pipeline's runs: the ended DAG runs whose MLflow runs may be open, and how they ended.
-"""
+RESTARTED = "restarted"
+"""State of a run that has been cleared and started again; the others are Airflow's."""
 
 
 def is_open(dag_id: str, run_id: str) -> bool:
@@ -45,7 +46,7 @@ def is_open(dag_id: str, run_id: str) -> bool:
     if "://" in settings.storage_root:
         return True
     run = run_directory(settings, dag_id, run_id)
-    if _unclosed(run):
+    if unclosed.all_noted(run):
         return True
     # the stage that closes it has been committed, or nothing has been logged
     return run.read_manifest("report") is None and run.read_json("mlflow.json") is not None
@@ -61,49 +62,72 @@ def close_later(dag_id: str, run_id: str, *, success: bool) -> None:
     success : bool
         How it ended.
     """
-    command = [sys.executable, "-m", "trusted_retraining.run_end", dag_id, run_id]
-    command += ["success" if success else "failed"]
-    process = subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    # nobody else asks for its exit code
-    threading.Thread(target=process.wait, daemon=True).start()
+    _spawn(dag_id, run_id, "success" if success else "failed")
 
 
-def close(dag_id: str, run_id: str, *, success: bool) -> None:
-    """Close the MLflow run of a DAG run, and those of earlier ones that could not be closed.
+def keep_open(dag_id: str, run_id: str) -> None:
+    """Remove the note that a DAG run is to be closed, because it has been started again; in another
+    process where that may take long.
 
     Parameters
     ----------
-    dag_id, run_id, success
-        As for :func:`close_later`.
+    dag_id, run_id : str
+        The DAG run, perhaps of a DAG that is none of ours.
+    """
+    settings = Settings.read()
+    if not settings.mlflow_uri or not re.fullmatch(NAME, dag_id):
+        return
+    if "://" in settings.storage_root:
+        _spawn(dag_id, run_id, RESTARTED)
+    else:
+        unclosed.remove(run_directory(settings, dag_id, run_id))
+
+
+def close(dag_id: str, run_id: str) -> None:
+    """Close the MLflow runs of a pipeline's DAG runs that are noted as ended.
+
+    Parameters
+    ----------
+    dag_id, run_id : str
+        A DAG run of the pipeline.
 
     Raises
     ------
     StageError
-        The store or MLflow cannot be reached; what is still open is noted.
+        The store or MLflow cannot be reached; what is still open stays noted.
     """
     settings = Settings.read()
-    if not settings.mlflow_uri:
-        return
-    run = run_directory(settings, dag_id, run_id)
-    unclosed = _unclosed(run)
-    # a DAG that is none of ours has logged nothing, and gets no note
-    if run.read_json("mlflow.json") is not None:
-        # how a run ended last counts: it may have been cleared since it was noted
-        unclosed[run_id] = success
-        _note(run, unclosed)
     failed = None
-    for each, ended_well in unclosed.items():
+    for run in unclosed.all_noted(run_directory(settings, dag_id, run_id)):
+        # read one by one: while others were being closed it may have been started again
+        success = unclosed.noted(run)
+        if success is None:
+            continue
         try:
-            _close(settings, run_directory(settings, dag_id, each), success=ended_well)
+            _close(settings, run, success=success)
+            unclosed.remove(run)
         except StageError as error:
             failed = error
-        else:
-            # read anew: another process may be at the same
-            _note(run, {name: how for name, how in _unclosed(run).items() if name != each})
     if failed is not None:
         raise failed
+
+
+def _note(dag_id: str, run_id: str, *, success: bool) -> None:
+    run = run_directory(Settings.read(), dag_id, run_id)
+    # a DAG that is none of ours has logged nothing, and gets no note
+    if run.read_json("mlflow.json") is not None:
+        unclosed.note(run, success=success)
+
+
+def _spawn(dag_id: str, run_id: str, state: str) -> None:
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "trusted_retraining.run_end", dag_id, run_id, state],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # nobody else asks for its exit code
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _close(settings: Settings, run: RunDirectory, *, success: bool) -> None:
@@ -130,34 +154,26 @@ def _close(settings: Settings, run: RunDirectory, *, success: bool) -> None:
         raise StageError(f"tasks close ended with exit code {done.returncode}")
 
 
-def _unclosed(run: RunDirectory) -> dict[str, bool]:
-    noted = _of_pipeline(run).read_json(UNCLOSED)
-    return noted if isinstance(noted, dict) else {}
-
-
-def _note(run: RunDirectory, unclosed: dict[str, bool]) -> None:
-    if unclosed != _unclosed(run):
-        _of_pipeline(run).write_json(UNCLOSED, unclosed)
-
-
-def _of_pipeline(run: RunDirectory) -> RunDirectory:
-    return RunDirectory(run.uri.rpartition("/runs/")[0], run.storage_options)
-
-
 def main(arguments: list[str]) -> int:
-    """Close the run that the arguments name, with patience; return the exit code."""
+    """Do what the end, or the new start, of a DAG run asks for, with patience; return the exit
+    code."""
     dag_id, run_id, state = arguments
-    code = 0
+    if not Settings.read().mlflow_uri:
+        return 0
+    code, noted = 0, False
     for wait in (*WAITS, None):
         try:
-            close(dag_id, run_id, success=state == "success")
+            if state == RESTARTED:
+                unclosed.remove(run_directory(Settings.read(), dag_id, run_id))
+                return 0
+            # once: a note that is gone at a later try belongs to a run that was started again
+            if not noted:
+                _note(dag_id, run_id, success=state == "success")
+                noted = True
+            close(dag_id, run_id)
         except StageError as error:
             code = error.exit_code
-            way = (
-                "the end of the pipeline's next run closes it"
-                if wait is None
-                else (f"again in {wait} s")
-            )
+            way = f"again in {wait} s" if wait else "the end of the pipeline's next run closes it"
             sys.stderr.write(
                 f"{dag_id} {run_id}: its MLflow run could not be closed: {error}; {way}\n"
             )

@@ -18,7 +18,7 @@ from tasks import tracking
 from tasks.contract import Manifest, RunDirectory
 from tasks.spec import Pipeline
 from tests.tasks.places import environment_at
-from trusted_retraining import run_end
+from trusted_retraining import run_end, unclosed
 
 RUN = "manual__2026-01-31T02:00:00+00:00"
 PIPELINE = Pipeline.model_validate(
@@ -173,6 +173,45 @@ def test_a_night_whose_process_was_killed_is_closed_by_the_next_one(
     assert night.status == "FAILED"
 
 
+def test_a_night_that_was_cleared_is_not_closed_while_it_is_under_way_again(
+    settings: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    night = Night(tmp_path, server)
+    away(monkeypatch)
+    monkeypatch.setattr("trusted_retraining.hooks.mlflow.ATTEMPTS", 1)
+    waited = []
+
+    def cleared(seconds: float) -> None:
+        waited.append(seconds)
+        # as the scheduler calls it; MLflow is back as well
+        again = SimpleNamespace(dag_id="films", run_id=RUN, clear_number=1)
+        get_listener_manager().hook.on_dag_run_running(dag_run=again, msg="started")
+        monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", server)
+
+    monkeypatch.setattr(run_end.time, "sleep", cleared)
+    # neither its own end, which is still trying, nor that of another night closes it
+    assert run_end.main(["films", RUN, "failed"]) == 0
+    assert run_end.main(["films", RUN.replace("01-31", "02-01"), "success"]) == 0
+    assert waited == [30]
+    assert night.status == "RUNNING"
+    assert run_end.main(["films", RUN, "success"]) == 0
+    assert night.status == "FINISHED"
+
+
+def test_nights_that_end_at_once_keep_their_notes(settings: str, tmp_path: Path) -> None:
+    nights = [
+        run_end.run_directory(run_end.Settings.read(), "films", RUN.replace("31", day))
+        for day in ("29", "30")
+    ]
+    for run in nights:
+        unclosed.note(run, success=run is nights[0])
+    assert [run.uri for run in unclosed.all_noted(nights[0])] == [run.uri for run in nights]
+    assert [unclosed.noted(run) for run in nights] == [True, False]
+    unclosed.remove(nights[0])
+    unclosed.remove(nights[0])
+    assert [unclosed.noted(run) for run in nights] == [None, False]
+
+
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", "http://127.0.0.1:9")
 
@@ -203,7 +242,7 @@ def test_only_a_night_of_ours_that_is_not_closed_yet_is_looked_at(
 
 def test_of_a_dag_that_is_none_of_ours_nothing_is_written(settings: str, tmp_path: Path) -> None:
     assert run_end.main(["somebody_elses", RUN, "success"]) == 0
-    assert not list(tmp_path.rglob(run_end.UNCLOSED))
+    assert not list(tmp_path.rglob(unclosed.FOLDER))
 
 
 def test_what_is_wrong_with_a_night_never_reaches_the_scheduler(
