@@ -18,7 +18,11 @@ from tasks.environment import Environment
 from tasks.tracking import mlflow_client, patiently
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.tracking import MlflowClient
+
+PAGE = 1000
+"""Versions that are asked for at a time."""
 
 
 class OwnRegistry:
@@ -34,15 +38,16 @@ class OwnRegistry:
         self.environment = environment
 
     def entry(self, model: str) -> RegistryEntry:
-        """Return what a registered model says of its champion.
+        """Return what a registered model says of its champion; nothing for an unknown model.
 
         Raises
         ------
         StageError
-            MLflow cannot be reached, or there is no such model.
+            MLflow cannot be reached.
         """
-        with mlflow_client(self.environment) as client:
-            found = patiently(lambda: client.get_registered_model(model))
+        found = _registered_model(self.environment, model)
+        if found is None:
+            return RegistryEntry(alias=None, last=None)
         alias = found.aliases.get(CHAMPION)
         return RegistryEntry(
             alias=None if alias is None else str(alias), last=found.tags.get(LAST_CHAMPION)
@@ -99,21 +104,46 @@ def champion_history(environment: Environment, model_name: str) -> History:
     """
     if not environment.mlflow_uri:
         return History()
-    from mlflow.exceptions import MlflowException
+    entry = OwnRegistry(environment).entry(model_name)
 
-    with mlflow_client(environment) as client:
-        try:
-            model = patiently(lambda: client.get_registered_model(model_name))
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return History()
-            raise
-        alias = model.aliases.get(CHAMPION)
-        return History.of(
-            model.tags.get(LAST_CHAMPION),
-            alias=None if alias is None else str(alias),
-            blessed=lambda: _blessed(client, model_name),
+    def blessed() -> list[Champion]:
+        wanted = f"name = '{model_name}' and tags.verdict = 'blessed'"
+        with mlflow_client(environment) as client:
+            found = versions_by_number(client, wanted)
+        return [Champion(str(each.version), each.tags.get("digest", "")) for each in found]
+
+    return History.of(entry.last, alias=entry.alias, blessed=blessed)
+
+
+def is_registered(environment: Environment, model_name: str) -> bool:
+    """Return whether the registry has a model of this name.
+
+    Raises
+    ------
+    StageError
+        MLflow cannot be reached.
+    """
+    return bool(environment.mlflow_uri) and _registered_model(environment, model_name) is not None
+
+
+def versions_by_number(client: "MlflowClient", wanted: str) -> "list[ModelVersion]":
+    """Return all versions that a filter of MLflow's finds, the oldest first.
+
+    MLflow's own order is that of the last change, so a list that is read page by page could miss
+    one that was changed meanwhile.
+    """
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = patiently(
+            lambda token=token: client.search_model_versions(  # type: ignore[misc]
+                wanted, max_results=PAGE, order_by=["version_number ASC"], page_token=token
+            )
         )
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def once_champion(environment: Environment, model_name: str) -> Champion | None:
@@ -134,10 +164,13 @@ def mark_champion(client: "MlflowClient", model_name: str, champion: Champion | 
     patiently(lambda: client.set_registered_model_tag(model_name, LAST_CHAMPION, noted))
 
 
-def _blessed(client: "MlflowClient", model_name: str) -> list[Champion]:
-    found = patiently(
-        lambda: client.search_model_versions(
-            f"name = '{model_name}' and tags.verdict = 'blessed'", max_results=1000
-        )
-    )
-    return [Champion(str(each.version), each.tags.get("digest", "")) for each in found]
+def _registered_model(environment: Environment, model_name: str) -> "RegisteredModel | None":
+    from mlflow.exceptions import MlflowException
+
+    with mlflow_client(environment) as client:
+        try:
+            return patiently(lambda: client.get_registered_model(model_name))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise

@@ -81,13 +81,10 @@ def _by_log(environment: Environment, model: str) -> Owner | None:
 def _by_oldest(environment: Environment, model: str) -> Owner | None:
     if not environment.mlflow_uri:
         return None
-    from tasks.tracking import mlflow_client, patiently
+    from tasks.registry_history import versions_by_number
+    from tasks.tracking import mlflow_client
 
     with mlflow_client(environment) as client:
-        versions = patiently(
-            lambda: client.search_model_versions(
-                f"name = '{model}'", order_by=["version_number ASC"], max_results=1000
-            )
-        )
+        versions = versions_by_number(client, f"name = '{model}'")
     found = (owner_by_tags(str(each.version), each.tags) for each in versions)
     return next((each for each in found if each is not None), None)

@@ -22,7 +22,6 @@ CHAMPION = "champion"
 NOBODY = "none"
 """What is written where a version is asked for and nothing serves."""
 
-
 LAST_CHAMPION = "last_champion"
 """Tag of a registered model: its last champion as :func:`format_champion` writes it, ``none`` while
 there was no champion yet."""
@@ -123,7 +122,7 @@ class ChampionRegistry(Protocol):
     """A registry as the way back needs it."""
 
     def entry(self, model: str) -> RegistryEntry:
-        """Return what a registered model says of its champion."""
+        """Return what a registered model says of its champion; nothing for an unknown model."""
 
     def champion(self, model: str) -> Champion | None:
         """Return the version with the alias ``champion``."""

@@ -82,7 +82,7 @@ def test_mlflow_behind_a_companys_own_certificate_is_reached(
     server: str, authority: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(authority))
-    assert MlflowHook(server).version_of_alias("demo", "champion") is None
+    assert MlflowHook(server).champion("demo") is None
 
 
 def test_a_certificate_that_nobody_trusts_is_refused(
@@ -92,7 +92,7 @@ def test_a_certificate_that_nobody_trusts_is_refused(
     for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StageError, match="CERTIFICATE_VERIFY_FAILED"):
-        MlflowHook(server).version_of_alias("demo", "champion")
+        MlflowHook(server).champion("demo")
 
 
 def test_the_environments_certificates_count_but_its_proxy_does_not(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks import registry, tracking
-from tasks.contract import LAST_CHAMPION, Champion
+from tasks import registry, registry_history, tracking
+from tasks.contract import LAST_CHAMPION, Champion, RegistryEntry
 from tasks.environment import Environment
 from tasks.registry_history import once_champion
 from tests.tasks.places import environment_at
@@ -64,6 +64,26 @@ def test_a_registry_from_before_the_tag_is_searched_for_blessed_versions(
         version_of(store, "older", digest=f"of a {verdict} one", verdict=verdict)
     client_of(store).delete_registered_model_tag("older", LAST_CHAMPION)
     assert once_champion(store, "older") == Champion("2", "of a blessed one")
+
+
+def test_every_page_of_blessed_versions_is_read(
+    store: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_history, "PAGE", 2)
+    versions = [version_of(store, "many", digest=f"d{n}", verdict="blessed") for n in range(5)]
+    client = client_of(store)
+    # one that was changed last comes first in MLflow's own order
+    client.set_model_version_tag("many", versions[0], "note", "touched")
+    wanted = "name = 'many' and tags.verdict = 'blessed'"
+    found = registry_history.versions_by_number(client, wanted)
+    assert [str(each.version) for each in found] == versions
+    client.delete_registered_model_tag("many", LAST_CHAMPION)
+    assert once_champion(store, "many") == Champion(versions[-1], "d4")
+
+
+def test_an_unknown_model_says_nothing_of_a_champion(store: Environment) -> None:
+    entry = registry_history.OwnRegistry(store).entry("unheard_of")
+    assert entry == RegistryEntry(alias=None, last=None)
 
 
 def test_a_registry_without_blessed_versions_has_no_history(store: Environment) -> None:

@@ -28,6 +28,9 @@ ATTEMPTS, FIRST_WAIT_SECONDS = 6, 0.5
 """Times that a request is sent when the server is away, and the wait before the second, which
 doubles."""
 
+PAGE = 1000
+"""Versions that are asked for at a time."""
+
 _CERTIFICATES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE")
 
 
@@ -64,23 +67,17 @@ class MlflowHook(BaseHook):
         """Close the connections."""
         self._http.close()
 
-    def version_of_alias(self, model: str, alias: str) -> Champion | None:
-        """Return version and digest of an alias; None when there is no such alias or model. The
-        digest is empty for a version that somebody registered by hand.
+    def champion(self, model: str) -> Champion | None:
+        """Return the version with the alias ``champion``; None when there is no such alias or
+        model. The digest is empty for a version that somebody registered by hand.
 
         Raises
         ------
         StageError
             MLflow cannot be reached, or refuses.
         """
-        found = self._ask("GET", "registered-models/alias", {"name": model, "alias": alias})
-        if found is None:
-            return None
-        return _identity(found["model_version"])
-
-    def champion(self, model: str) -> Champion | None:
-        """Return the version with the alias ``champion``, as :meth:`version_of_alias` does."""
-        return self.version_of_alias(model, CHAMPION)
+        found = self._ask("GET", "registered-models/alias", {"name": model, "alias": CHAMPION})
+        return None if found is None else _identity(found["model_version"])
 
     def entry(self, model: str) -> RegistryEntry:
         """Return what a registered model says of its champion; nothing for an unknown model.
@@ -131,10 +128,16 @@ class MlflowHook(BaseHook):
         return [_identity(each) for each in self._versions(wanted)]
 
     def _versions(self, wanted: str) -> list[Mapping[str, Any]]:
-        # in the order of their numbers: without it a long list would be cut at its old end
-        fields = {"filter": wanted, "max_results": 1000, "order_by": "version_number ASC"}
-        found = self._ask("GET", "model-versions/search", fields)
-        return list((found or {}).get("model_versions", []))
+        # MLflow's own order is that of the last change: a version that is changed between two pages
+        # could be on neither
+        fields = {"filter": wanted, "max_results": PAGE, "order_by": "version_number ASC"}
+        versions: list[Mapping[str, Any]] = []
+        while True:
+            found = self._ask("GET", "model-versions/search", fields) or {}
+            versions += found.get("model_versions", [])
+            if not found.get("next_page_token"):
+                return versions
+            fields["page_token"] = found["next_page_token"]
 
     def point_alias(self, model: str, version: str | None) -> None:
         """Point the alias ``champion`` at a version, in one step; None removes it.
