@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tasks.contract import (
     ASK_WHO_SERVES,
     EX_CONFIG,
     EX_USAGE,
+    NOBODY,
     RELEASE_VARIABLE,
     STAGE_TEXTS,
     STAGES,
@@ -31,7 +33,7 @@ from tasks.spec.overrides import check_run
 
 if TYPE_CHECKING:
     from tasks.runner import Reuse
-from tasks.spec.base import refusal
+from tasks.spec.base import NAME, refusal
 
 log = logging.getLogger("tasks")
 
@@ -119,11 +121,10 @@ def _champion(options: argparse.Namespace) -> int:
     environment = Environment.read().with_own_registry()
     environment = replace(environment, served=options.served or environment.served)
     model = options.model or load_pipeline(options.spec).model_name
+    _check_correction(options, environment)
     if not options.set:
         show_champion(environment, model)
         return 0
-    if not options.reason.strip():
-        raise BadConfig("--set needs --reason: it is recorded with the version")
     correction = Correction(
         record=options.set,
         version=options.version,
@@ -133,6 +134,24 @@ def _champion(options: argparse.Namespace) -> int:
     )
     correct_champion(environment, model, correction)
     return 0
+
+
+def _check_correction(options: argparse.Namespace, environment: Environment) -> None:
+    """Refuse words that would be ignored: whoever wrote them believes that they were recorded."""
+    pipeline = options.pipeline
+    if not options.set:
+        for name in ("pipeline", "version", "reason"):
+            if getattr(options, name):
+                raise BadConfig(f"--{name} does nothing without --set, which names the record")
+        return
+    if not options.reason.strip():
+        raise BadConfig("--set needs --reason: it is recorded with the version")
+    if pipeline and not re.fullmatch(NAME, pipeline):
+        raise BadConfig(f"--pipeline {pipeline[:100]!r} is no name of a pipeline, such as films")
+    if pipeline and options.set == NOBODY and environment.served:
+        raise BadConfig(
+            "--pipeline is recorded with a champion, and --set none leaves none: leave it out"
+        )
 
 
 def _close(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from tasks.contract import (
     now,
 )
 from tasks.environment import Environment
-from tasks.registry_history import mark_champion
+from tasks.registry_history import is_registered, mark_champion
 from tasks.registry_owner import owner_of
 from tasks.serving.champion_log import note_champion
 from tasks.serving.deployment import alone
@@ -91,6 +91,12 @@ def _undisturbed(environment: Environment, model: str) -> Iterator[None]:
         return
     check_seen(environment, model)
     folder = environment.serving_root / model
+    if not folder.is_dir() and not is_registered(environment, model):
+        # a folder made for a misspelt name would let it pass for a model that is served here
+        raise BadInput(
+            f"{model}: neither the registry nor {environment.serving_root} has such a model; check "
+            "--model"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         yield

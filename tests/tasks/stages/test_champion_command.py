@@ -250,6 +250,11 @@ def test_a_place_that_cannot_be_seen_is_not_taken_for_empty(
         (["--set", "registry"], 78),
         (["--set", "registry", "--reason", "  "], 78),
         (["--served", "seven"], 78),
+        (["--pipeline", "films"], 78),
+        (["--version", "1"], 78),
+        (["--reason", "x"], 78),
+        (["--set", "served", "--reason", "x", "--pipeline", "no such/name"], 78),
+        (["--set", "none", "--reason", "x", "--pipeline", "films", "--served", "none"], 78),
         (["--set", "registry", "--reason", "x"], 65),
         (["--set", "served", "--reason", "x"], 65),
     ],
@@ -258,6 +263,20 @@ def test_what_cannot_be_done_ends_with_its_code(
     command: Command, words: list[str], code: int
 ) -> None:
     assert command(*words) == code
+
+
+@pytest.mark.parametrize("record", ["registry", "served", "none"])
+def test_a_misspelt_model_leaves_no_folder_that_would_let_it_pass_for_one(
+    command: Command,
+    place: Environment,
+    champion: Champion,
+    caplog: pytest.LogCaptureFixture,
+    record: str,
+) -> None:
+    words = ["--model", "filsm", "--set", record, "--reason", "x"]
+    assert command(*words) == 65
+    assert "check --model" in caplog.text
+    assert sorted(each.name for each in place.serving_root.iterdir()) == ["films"]
 
 
 def test_a_wrong_word_ends_with_the_usage_code(command: Command) -> None:
