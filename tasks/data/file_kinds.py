@@ -8,6 +8,8 @@ import codecs
 import re
 from pathlib import Path
 
+IMAGE = "an image"
+
 _START = 4096
 _KINDS = (
     (
@@ -31,7 +33,7 @@ _KINDS = (
     (rb"\x89HDF", "HDF5 data"),
     (rb"\x93NUMPY", "a NumPy array"),
     (rb"(?s).{128}DICM", "a DICOM file"),
-    (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|RIFF....WEBP", "an image"),
+    (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8|RIFF....WEBP", IMAGE),
     (rb"\s*[\[{]\s*[\"{\[]", "JSON"),
 )
 _MARKS = (

@@ -17,7 +17,6 @@ _PIECE = 1 << 20
 _PREMATURE = "premature end"
 _LEFT_OVER = re.compile(r"extraneous bytes before marker 0x(?P<marker>..)")
 
-
 _HOLE = bytes(512)
 """Zeros that a lost sector of a disk leaves."""
 

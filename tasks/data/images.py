@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tasks.data.as_served import served_otherwise
 from tasks.data.exif import UPRIGHT, orientation
-from tasks.data.file_kinds import kind_of_start
+from tasks.data.file_kinds import IMAGE, kind_of_start
 from tasks.data.image_damage import SMALLEST_16_BIT, decoded_jpeg, has_hole, png_doubt, too_dark
 from tasks.data.perceptual import perceptual_hashes, thumbnail
 from tasks.serving.image_files import SERVED_KINDS, is_jpeg_xl, kind_of, refusal
@@ -232,6 +232,9 @@ def _what_it_is(content: bytes) -> str:
     kind = kind_of_start(content[:4096])
     if kind is None:
         return "no known image format"
+    if kind == IMAGE:
+        # no decoder knows it, so no more of it than its first few bytes is right
+        return "an image whose beginning is damaged"
     return f"{kind}; convert it to PNG" if "DICOM" in kind else f"{kind}, no image"
 
 

@@ -62,7 +62,12 @@ class ParquetReader(SourceReader):
         table = root / single if single else self._table(root)
         refuse_table_format(table, root)
         if is_object_store(self.spec.uri):
-            refuse_stored_log(self.spec.uri)
+            address = self.spec.uri.rstrip("/")
+            folder = table if table.is_dir() else table.parent
+            refuse_stored_log(
+                address.rpartition("/")[0] if single else address,
+                folder.relative_to(root).as_posix() if folder.is_relative_to(root) else "",
+            )
         files = [TableFile(table, table.name)] if table.is_file() else self._files(root, table)
         first = files[0].path
         schema = _read_schema(first)

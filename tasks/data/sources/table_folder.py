@@ -1,14 +1,17 @@
 """Finds the files of a Parquet table that is a folder, with the columns that its folders name."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from tasks.contract import BadInput, NoInput
+from tasks.contract import BadConfig, BadInput, NoInput
 from tasks.data.archives import MAX_DEPTH
 from tasks.data.objects import listing
+
+log = logging.getLogger("tasks")
 
 SUFFIX = ".parquet"
 
@@ -69,37 +72,70 @@ def refuse_table_format(place: Path, root: Path) -> None:
     """
     folder = place if place.is_dir() else place.parent
     while True:
-        for form, log in _LOGS.items():
-            if any(folder.glob(log)):
-                raise BadInput(
-                    f"{place.name}: belongs to {form} ({folder.name or folder}); its files hold "
-                    "rows that were deleted since; write it as plain Parquet"
-                )
+        for form, pattern in _LOGS.items():
+            if any(folder.glob(pattern)):
+                raise _refusal(place.name, form, folder.name or str(folder))
         inside = folder != root and folder.is_relative_to(root)
-        if folder == folder.parent or not (inside or "=" in folder.name or folder.name == "data"):
+        if folder == folder.parent or not (inside or _is_part(folder.name)):
             return
         folder = folder.parent
 
 
-def refuse_stored_log(uri: str) -> None:
+def refuse_stored_log(uri: str, inside: str) -> None:
     """Refuse a source in a bucket as :func:`refuse_table_format` does: its log is not fetched.
+
+    Parameters
+    ----------
+    uri : str
+        Address of the source.
+    inside : str
+        Path of the table's folder inside it; empty: the source itself.
 
     Raises
     ------
     BadInput
         Names the format, and the way out.
     """
-    for form, log in _LOGS.items():
-        folder, _, ending = log.partition("/*")
+    scheme, _, path = uri.rstrip("/").partition("://")
+    bucket, *source = path.split("/")
+    folders = [*source, *filter(None, inside.split("/"))]
+    for depth in range(len(folders), -1, -1):
+        address = "/".join([f"{scheme}://{bucket}", *folders[:depth]])
         try:
-            names = listing(uri, [folder])
+            form = _stored_log(address)
+        except BadConfig:
+            # keys that open the source alone read on
+            log.warning("%s: may not be listed: whether it has a table's log is not known", address)
+            return
+        if form is not None:
+            raise _refusal(uri, form, address)
+        if depth == 0 or not (depth > len(source) or _is_part(folders[depth - 1])):
+            return
+
+
+def _stored_log(address: str) -> str | None:
+    """Return the format whose log lies in a folder of a bucket."""
+    for form, pattern in _LOGS.items():
+        folder, _, ending = pattern.partition("/*")
+        try:
+            names = listing(address, [folder])
         except NoInput:
             continue
         if any(name.startswith(f"{folder}/") and name.endswith(ending) for name in names):
-            raise BadInput(
-                f"{uri}: is {form}; its files hold rows that were deleted since; write it as plain "
-                "Parquet"
-            )
+            return form
+    return None
+
+
+def _is_part(folder: str) -> bool:
+    """Return whether a folder is called like a part of a table, whose log lies further up."""
+    return "=" in folder or folder == "data"
+
+
+def _refusal(name: str, form: str, folder: str) -> BadInput:
+    return BadInput(
+        f"{name}: belongs to {form} ({folder}); its files hold rows that were deleted since; write "
+        "it as plain Parquet"
+    )
 
 
 def table_files(table: Path) -> list[TableFile]:

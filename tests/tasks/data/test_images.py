@@ -48,6 +48,11 @@ def test_what_serving_decodes_is_ok(
         (b"", "undecodable", "empty"),
         (b"<!DOCTYPE html><h1>404</h1>", "not_an_image", "a web page"),
         (b"\x1f\x8b" + bytes(50), "not_an_image", "gzip data, no image"),
+        (
+            b"\x89PNG\r\n" + bytes(50),
+            "not_an_image",
+            "an image whose beginning is damaged",
+        ),
         (bytes(1000), "not_an_image", "no known image format"),
     ],
 )

@@ -215,7 +215,6 @@ sys.path.insert(0, sys.argv[1])
 from test_nights_on_s3 import PIPELINE, Write
 from tasks.contract import RunDirectory
 from tasks.environment import Environment
-from tests.tasks.places import environment_at
 from tasks.runner import run_stage
 here = Path(sys.argv[3])
 environment = Environment(mlflow_uri="", serving_root=here, serving_python=here, server_url="",

@@ -296,5 +296,44 @@ def test_a_partition_of_a_table_with_a_log_is_refused_though_the_log_is_not_fetc
     )
     assert list(open_source(spec).open(tmp_path / "before").rows)
     store.fs.pipe_file(f"nights/films/{log}", b"{}")
-    with pytest.raises(BadInput, match=r"is an? (Delta|Hudi|Iceberg) table; .* plain Parquet"):
+    with pytest.raises(BadInput, match=r"an? (Delta|Hudi|Iceberg) table .* plain Parquet"):
         open_source(spec).open(tmp_path / "after")
+
+
+@pytest.mark.parametrize(
+    ("uri", "part"),
+    [
+        ("s3://nights/films/x=1", ""),
+        ("s3://nights/films/x=1/y=2/", ""),
+        ("s3://nights/films/part.parquet", ""),
+        ("s3://nights/films/x=1/part.parquet", ""),
+        ("s3://nights/films/data", ""),
+        ("s3://nights", "films/x=1"),
+        ("s3://nights", "films/x=1/part.parquet"),
+    ],
+)
+def test_a_log_is_looked_for_in_the_folders_above_as_on_this_machine(store, tmp_path, uri, part):
+    for folder in ("films/x=1/y=2", "films/x=1", "films/data", "films"):
+        store.fs.pipe_file(f"nights/{folder}/part.parquet", table(film(1)))
+    spec = TypeAdapter(Source).validate_python({"kind": "parquet", "uri": uri, "table": part})
+    # what belongs to another table beside it is none of this one's
+    store.fs.pipe_file("nights/films/x=2/_delta_log/0.json", b"{}")
+    assert list(open_source(spec).open(tmp_path / "before").rows)
+    store.fs.pipe_file("nights/films/_delta_log/0.json", b"{}")
+    with pytest.raises(BadInput, match=r"Delta table \(s3://nights/films\)"):
+        open_source(spec).open(tmp_path / "after")
+
+
+def test_a_folder_above_that_may_not_be_listed_is_no_reason_to_refuse(store, tmp_path, caplog):
+    store.fs.pipe_file("nights/films/x=1/part.parquet", table(film(1)))
+    refused = (403, b"<Error><Code>AccessDenied</Code></Error>")
+
+    def denied(method, target):
+        return refused if "films%2F_delta_log" in target else None
+
+    store.fault = denied
+    spec = TypeAdapter(Source).validate_python(
+        {"kind": "parquet", "uri": "s3://nights/films/x=1", "table": ""}
+    )
+    assert list(open_source(spec).open(tmp_path / "scratch").rows)
+    assert "whether it has a table's log is not known" in caplog.text
