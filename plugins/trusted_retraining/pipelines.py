@@ -1,6 +1,6 @@
 """Finding and reading the pipeline files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.contract import BadConfig
@@ -13,7 +13,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
-    """Read every ``*.yaml`` of a folder.
+    """Read every ``*.yaml`` of a folder but hidden ones.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
     # a file keeps its name, and the model of that name, while it cannot be read
     bearers: dict[Path, str] = {}
     errors = []
-    for path in sorted(each for each in folder.glob("*") if each.suffix.lower() in SUFFIXES):
+    for path in sorted(_files(folder)):
         try:
             found[path] = _load(path)
         except SpecError as error:
@@ -57,6 +57,13 @@ def read_pipelines(folder: Path) -> tuple[dict[Path, Pipeline], list[str]]:
         *errors,
         *clashes.values(),
     ]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.glob("*"):
+        # hidden files are those of tools: .pre-commit-config.yaml, drafts of editors
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            yield path
 
 
 def _load(path: Path) -> Pipeline:
