@@ -5,11 +5,15 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tasks.serving.limits import HEADER_SECONDS
+from tasks.serving.limits import HEADER_SECONDS, MI
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request's line and headers, or of what comes between two pieces of its body or behind
 the last: the parser itself bounds none of it, and keeps it."""
+
+MAX_UNREAD = 16 * MI
+"""Bytes of a body that may follow its answer. They are thrown away: a connection that is closed
+while a client still sends is reset, and the client does not see the answer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -18,6 +22,7 @@ class Connection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head = 0
     _in_body = False
+    _unread = 0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a head."""
@@ -33,13 +38,14 @@ class Connection(HttpToolsProtocol):
             self._stop()
         elif before is None or before.response_complete:
             self._wait()
-        if self._head > MAX_HEAD:
+        if self._head > MAX_HEAD or self._unread > MAX_UNREAD:
             self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a body."""
-        if not self.cycle.response_complete:
-            self._head = 0
+        self._head = 0
+        if self.cycle.response_complete:
+            self._unread += len(body)
         super().on_body(body)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -49,7 +55,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._in_body = False
+        self._in_body, self._unread = False, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from tasks.serving import answers
 from tasks.serving.events import event_of
 from tasks.serving.guard import BODY, RETRY_AFTER
+from tasks.serving.json_body import parse_json
 from tasks.serving.limits import Busy
-from tasks.serving.requests import parse_json, parse_v1, parse_v2
+from tasks.serving.requests import parse_v1, parse_v2
 from tasks.serving.values import BadRequest
 from tasks.serving.worker import Work
 

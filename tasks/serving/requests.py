@@ -4,16 +4,15 @@ V1 takes what TensorFlow Serving takes, too: rows (``instances``) or columns (``
 without the name of the input. Whatever is wrong is the sender's fault, in one sentence.
 """
 
-import gc
 import math
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson  # type: ignore[import-not-found]
 
-from tasks.serving.limits import MAX_INSTANCES, MAX_LISTS, MAX_NAMES, MAX_VALUES, MI
+from tasks.serving.json_body import V1, parse_json
+from tasks.serving.limits import MAX_INSTANCES
 from tasks.serving.values import (
     BadRequest,
     check_fits,
@@ -33,7 +32,6 @@ _NUMBERS = {
     **{f"UINT{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
-_V1 = 'body must be {"instances": [{"b64": "<base64 of an image>"}, ...]}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,47 +63,13 @@ class Asked:
         return len(self.pixels) if self.pixels.ndim == 4 else 1
 
 
-def parse_json(body: bytes | bytearray) -> Any:
-    """Return the document of a body.
-
-    Raises
-    ------
-    BadRequest
-        It is no JSON, or holds more values than a request may.
-    """
-    if not body:
-        raise BadRequest(f"body is empty; {_V1}")
-    _count(body)
-    # nothing else runs while a body is parsed, least of all searches for cycles among its lists
-    gc.disable()
-    try:
-        return orjson.loads(body)
-    except ValueError as error:
-        problem = str(error)[:120]
-    finally:
-        gc.enable()
-    # outside: the error of the parser holds the whole text
-    raise BadRequest(f"body is not JSON: {problem}")
-
-
-def _count(body: bytes | bytearray) -> None:
-    """Count before anything is parsed: three bytes of text can become seventy in memory."""
-    found = {b",": 0, b"[": 0, b"{": 0, b":": 0}
-    # in steps, between which others have their turn
-    for start in range(0, len(body), MI):
-        for mark in found:
-            found[mark] += body.count(mark, start, start + MI)
-        for many, most, what in (
-            (found[b","] + found[b"["] + found[b"{"], MAX_VALUES, "values"),
-            (found[b"["], MAX_LISTS, "lists"),
-            (found[b":"], MAX_NAMES, "names"),
-        ):
-            if many > most:
-                raise BadRequest(f"body holds more than {most} {what}; send files, or fewer images")
-
-
 def parse_v1(document: Any) -> Asked:
     """Take a V1 request apart.
+
+    Parameters
+    ----------
+    document : Any
+        What :func:`tasks.serving.json_body.parse_json` found in the body.
 
     Raises
     ------
@@ -113,7 +77,7 @@ def parse_v1(document: Any) -> Asked:
         It is wrong.
     """
     if not isinstance(document, dict):
-        raise BadRequest(_V1)
+        raise BadRequest(V1)
     signature = document.get("signature_name") or ""
     if not isinstance(signature, str) or signature not in _SIGNATURES:
         raise BadRequest(f"signature_name {shown(signature)} is not serving_default or tensors")
@@ -124,7 +88,7 @@ def parse_v1(document: Any) -> Asked:
     if columns and isinstance(rows, dict) and not _is_b64(rows):
         rows = _of_names(rows, "inputs")
     if not isinstance(rows, list) or not rows:
-        raise BadRequest(_V1)
+        raise BadRequest(V1)
     if isinstance(rows[0], dict):
         _check_count(len(rows))
     if not columns:

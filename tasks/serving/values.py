@@ -23,7 +23,13 @@ class BadRequest(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: texts are cut, and what holds others is named, not written."""
+    """Return a value for a message: texts are cut, and what holds others is named, not written.
+
+    Parameters
+    ----------
+    value : object
+        As it was sent.
+    """
     if isinstance(value, str):
         return ascii(value[:60])
     if isinstance(value, (list, dict)):
@@ -33,6 +39,13 @@ def shown(value: object) -> str:
 
 def check_shape(shape: Any, where: str) -> list[int]:
     """Return the shape of a tensor.
+
+    Parameters
+    ----------
+    shape : Any
+        As it was sent.
+    where : str
+        What is read, for the message.
 
     Raises
     ------
@@ -56,6 +69,17 @@ def check_fits(
 ) -> None:
     """Check that the data of a tensor fit its shape.
 
+    Parameters
+    ----------
+    found, wanted : int
+        Values or bytes that were sent, and those that the shape asks for.
+    shape : list of int
+        The shape, for the message.
+    unit : {"values", "bytes"}
+        What is counted.
+    where : str
+        What is read, for the message.
+
     Raises
     ------
     BadRequest
@@ -70,6 +94,13 @@ def numbers(values: list[Any], where: str) -> "np.ndarray[Any, Any]":
 
     Numpy is given nothing but a flat list of numbers: of texts it makes an array whose every item
     is as long as the longest.
+
+    Parameters
+    ----------
+    values : list
+        Numbers, or lists of equal length.
+    where : str
+        What is read, for the message.
 
     Raises
     ------
@@ -92,6 +123,13 @@ def numbers(values: list[Any], where: str) -> "np.ndarray[Any, Any]":
 def flat(values: list[Any], where: str) -> list[Any]:
     """Flatten the data of a tensor of texts, which may be nested as its shape is.
 
+    Parameters
+    ----------
+    values : list
+        Texts, or lists of them.
+    where : str
+        What is read, for the message.
+
     Raises
     ------
     BadRequest
@@ -109,6 +147,13 @@ def flat(values: list[Any], where: str) -> list[Any]:
 
 def decoded(text: Any, where: str) -> bytes:
     """Decode base64: with line breaks, without padding, of both alphabets, as a data URI.
+
+    Parameters
+    ----------
+    text : Any
+        As it was sent.
+    where : str
+        What is read, for the message.
 
     Raises
     ------

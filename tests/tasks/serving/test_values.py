@@ -1,6 +1,7 @@
 """What a request holds is read at a cost that its size bounds; counted, not timed."""
 
 import base64
+import gc
 import gzip
 import tracemalloc
 import zlib
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.serving.cycles import NO_SEARCH
 from tasks.serving.image_size import MAX_PARTS, pixels_of
 from tasks.serving.limits import MI
 from tasks.serving.unpacking import ENCODINGS, MAX_MEMBERS, NotPacked, Unpacking
@@ -189,3 +191,12 @@ def test_a_file_of_very_many_parts_is_not_walked_to_its_end(start: bytes, part: 
 def test_a_marker_may_begin_with_very_many_bytes() -> None:
     assert pixels_of(b"\xff\xd8" + b"\xff" * 9 * MI + b"\xc0\0\x11\x08\0\2\0\3") == 6
     assert pixels_of(b"\xff\xd8" + b"\xff" * 9 * MI) is None
+
+
+def test_of_bodies_that_are_parsed_at_once_the_last_allows_the_search_for_cycles_again() -> None:
+    assert gc.isenabled()
+    with NO_SEARCH:
+        with NO_SEARCH:
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
