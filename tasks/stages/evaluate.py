@@ -120,8 +120,7 @@ class EvaluateStage(Stage):
             table,
             probabilities,
             theirs,
-            None if saw is None else saw.rows,
-            saw_others=saw is not None and not saw.certain,
+            None if saw is None else saw.told(),
         )
         counts = confusion_matrix(truth, predicted, classes=len(classes))
         plot_confusion(counts, classes, context.out / "confusion_matrix.png")

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,9 +104,7 @@ def write_predictions(
     table: "pd.DataFrame",
     own: NDArray[np.float32],
     theirs: NDArray[np.float32] | None,
-    saw: NDArray[np.bool_] | None = None,
-    *,
-    saw_others: bool = False,
+    saw: Sequence[bool | None] | None = None,
 ) -> None:
     """Write the test rows with truth, the challenger's answers and the champion's.
 
@@ -120,10 +118,9 @@ def write_predictions(
         float32, shape (rows, classes): the challenger's probabilities.
     theirs : ndarray or None
         The champion's; None leaves its columns empty.
-    saw : ndarray of bool, optional
-        Rows that the champion was trained on; None where that is not known.
-    saw_others : bool
-        Whether it may have been trained on the other rows, too, or on others of their groups.
+    saw : sequence of bool or None, optional
+        Whether the champion was trained on a row, or on others of its group; None where that is not
+        known, of a row or of all.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -149,9 +146,7 @@ def write_predictions(
         if theirs is None
         else pa.array(theirs.argmax(axis=1), pa.int64()),
         "champion_probabilities": listed(theirs),
-        "champion_saw": pa.nulls(rows, pa.bool_())
-        if saw is None
-        else pa.array(saw, pa.bool_(), mask=~saw if saw_others else None),
+        "champion_saw": pa.nulls(rows, pa.bool_()) if saw is None else pa.array(saw, pa.bool_()),
         "correct": pa.array(predicted == truth, pa.bool_()),
     }
     parquet.write_table(pa.table(columns), path)
