@@ -169,8 +169,8 @@ def test_variables_are_secret_by_the_same_list(monkeypatch: pytest.MonkeyPatch) 
         assert without_credentials("a S3CRETVALUE") == "a ***"
         monkeypatch.delenv(name)
     for name in ("PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "SOME_TOKEN_FILE"):
-        monkeypatch.setenv(name, "/work/films")
-    assert without_credentials("in /work/films") == "in /work/films"
+        monkeypatch.setenv(name, "/data/films")
+    assert without_credentials("in /data/films") == "in /data/films"
 
 
 @pytest.mark.parametrize("address", WITHOUT)
@@ -251,13 +251,17 @@ REPEATED = (
 
 @pytest.mark.parametrize("part", REPEATED)
 def test_no_text_keeps_a_stage_busy(part: str) -> None:
-    """Its time grows with its length: what was quadratic took minutes."""
-    text = part * (300_000 // len(part))
+    """Its time grows with its length, not with the square of it, however slow a machine is."""
+    short = _seconds(part * (40_000 // len(part)))
+    assert _seconds(part * (320_000 // len(part))) < 24 * short + 2
+
+
+def _seconds(text: str) -> float:
     started = time.process_time()
     masked(text)
     secret_in(text)
     without_queries(text)
-    assert time.process_time() - started < 20
+    return time.process_time() - started
 
 
 def _json(**changes: Any) -> str:
