@@ -34,6 +34,7 @@ PIPELINE = Pipeline.model_validate(
         "evaluate": {"bootstrap": 50},
         "fairness": {
             "min_group": 5,
+            "n_boot": 10,
             "protected": [{"attribute": "sex", "privileged": ["M"], "unprivileged": ["F"]}],
         },
         "explain": {"images": 2, "samples": 50},
