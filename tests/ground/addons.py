@@ -1,0 +1,118 @@
+"""What runs on the cluster: DNS, storage, KServe."""
+
+import base64
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.ground.certificates import CA
+from tests.ground.components import Component
+from tests.ground.layout import BIN, FOLDER, KUBECONFIG, PKI, STATE
+from tests.ground.processes import GroundError, kubectl, need, run, start
+
+MANIFESTS = FOLDER / "manifests"
+
+
+def apply(objects: list[dict[str, Any]] | Path) -> None:
+    """Apply objects, or those of a file."""
+    text = objects.read_text() if isinstance(objects, Path) else yaml.safe_dump_all(objects)
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=text)
+
+
+def start_dns() -> None:
+    """Start CoreDNS."""
+    apply(MANIFESTS / "dns.yaml")
+
+
+def start_storage() -> None:
+    """Make the default StorageClass, and start what makes its volumes."""
+    apply(MANIFESTS / "storage.yaml")
+    root = STATE / "volumes"
+    root.mkdir(exist_ok=True)
+    start("provisioner", BIN / "provisioner", f"--kubeconfig={KUBECONFIG}", f"--root={root}")
+
+
+def start_kserve(component: Component) -> None:
+    """Install KServe from the charts of its Go module, with certificates of the ground's own."""
+    charts = _module(component) / "charts"
+    # what a template looks up in the cluster is not there yet, and nothing else needs the cluster
+    apply(_render("kserve-crd", charts))
+    kinds = ("inferenceservices", "servingruntimes", "clusterstoragecontainers", "trainedmodels")
+    names = [f"crd/{kind}.serving.kserve.io" for kind in kinds]
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "kserve-webhook-server-cert", "namespace": "kserve"},
+        "data": {
+            "tls.crt": base64.b64encode((PKI / "kserve.crt").read_bytes()).decode(),
+            "tls.key": base64.b64encode((PKI / "kserve.key").read_bytes()).decode(),
+        },
+    }
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}}
+    apply([namespace, secret])
+    rendered = _render("kserve-resources", charts, MANIFESTS / "kserve-values.yaml")
+    apply([_fitting(thing) for thing in rendered if "cert-manager" not in thing["apiVersion"]])
+
+
+def wait_for_addons() -> None:
+    """Wait until they answer."""
+    for namespace, name in (("kube-system", "coredns"), ("kserve", "kserve-controller-manager")):
+        words = ("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=120s")
+        kubectl(*words, seconds=130)
+    need("KServe's webhook answers", _webhook_answers, 30)
+
+
+def _webhook_answers() -> bool:
+    container = {"name": "kserve-container", "image": "localhost/none:1"}
+    probe = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "probe", "namespace": "default"},
+        "spec": {"predictor": {"containers": [container]}},
+    }
+    kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(probe))
+    return True
+
+
+def _render(chart: str, charts: Path, values: Path | None = None) -> list[dict[str, Any]]:
+    more = ["--values", str(values)] if values else []
+    text = run(BIN / "helm", "template", chart, charts / chart, "--namespace", "kserve", *more)
+    return [thing for thing in yaml.load_all(text, _loader()) if thing]
+
+
+def _fitting(thing: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of KServe's as it can be here, without cert-manager and without a proxy."""
+    for hook in thing.get("webhooks", []):
+        hook["clientConfig"]["caBundle"] = base64.b64encode(CA.read_bytes()).decode()
+    if thing["kind"] == "Deployment":
+        pod = thing["spec"]["template"]["spec"]
+        pod["containers"] = [c for c in pod["containers"] if c["name"] == "manager"]
+        for container in pod["containers"]:
+            # a fast start: as shipped, it counts as ready after half a minute at the earliest
+            container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 1}
+    return thing
+
+
+@cache
+def _loader() -> Any:
+    # KServe's definitions are 2.4 MB; the loader in Python takes half a minute for them
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _module(component: Component) -> Path:
+    """Return the folder of a component's own module in Go's module cache."""
+    go = shutil.which("go")
+    if go is None:
+        raise GroundError("Go is not on the PATH")
+    words = [go, "list", "-m", "-f", "{{.Dir}}", component.version_of]
+    answer = subprocess.run(words, cwd=component.folder, capture_output=True, text=True)
+    if answer.returncode != 0 or not answer.stdout.strip():
+        raise GroundError(f"{component.version_of} is not in the module cache: run make ground")
+    return Path(answer.stdout.strip())

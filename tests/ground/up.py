@@ -1,0 +1,69 @@
+"""Starts the ground: `python -m tests.ground.up`. The last line is the path of its KUBECONFIG."""
+
+import os
+import sys
+import time
+
+from tests.ground import addons
+from tests.ground.certificates import certify
+from tests.ground.components import COMPONENTS
+from tests.ground.control_plane import start_control_plane
+from tests.ground.images import TIER_1
+from tests.ground.layout import BIN, IMAGES, KUBECONFIG, LOGS, NODE, PKI, STATE
+from tests.ground.network import connect
+from tests.ground.node import advertise_gpus, ctr, start_containerd, start_firewall, start_node
+from tests.ground.processes import GroundError, kubectl, need, say
+
+
+def up() -> None:
+    """Start what does not run, and wait until a pod would start."""
+    missing = [name for c in COMPONENTS for name in c.names if not (BIN / name).exists()]
+    if missing:
+        raise GroundError(f"not built: {', '.join(missing)}; run make ground")
+    for folder in (STATE, STATE / "run", LOGS, PKI):
+        folder.mkdir(parents=True, exist_ok=True)
+    # keys and volumes lie below
+    STATE.chmod(0o711)
+    PKI.chmod(0o700)
+    connect()
+    certify()
+    start_containerd()
+    start_control_plane()
+    for image in TIER_1:
+        ctr("images", "import", image.archive)
+    start_node()
+    addons.start_dns()
+    addons.start_storage()
+    start_firewall()
+    addons.start_kserve(next(c for c in COMPONENTS if c.name == "kserve"))
+    need("the node is ready", _node_is_ready, 60)
+    advertise_gpus()
+    addons.wait_for_addons()
+    for archive in sorted(IMAGES.glob("more/*.tar")):
+        say(f"loading {archive.name}")
+        ctr("images", "import", archive)
+
+
+def _node_is_ready() -> bool:
+    path = '{.status.conditions[?(@.type=="Ready")].status}'
+    return kubectl("get", "node", NODE, "-o", f"jsonpath={path}") == "True"
+
+
+def main() -> int:
+    """Start it and print the KUBECONFIG."""
+    if os.getuid() != 0:
+        sys.stderr.write("ground: only root can have a network namespace, mounts and cgroups\n")
+        return 77
+    began = time.monotonic()
+    try:
+        up()
+    except GroundError as error:
+        sys.stderr.write(f"ground: {error}\n")
+        return 70
+    say(f"up after {time.monotonic() - began:.0f} s")
+    sys.stdout.write(f"{KUBECONFIG}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
