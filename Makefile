@@ -20,10 +20,10 @@ export PIPELINE SOURCE SET DATA
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint e2e bench results lock images clean
+.PHONY: help setup demo retrain up test lint e2e ground ground-up ground-down bench results lock images clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## one night of the pipeline demo (PIPELINE=demo_biased: of another; FORCE=1: reuse nothing)
 	@$(NIGHT)
@@ -46,6 +46,15 @@ lint: setup ## ruff, mypy, import contracts
 e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
 	@$(BIN)/python -m tests.cluster
 	$(BIN)/python -m pytest tests/cluster --numprocesses 2 $(PYTEST_ARGS)
+
+ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules (TIER=2, TIER=3: more)
+	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
+
+ground-up: setup ## start it; the last line is its KUBECONFIG
+	@$(BIN)/python -m tests.ground.up
+
+ground-down: setup ## end it, and leave nothing of it but what was built
+	@$(BIN)/python -m tests.ground.down
 
 bench: setup ## the benchmarks, into benchmarks/results.json (ONLY="parse lime": some of them)
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -18,8 +18,8 @@ LOGS = STATE / "logs"
 PKI = STATE / "pki"
 CONTAINERD_SOCKET = STATE / "run" / "containerd.sock"
 
-# All processes of the ground live in a network namespace of their own: their firewall rules, sets of
-# addresses and bridges never meet those of the machine or of another cluster, and go with it.
+# All processes of the ground live in a network namespace of their own: their firewall rules, sets
+# of addresses and bridges never meet those of the machine or of another cluster, and go with it.
 NETWORK = "ground"
 NETWORK_FILE = Path("/run/netns") / NETWORK
 HOST_LINK, NODE_LINK = "ground-host", "ground-node"
