@@ -2,36 +2,33 @@
 
 import base64
 import json
-import shutil
-import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.ground.certificates import CA
-from tests.ground.components import Component
+from tests.ground.components import Component, module
 from tests.ground.layout import BIN, FOLDER, KUBECONFIG, PKI, STATE
-from tests.ground.processes import GroundError, kubectl, need, run, start
+from tests.ground.processes import kubectl, need, run, start
 
 MANIFESTS = FOLDER / "manifests"
 
 
-def apply(objects: list[dict[str, Any]] | Path) -> None:
-    """Apply objects, or those of a file."""
-    text = objects.read_text() if isinstance(objects, Path) else yaml.safe_dump_all(objects)
+def apply(objects: list[dict[str, Any]] | str) -> None:
+    """Apply objects, or those of a text."""
+    text = objects if isinstance(objects, str) else yaml.safe_dump_all(objects)
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=text)
 
 
 def start_dns() -> None:
     """Start CoreDNS."""
-    apply(MANIFESTS / "dns.yaml")
+    apply((MANIFESTS / "dns.yaml").read_text())
 
 
 def start_storage() -> None:
     """Make the default StorageClass, and start what makes its volumes."""
-    apply(MANIFESTS / "storage.yaml")
+    apply((MANIFESTS / "storage.yaml").read_text())
     root = STATE / "volumes"
     root.mkdir(exist_ok=True)
     start("provisioner", BIN / "provisioner", f"--kubeconfig={KUBECONFIG}", f"--root={root}")
@@ -39,8 +36,7 @@ def start_storage() -> None:
 
 def start_kserve(component: Component) -> None:
     """Install KServe from the charts of its Go module, with certificates of the ground's own."""
-    charts = _module(component) / "charts"
-    # what a template looks up in the cluster is not there yet, and nothing else needs the cluster
+    charts = module(component) / "charts"
     apply(_render("kserve-crd", charts))
     kinds = ("inferenceservices", "servingruntimes", "clusterstoragecontainers", "trainedmodels")
     names = [f"crd/{kind}.serving.kserve.io" for kind in kinds]
@@ -58,7 +54,8 @@ def start_kserve(component: Component) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}}
     apply([namespace, secret])
     rendered = _render("kserve-resources", charts, MANIFESTS / "kserve-values.yaml")
-    apply([_fitting(thing) for thing in rendered if "cert-manager" not in thing["apiVersion"]])
+    things = [thing for thing in yaml.safe_load_all(rendered) if thing]
+    apply([_fitting(thing) for thing in things if "cert-manager" not in thing["apiVersion"]])
 
 
 def wait_for_addons() -> None:
@@ -81,10 +78,9 @@ def _webhook_answers() -> bool:
     return True
 
 
-def _render(chart: str, charts: Path, values: Path | None = None) -> list[dict[str, Any]]:
+def _render(chart: str, charts: Path, values: Path | None = None) -> str:
     more = ["--values", str(values)] if values else []
-    text = run(BIN / "helm", "template", chart, charts / chart, "--namespace", "kserve", *more)
-    return [thing for thing in yaml.load_all(text, _loader()) if thing]
+    return run(BIN / "helm", "template", chart, charts / chart, "--namespace", "kserve", *more)
 
 
 def _fitting(thing: dict[str, Any]) -> dict[str, Any]:
@@ -98,21 +94,3 @@ def _fitting(thing: dict[str, Any]) -> dict[str, Any]:
             # a fast start: as shipped, it counts as ready after half a minute at the earliest
             container["readinessProbe"] |= {"initialDelaySeconds": 1, "periodSeconds": 1}
     return thing
-
-
-@cache
-def _loader() -> Any:
-    # KServe's definitions are 2.4 MB; the loader in Python takes half a minute for them
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _module(component: Component) -> Path:
-    """Return the folder of a component's own module in Go's module cache."""
-    go = shutil.which("go")
-    if go is None:
-        raise GroundError("Go is not on the PATH")
-    words = [go, "list", "-m", "-f", "{{.Dir}}", component.version_of]
-    answer = subprocess.run(words, cwd=component.folder, capture_output=True, text=True)
-    if answer.returncode != 0 or not answer.stdout.strip():
-        raise GroundError(f"{component.version_of} is not in the module cache: run make ground")
-    return Path(answer.stdout.strip())

@@ -17,6 +17,7 @@ from typing import Any
 from tests.ground import images
 from tests.ground.components import COMPONENTS, DEBIAN, WHEEL, Component
 from tests.ground.layout import BIN, BUILT, REPOSITORY
+from tests.ground.packages import install
 from tests.ground.processes import GroundError, run, say
 
 RESULTS = BUILT / "built.json"
@@ -25,7 +26,7 @@ RESULTS = BUILT / "built.json"
 def build(tier: int) -> list[dict[str, Any]]:
     """Build every component up to a tier, and return a row each: name, version, seconds, error."""
     BIN.mkdir(parents=True, exist_ok=True)
-    _install()
+    install(DEBIAN)
     _fetch_clients()
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     wanted = [component for component in COMPONENTS if component.tier <= tier]
@@ -58,7 +59,7 @@ def _build(component: Component) -> dict[str, Any]:
     failed = answer.returncode != 0
     return {
         "name": component.name,
-        "version": _version(component),
+        "version": component.version,
         "seconds": round(time.monotonic() - began),
         "megabytes": 0 if failed else _megabytes(component),
         "error": "; ".join(lines[:3]) if failed else "",
@@ -77,34 +78,12 @@ def _megabytes(component: Component) -> int:
     return round(sum((BIN / name).stat().st_size for name in component.names) / 1e6)
 
 
-def _version(component: Component) -> str:
-    lines = (component.folder / "go.mod").read_text().splitlines()
-    words = [line.removeprefix("require").split() for line in lines if "=>" not in line]
-    return next((w[1] for w in words if len(w) > 1 and w[0] == component.version_of), "?")
-
-
 def _key(component: Component) -> str:
     digest = hashlib.sha256(repr(component).encode())
     for path in sorted(component.folder.rglob("*")):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _install() -> None:
-    """Install Debian's packages that are missing."""
-    states = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *DEBIAN],
-        capture_output=True,
-        text=True,
-    ).stdout
-    missing = [name for name in DEBIAN if f"{name} installed" not in states]
-    if not missing:
-        return
-    say(f"installing {' '.join(missing)}")
-    run("apt-get", "update", "-qq", seconds=300)
-    words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing)
-    run("env", "DEBIAN_FRONTEND=noninteractive", *words, seconds=600)
 
 
 def _fetch_clients() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.ground.layout import FOLDER
+from tests.ground.processes import GroundError, run
 
 KUBERNETES = "v1.36.3"
 
@@ -39,9 +40,25 @@ class Component:
         return FOLDER / "modules" / self.name
 
     @property
+    def version(self) -> str:
+        """Return the version that its go.mod pins."""
+        lines = (self.folder / "go.mod").read_text().splitlines()
+        words = [line.removeprefix("require").split() for line in lines if "=>" not in line]
+        return next((w[1] for w in words if len(w) > 1 and w[0] == self.version_of), "?")
+
+    @property
     def names(self) -> list[str]:
         """Return the names of its programs."""
         return [self.called] if self.called else [p.rpartition("/")[2] for p in self.programs]
+
+
+def module(component: Component) -> Path:
+    """Return the folder of a component's own module in Go's module cache."""
+    words = ("go", "-C", component.folder, "list", "-m", "-f", "{{.Dir}}", component.version_of)
+    folder = run(*words).strip()
+    if not folder:
+        raise GroundError(f"{component.version_of} is not in the module cache: run make ground")
+    return Path(folder)
 
 
 _VERSION = "k8s.io/component-base/version"
