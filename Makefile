@@ -20,10 +20,10 @@ export PIPELINE SOURCE SET DATA
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint e2e ground ground-up ground-down bench results lock images clean
+.PHONY: help setup demo retrain up test lint e2e ground ground-images ground-up ground-down bench results lock images clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## one night of the pipeline demo (PIPELINE=demo_biased: of another; FORCE=1: reuse nothing)
 	@$(NIGHT)
@@ -49,6 +49,9 @@ e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a 
 
 ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules (TIER=2, TIER=3: more)
 	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
+
+ground-images: setup ## images with Python for it: base, stages, model server, KServe's storage initializer
+	@$(BIN)/python -m tests.ground.builder
 
 ground-up: setup ## start it; the last line is its KUBECONFIG
 	@$(BIN)/python -m tests.ground.up
