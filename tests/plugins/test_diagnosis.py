@@ -77,6 +77,16 @@ CASES = [
         pod(phase="Running", state={"running": {}}, deleted=NOW - timedelta(days=1)),
         "gpu-7 does not answer",
     ),
+    (
+        "node lost",
+        pod(
+            phase="Running",
+            state={"running": {}},
+            deleted=NOW - timedelta(days=1),
+            conditions=disruption("DeletionByTaintManager"),
+        ),
+        "node lost: node gpu-7 does not answer",
+    ),
     ("deleted", pod(phase="Running", state=ended(143), deleted=NOW), "was deleted"),
     ("deadline", pod(phase="Failed", reason="DeadlineExceeded"), "stage_timeout_minutes, 10"),
     ("deadline", pod(phase="Failed", state=ended(143), reason="DeadlineExceeded"), "longer"),

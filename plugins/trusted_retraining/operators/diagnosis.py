@@ -129,10 +129,9 @@ def hopeless(pod: Any, now: datetime | None = None) -> str | None:
         The time, for tests.
     """
     now = now or datetime.now(UTC)
-    due = pod.metadata.deletion_timestamp
-    # the cluster sets it to when the time to end itself is over
-    if due is not None and now > due + PATIENCE and terminated(pod) is None:
-        return f"node {pod.spec.node_name} does not answer"
+    silent = _overdue(pod, now) if terminated(pod) is None else None
+    if silent:
+        return silent
     container = _container(pod)
     if pod.status.phase == "Failed" and container is not None and container.state.running:
         # a kubelet that ended the pod may leave its containers' states as they were, for ever
@@ -141,6 +140,15 @@ def hopeless(pod: Any, now: datetime | None = None) -> str | None:
     since = pod.status.start_time
     if waiting is not None and waiting.reason in _CANNOT_START and since and now > since + PATIENCE:
         return f"{waiting.reason}: {_line(waiting.message)}"
+    return None
+
+
+def _overdue(pod: Any, now: datetime | None = None) -> str | None:
+    """Return what it means that a deleted pod has not ended in its time; None when it may yet."""
+    due = pod.metadata.deletion_timestamp
+    # the cluster sets it to when the time to end itself is over
+    if due is not None and (now or datetime.now(UTC)) > due + PATIENCE:
+        return f"node {pod.spec.node_name} does not answer"
     return None
 
 
@@ -183,7 +191,9 @@ def _of_the_pod(pod: Any, _: Sequence[Any], timed_out: bool) -> Diagnosis | None
         if condition.type == "DisruptionTarget" and condition.status == "True":
             why = _DISRUPTIONS.get(condition.reason, _line(condition.message))
             if condition.reason in _GONE_FOR_GOOD:
-                reason = f"node lost: {node}: {why}"
+                # a dead node is tainted too, but it is its silence that a person wants to hear of
+                silent = terminated(pod) is None and _overdue(pod)
+                reason = f"node lost: {silent or f'{node}: {why}'}"
                 return Diagnosis(kind="node lost", reason=reason, exit_code=KILLED)
             return Diagnosis(kind="evicted", reason=f"evicted from {node}: {why}", exit_code=ENDED)
     if pod.metadata.deletion_timestamp is not None:
