@@ -43,6 +43,8 @@ lint: setup ## ruff, mypy, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the ground's kubectl is as new as its server
+e2e: export PATH := $(CURDIR)/.local/ground/bin:$(PATH)
 e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
 	@$(BIN)/python -m tests.cluster
 	$(BIN)/python -m pytest tests/cluster --numprocesses 2 $(PYTEST_ARGS)

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 from moto.server import ThreadedMotoServer
 
+from tests.cluster.host import host
 from tests.cluster.kubectl import kubectl
 
-HOST = os.environ.get("TEST_CLUSTER_HOST", "10.244.0.1")
+HOST = host()
 """Address of this machine that pods reach."""
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "of-the-test",

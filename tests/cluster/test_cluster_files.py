@@ -219,7 +219,13 @@ def test_mlflow_starts_as_it_is_deployed(applied: list[Object]) -> None:
 
 
 def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.CompletedProcess[str]":
-    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
+    container = {
+        "name": "stage",
+        "image": "none",
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
+        # the namespace enforces `restricted`
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -229,7 +235,12 @@ def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.Comple
             "priorityClassName": own("trusted-retraining-stage"),
             # on no node at all: only admission is asked
             "nodeSelector": {"trusted-retraining/test": "nowhere"},
-            "containers": [{"name": "stage", "image": "none", "resources": resources}],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
         },
     }
     return kubectl("create", "--as", account, "-o", "json", "-f", "-", given=json.dumps(pod))
