@@ -58,12 +58,21 @@ def start_kserve(component: Component) -> None:
     apply([_fitting(thing) for thing in things if "cert-manager" not in thing["apiVersion"]])
 
 
-def wait_for_addons() -> None:
-    """Wait until they answer."""
-    for namespace, name in (("kube-system", "coredns"), ("kserve", "kserve-controller-manager")):
-        words = ("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=120s")
-        kubectl(*words, seconds=130)
+def wait_for_dns() -> None:
+    """Wait until names are answered."""
+    _rolled_out("kube-system", "coredns")
+
+
+def wait_for_kserve() -> None:
+    """Wait until KServe's webhooks answer."""
+    _rolled_out("kserve", "kserve-controller-manager")
+    # a Service leads to a ready pod some moments after it has become ready
     need("KServe's webhook answers", _webhook_answers, 30)
+
+
+def _rolled_out(namespace: str, name: str) -> None:
+    words = ("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=120s")
+    kubectl(*words, seconds=130)
 
 
 def _webhook_answers() -> bool:

@@ -4,6 +4,8 @@ from tests.ground.certificates import CA, SERVICE_ACCOUNTS
 from tests.ground.layout import BIN, NODE_IP, PKI, SERVICE_RANGE, STATE
 from tests.ground.processes import kubectl, need, start
 
+CONTROL_PLANE = ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
+
 
 def start_control_plane() -> None:
     """Start them, and wait until the API server is ready."""
@@ -67,7 +69,3 @@ def start_control_plane() -> None:
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
     )
-
-
-CONTROL_PLANE = ("kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
-"""In the order in which they are stopped."""

@@ -17,11 +17,10 @@ from tests.ground.processes import GroundError, say, stop, wait_for
 
 def down() -> None:
     """End processes and pods, remove mounts, network, cgroups and folders."""
-    for name in ("provisioner", *NODE_PROCESSES):
-        stop(name)
+    # first what would start pods anew, then the pods, then what they run on
+    stop("provisioner", *NODE_PROCESSES, *CONTROL_PLANE)
     _end_pods()
-    for name in ("containerd", *CONTROL_PLANE):
-        stop(name)
+    stop("containerd")
     _end_shims()
     disconnect()
     if not wait_for(_unmount, 20):

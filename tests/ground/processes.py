@@ -1,5 +1,6 @@
 """Processes that outlive the command that starts them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,15 +69,17 @@ def start(name: str, *command: str | Path, **variables: str) -> None:
     _pid_file(name).write_text(str(process.pid))
 
 
-def stop(name: str, seconds: float = 10) -> None:
-    """End a process, by force if it must be."""
-    pid = _alive(name)
-    if pid:
-        os.kill(pid, signal.SIGTERM)
-        if not wait_for(lambda: not _alive(name), seconds):
-            os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: not _alive(name), 5)
-    _pid_file(name).unlink(missing_ok=True)
+def stop(*names: str, seconds: float = 10) -> None:
+    """End processes, all at once; by force those that must be."""
+    for force in (signal.SIGTERM, signal.SIGKILL):
+        for pid in filter(None, map(_alive, names)):
+            # it may have ended by itself since it was looked at
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, force)
+        if wait_for(lambda: not any(map(_alive, names)), seconds):
+            break
+    for name in names:
+        _pid_file(name).unlink(missing_ok=True)
 
 
 def wait_for(condition: Callable[[], object], seconds: float, pause: float = 0.2) -> bool:

@@ -1,4 +1,8 @@
-"""Starts the ground: `python -m tests.ground.up`. The last line is the path of its KUBECONFIG."""
+"""Starts the ground: `python -m tests.ground.up`. The last line is the path of its KUBECONFIG.
+
+With KSERVE=no in the environment KServe is left out: for tests with stand-ins of it, and for what a
+cluster without it is told.
+"""
 
 import os
 import sys
@@ -15,7 +19,7 @@ from tests.ground.node import advertise_gpus, ctr, start_containerd, start_firew
 from tests.ground.processes import GroundError, kubectl, need, say
 
 
-def up() -> None:
+def up(*, kserve: bool) -> None:
     """Start what does not run, and wait until a pod would start."""
     missing = [name for c in COMPONENTS for name in c.names if not (BIN / name).exists()]
     if missing:
@@ -35,10 +39,13 @@ def up() -> None:
     addons.start_dns()
     addons.start_storage()
     start_firewall()
-    addons.start_kserve(next(c for c in COMPONENTS if c.name == "kserve"))
+    if kserve:
+        addons.start_kserve(next(c for c in COMPONENTS if c.name == "kserve"))
     need("the node is ready", _node_is_ready, 60)
     advertise_gpus()
-    addons.wait_for_addons()
+    addons.wait_for_dns()
+    if kserve:
+        addons.wait_for_kserve()
     for archive in sorted(IMAGES.glob("more/*.tar")):
         say(f"loading {archive.name}")
         ctr("images", "import", archive)
@@ -56,7 +63,7 @@ def main() -> int:
         return 77
     began = time.monotonic()
     try:
-        up()
+        up(kserve=os.environ.get("KSERVE") != "no")
     except GroundError as error:
         sys.stderr.write(f"ground: {error}\n")
         return 70
