@@ -75,6 +75,7 @@ COMPONENTS = (
             "k8s.io/kubernetes/cmd/kube-proxy",
             "k8s.io/kubernetes/test/images/agnhost",
             "ground/kubernetes/pause",
+            "ground/kubernetes/provisioner",
         ),
         # controllers such as KServe's and Knative's read the server's version before they start
         variables={
@@ -96,12 +97,6 @@ COMPONENTS = (
         "github.com/kserve/kserve",
         ("github.com/kserve/kserve/cmd/manager",),
         called="kserve-manager",
-    ),
-    Component(
-        "provisioner",
-        "sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
-        (".",),
-        called="provisioner",
     ),
 )
 
