@@ -40,7 +40,9 @@ def start_kserve(component: Component) -> None:
     apply(_render("kserve-crd", charts))
     kinds = ("inferenceservices", "servingruntimes", "clusterstoragecontainers", "trainedmodels")
     names = [f"crd/{kind}.serving.kserve.io" for kind in kinds]
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    words = ("wait", "--for=condition=Established", "--timeout=5s", *names)
+    # again and again: kubectl gives up on a definition that has no conditions yet
+    need("KServe's kinds are known", lambda: kubectl(*words), 60)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
