@@ -6,6 +6,7 @@ where there is one; but a machine without it must not leave the files unchecked.
 
 import copy
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ Object = dict[str, Any]
 ROOT = Path(__file__).parents[2] / "docker/kubernetes"
 """Folder of the cluster files."""
 
-_KNOWN = {"apiVersion", "kind", "resources", "images", "patches"}
+_KNOWN = {"apiVersion", "kind", "resources", "components", "images", "patches"}
 _SELECTORS = ("kind", "name", "namespace")
 
 
@@ -51,18 +52,48 @@ def render(folder: Path) -> list[Object]:
         It uses a feature that this reader does not know, a patch meets no object, or two objects
         have the same name.
     """
+    objects = _render(folder, [], kind="Kustomization")
+    identities = [identity(one) for one in objects]
+    assert len(set(identities)) == len(identities), f"{folder}: an object stands there twice"
+    return objects
+
+
+def with_component(folder: Path, component: str, overlay: str) -> Path:
+    """Return a copy of an overlay that also has a component, as the guide tells to add it.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty folder for the copy.
+    component, overlay : str
+        Their folders below the cluster files.
+    """
+    copied = folder / "kubernetes"
+    shutil.copytree(ROOT, copied)
+    path = copied / overlay / "kustomization.yaml"
+    path.write_text(path.read_text() + f"components: [../../{component}]\n")
+    return path.parent
+
+
+def is_component(folder: Path) -> bool:
+    """Return whether a folder is part of an overlay, and not applied alone."""
     (settings,) = documents(folder / "kustomization.yaml")
+    return bool(settings["kind"] == "Component")
+
+
+def _render(folder: Path, objects: list[Object], *, kind: str) -> list[Object]:
+    (settings,) = documents(folder / "kustomization.yaml")
+    assert settings["kind"] == kind, f"{folder}: is no {kind}"
     assert set(settings) <= _KNOWN, f"{folder}: unknown {set(settings) - _KNOWN}"
-    objects: list[Object] = []
     for entry in settings["resources"]:
         path = (folder / entry).resolve()
-        objects += render(path) if path.is_dir() else documents(path)
+        objects = [*objects, *(render(path) if path.is_dir() else documents(path))]
+    for entry in settings.get("components", []):
+        objects = _render((folder / entry).resolve(), objects, kind="Component")
     for patch in settings.get("patches", []):
         _patch(objects, patch, folder)
     for image in settings.get("images", []):
         _set_image(objects, image, folder)
-    identities = [identity(one) for one in objects]
-    assert len(set(identities)) == len(identities), f"{folder}: an object stands there twice"
     return objects
 
 

@@ -10,16 +10,16 @@ from tests.kubernetes.kustomization import Object
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod, as policies see it; ``gateway`` puts it into a namespace that is let in."""
+    """A pod, as policies see it; ``doors`` are the labels by which its namespace is let in."""
 
     namespace: str
     labels: dict[str, str] = field(default_factory=dict)
-    gateway: bool = False
+    doors: tuple[str, ...] = ()
 
     @property
     def namespace_labels(self) -> dict[str, str]:
         """Labels of its namespace; Kubernetes itself sets its name."""
-        own = {"trusted-retraining/ingress": "allowed"} if self.gateway else {}
+        own = {f"trusted-retraining/{door}": "allowed" for door in self.doors}
         return {"kubernetes.io/metadata.name": self.namespace} | own
 
 
@@ -86,5 +86,9 @@ def _is_meant(peer: dict[str, Any], other: Peer, own_namespace: str) -> bool:
 
 
 def _labelled(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    assert set(selector) <= {"matchLabels"}, selector
-    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+    assert set(selector) <= {"matchLabels", "matchExpressions"}, selector
+    expressions = selector.get("matchExpressions", [])
+    assert all(expression["operator"] == "In" for expression in expressions), selector
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in expressions
+    )

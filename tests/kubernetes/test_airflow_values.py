@@ -1,6 +1,8 @@
 """Values for the Airflow chart: keys that it knows, options of Airflow, settings of ours."""
 
+import base64
 import copy
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +185,22 @@ def test_pods_of_the_chart_are_restricted(chart_values: dict[str, Any]) -> None:
     assert restricted({"securityContext": security["pod"]}, every) == []
     mounted = {mount["name"] for container in extra for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in chart_values["apiServer"]["extraVolumes"]}
+
+
+def test_the_host_keys_of_git_servers_are_checked() -> None:
+    git = values("values-git-sync.yaml")["dags"]["gitSync"]
+    # with an empty list the chart switches the check off
+    prints = {}
+    for line in git["knownHosts"].splitlines():
+        host, kind, key = line.split()
+        assert kind == "ssh-ed25519"
+        digest = hashlib.sha256(base64.b64decode(key, validate=True)).digest()
+        prints[host] = base64.b64encode(digest).decode().rstrip("=")
+    # as the two print them on their pages
+    assert prints == {
+        "github.com": "+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU",
+        "gitlab.com": "eUXGGm1YGsMAS7vkcx6JOJdOGHPem5gQp4taiCfCLB8",
+    }
 
 
 def test_nothing_that_the_chart_would_make_up_is_left_to_it(chart_values: dict[str, Any]) -> None:

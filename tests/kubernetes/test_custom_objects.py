@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kubernetes.kustomization import ROOT, Object, render
+from tests.kubernetes.kustomization import ROOT, Object, documents, render, with_component
 from tests.kubernetes.test_pods import restricted
 from trusted_retraining.local import home
 
@@ -80,7 +80,10 @@ def test_queues_belong_together_and_hold_what_stages_ask_for() -> None:
     from trusted_retraining.cluster_settings import ClusterSettings
     from trusted_retraining.pods import container_resources
 
-    by_kind: dict[str, Any] = {one["kind"]: one for one in render(ROOT / "kueue")}
+    objects = documents(ROOT / "kueue/queues.yaml")
+    # v1beta1 is served with a warning
+    assert {one["apiVersion"] for one in objects} == {"kueue.x-k8s.io/v1beta2"}
+    by_kind: dict[str, Any] = {one["kind"]: one for one in objects}
     flavor, queue, local = (by_kind[k] for k in ("ResourceFlavor", "ClusterQueue", "LocalQueue"))
     assert local["spec"]["clusterQueue"] == queue["metadata"]["name"]
     chosen = queue["spec"]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
@@ -97,6 +100,33 @@ def test_queues_belong_together_and_hold_what_stages_ask_for() -> None:
     assert flavor["spec"]["tolerations"] == [
         toleration.model_dump(exclude_none=True) for toleration in cluster.tolerations
     ]
+
+
+@pytest.mark.parametrize("overlay_name", ["overlays/eks", "overlays/kind"])
+def test_the_quota_leaves_to_kueue_what_it_hands_out(overlay_name: str, tmp_path: Path) -> None:
+    def bounds(objects: list[Object]) -> dict[str, str]:
+        (quota,) = [
+            one
+            for one in objects
+            if one["kind"] == "ResourceQuota" and one["metadata"]["name"] == "stages"
+        ]
+        hard: dict[str, str] = quota["spec"]["hard"]
+        return hard
+
+    alone = bounds(render(ROOT / overlay_name))
+    queued = render(with_component(tmp_path, "kueue", overlay_name))
+    (group,) = [one["spec"]["resourceGroups"][0] for one in queued if one["kind"] == "ClusterQueue"]
+    left = bounds(queued)
+    # a pod that waits counts against the quota, which refuses where the queue would let it wait
+    handed_out = {f"requests.{name}" for name in group["coveredResources"]} | {"limits.memory"}
+    assert set(left) == set(alone) - handed_out
+    assert handed_out <= set(alone)
+    assert int(left["pods"]) > int(alone["pods"])
+    # the queue hands out as much as the quota allows without it
+    assert {
+        f"requests.{each['name']}": each["nominalQuota"]
+        for each in group["flavors"][0]["resources"]
+    } == {name: alone[name] for name in handed_out - {"limits.memory"}}
 
 
 def test_files_are_small_enough_to_be_read() -> None:

@@ -10,9 +10,20 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.kubernetes.kustomization import ROOT, Object, containers, documents, identity, render
+from tests.kubernetes.kustomization import (
+    ROOT,
+    Object,
+    containers,
+    documents,
+    identity,
+    is_component,
+    render,
+    with_component,
+)
 
-FOLDERS = sorted(path.parent for path in ROOT.rglob("kustomization.yaml"))
+EVERY_FOLDER = sorted(path.parent for path in ROOT.rglob("kustomization.yaml"))
+FOLDERS = [folder for folder in EVERY_FOLDER if not is_component(folder)]
+COMPONENTS = [folder.name for folder in EVERY_FOLDER if is_component(folder)]
 CUSTOM = ("serving.kserve.io", "kueue.x-k8s.io")
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -25,7 +36,7 @@ LABEL = re.compile(
 
 def test_every_file_belongs_to_a_kustomization() -> None:
     named = {ROOT / "airflow"}
-    for folder in FOLDERS:
+    for folder in EVERY_FOLDER:
         (settings,) = documents(folder / "kustomization.yaml")
         named |= {(folder / entry).resolve() for entry in settings["resources"]}
     orphans = [
@@ -34,6 +45,11 @@ def test_every_file_belongs_to_a_kustomization() -> None:
         if path.name != "kustomization.yaml" and not named & {path, path.parent}
     ]
     assert orphans == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_kubectl_adds_a_component_in_the_same_way(component: str, tmp_path: Path) -> None:
+    test_kubectl_renders_the_same(with_component(tmp_path, component, "overlays/eks"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -153,7 +169,7 @@ def test_custom_objects_are_only_where_their_definitions_are() -> None:
     for folder in FOLDERS:
         custom = [one for one in render(folder) if one["apiVersion"].startswith(CUSTOM)]
         # an overlay that needed KServe or Kueue could not be applied without them
-        assert bool(custom) == (folder.name in ("kserve", "kueue")), folder
+        assert bool(custom) == (folder.name == "kserve"), folder
 
 
 def _quantities(one: Object) -> list[str]:
