@@ -5,7 +5,9 @@ nothing of an earlier one. Kinds that the server is too old for are left out, an
 """
 
 import json
+import re
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,9 +50,14 @@ def own(name: str) -> str:
 
 
 def renamed(one: Object, names: frozenset[str]) -> Object:
-    """Return an object with the test's names wherever it names a namespace or a class."""
+    """Return an object with the test's names wherever it names a namespace, a class or a policy."""
 
     def walk(value: Any, key: str = "") -> Any:
+        if key == "policyName":
+            return own(value)
+        if key == "expression":
+            # the groups of service accounts name a namespace
+            return re.sub(r"(system:serviceaccounts:)(\w+)", lambda m: m[1] + own(m[2]), value)
         if isinstance(value, dict):
             return {k: walk(v, k) for k, v in value.items()}
         if isinstance(value, list):
@@ -59,7 +66,7 @@ def renamed(one: Object, names: frozenset[str]) -> Object:
         return own(value) if named and value in names else value
 
     new: Object = walk(one)
-    if one["kind"] in ("Namespace", "PriorityClass"):
+    if "namespace" not in one["metadata"]:
         new["metadata"]["name"] = own(one["metadata"]["name"])
     return new
 
@@ -195,6 +202,86 @@ def test_the_quota_bounds_gpus_and_forbids_services(applied: list[Object]) -> No
     assert "exceeded quota: stages" in service.stderr
 
 
+@pytest.fixture(scope="module")
+def policies(applied: list[Object]) -> list[str]:
+    """The names of the admission policies, once the server has looked at them."""
+    names = [
+        one["metadata"]["name"] for one in applied if one["kind"] == "ValidatingAdmissionPolicy"
+    ]
+    if not names:
+        pytest.skip("this server is too old for admission policies: Kubernetes 1.30 has them")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = [_read("validatingadmissionpolicy", name) for name in names]
+        looked_at = all(
+            one.get("status", {}).get("observedGeneration") == one["metadata"]["generation"]
+            for one in found
+        )
+        if (
+            looked_at
+            and "service account" in _create_pod("probe", account=_WORKER, spec=_OTHER).stderr
+        ):
+            return names
+        time.sleep(1)
+    raise AssertionError(found)
+
+
+def test_the_type_checker_finds_nothing_in_the_policies(policies: list[str]) -> None:
+    for name in policies:
+        status = _read("validatingadmissionpolicy", name)["status"]
+        assert status["typeChecking"].get("expressionWarnings", []) == [], name
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"serviceAccountName": "default"}, "a stage's service account is one of"),
+        ({"automountServiceAccountToken": True}, "no token"),
+        ({"volumes": [{"name": "a", "secret": {"secretName": "of-others"}}]}, "secret in volumes"),
+    ],
+)
+def test_airflow_starts_no_other_pods_than_stages(
+    policies: list[str], more: Object, reason: str
+) -> None:
+    refused = _create_pod("other", account=_WORKER, spec=more)
+    assert "ValidatingAdmissionPolicy" in refused.stderr and reason in refused.stderr
+    # an administrator may
+    made = _create_pod(f"look-{uuid.uuid4().hex[:6]}", account="admin", spec=more)
+    assert made.returncode == 0, made.stderr
+
+
+def test_airflow_asks_for_no_other_devices(policies: list[str]) -> None:
+    refused = _create_pod("slice", account=_WORKER, gpus=1, gpu="nvidia.com/mig-1g.10gb")
+    assert "a resource is asked for" in refused.stderr
+
+
+def test_airflow_touches_no_objects_of_other_teams(policies: list[str]) -> None:
+    namespace = own("trusted-retraining-serving")
+
+    def service(name: str, *, by: str, manager: str) -> "subprocess.CompletedProcess[str]":
+        one = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace,
+                         "labels": {"app.kubernetes.io/managed-by": manager}},
+            "spec": {"ports": [{"port": 80, "protocol": "TCP"}]},
+        }  # fmt: skip
+        # as the deploy task applies
+        return kubectl("apply", "--server-side", "--force-conflicts", "--as", by,
+                       *(("--as-group", "system:masters") if by == "admin" else ()),
+                       "-f", "-", given=json.dumps(one))  # fmt: skip
+
+    ours = "trusted-retraining"
+    assert service("theirs", by="admin", manager="Helm").returncode == 0
+    taken = service("theirs", by=_WORKER, manager=ours)
+    assert "this object was made by somebody else" in taken.stderr
+    assert "what Airflow applies has the label" in service("x", by=_WORKER, manager="Helm").stderr
+    for _ in range(2):
+        made = service("ours", by=_WORKER, manager=ours)
+        assert made.returncode == 0, made.stderr
+    assert "this object was made" in service("theirs", by=_TRIGGERER, manager=ours).stderr
+
+
 @pytest.mark.timeout(900)
 def test_mlflow_starts_as_it_is_deployed(applied: list[Object]) -> None:
     if TASKS not in images_on_nodes():
@@ -218,11 +305,28 @@ def test_mlflow_starts_as_it_is_deployed(applied: list[Object]) -> None:
     assert health.stdout == "OK", health.stderr
 
 
-def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.CompletedProcess[str]":
+_WORKER = f"system:serviceaccount:{own('airflow')}:airflow-worker"
+_TRIGGERER = f"system:serviceaccount:{own('airflow')}:airflow-triggerer"
+_OTHER: Object = {"serviceAccountName": "default"}
+
+
+def _read(kind: str, name: str) -> Object:
+    found: Object = json.loads(kubectl("get", kind, name, "-o", "json").stdout)
+    return found
+
+
+def _create_pod(
+    name: str,
+    *,
+    account: str,
+    gpus: int = 0,
+    gpu: str = "nvidia.com/gpu",
+    spec: Object | None = None,
+) -> "subprocess.CompletedProcess[str]":
     container = {
         "name": "stage",
         "image": "none",
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
+        "resources": {"limits": {gpu: str(gpus)}} if gpus else {},
         # the namespace enforces `restricted`
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
@@ -241,9 +345,13 @@ def _create_pod(name: str, *, account: str, gpus: int = 0) -> "subprocess.Comple
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
+            **(spec or {}),
         },
     }
-    return kubectl("create", "--as", account, "-o", "json", "-f", "-", given=json.dumps(pod))
+    groups = ("--as-group", "system:masters") if account == "admin" else ()
+    return kubectl(
+        "create", "--as", account, *groups, "-o", "json", "-f", "-", given=json.dumps(pod)
+    )
 
 
 def _asleep(one: Object) -> Object:
