@@ -235,7 +235,7 @@ def test_the_type_checker_finds_nothing_in_the_policies(policies: list[str]) -> 
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"serviceAccountName": "default"}, "a stage's service account is one of"),
+        ({"serviceAccountName": "default"}, "a stage's service account is not listed"),
         ({"automountServiceAccountToken": True}, "no token"),
         ({"volumes": [{"name": "a", "secret": {"secretName": "of-others"}}]}, "secret in volumes"),
     ],
@@ -252,7 +252,7 @@ def test_airflow_starts_no_other_pods_than_stages(
 
 def test_airflow_asks_for_no_other_devices(policies: list[str]) -> None:
     refused = _create_pod("slice", account=_WORKER, gpus=1, gpu="nvidia.com/mig-1g.10gb")
-    assert "a resource is asked for" in refused.stderr
+    assert "a resource is not listed" in refused.stderr
 
 
 def test_airflow_touches_no_objects_of_other_teams(policies: list[str]) -> None:
