@@ -1,4 +1,4 @@
-"""Which secrets, ConfigMaps and accounts are referred to, and which the guide tells how to make."""
+"""Which secrets, ConfigMaps and accounts are referred to, and which the guides tell how to make."""
 
 import re
 import shlex
@@ -7,8 +7,12 @@ from typing import Any
 
 from tests.kubernetes.kustomization import Object, containers, pod_spec
 
-GUIDE = Path(__file__).parents[2] / "docs/kubernetes.md"
-"""The guide, whose commands make every secret."""
+_REPOSITORY = Path(__file__).parents[2]
+GUIDES = tuple(_REPOSITORY / "docs" / name for name in ("kubernetes.md", "eks.md", "operations.md"))
+"""The pages on clusters."""
+
+COMMANDS = (*GUIDES, _REPOSITORY / "docker/kubernetes/overlays/kind/secrets")
+"""Where the commands are that make every secret."""
 
 Reference = tuple[str, str, str | None]
 """Namespace, name, and the key that is read, where one is named."""
@@ -71,7 +75,7 @@ def secrets_in_values(values: dict[str, Any]) -> set[Reference]:
 
 def documented_secrets() -> dict[tuple[str, str], set[str]]:
     """Return the keys of each secret that a command of the guide makes, by namespace and name."""
-    text = GUIDE.read_text().replace("\\\n", " ")
+    text = "".join(path.read_text() for path in COMMANDS).replace("\\\n", " ")
     found: dict[tuple[str, str], set[str]] = {}
     for line in re.findall(r"kubectl -n .* create secret generic .*", text):
         words = shlex.split(line.split("#")[0])

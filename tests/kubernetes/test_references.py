@@ -7,7 +7,7 @@ import pytest
 
 from tests.kubernetes.kustomization import ROOT, Object, documents, pod_spec
 from tests.kubernetes.references import (
-    GUIDE,
+    GUIDES,
     config_maps_in,
     documented_secrets,
     secrets_in,
@@ -31,7 +31,7 @@ def test_the_guide_makes_every_secret_with_its_keys(overlay: list[Object]) -> No
     documented = documented_secrets()
     for one in overlay:
         for namespace, name, key in secrets_in(one):
-            assert (namespace, name) in documented, f"{GUIDE.name} does not make {namespace}/{name}"
+            assert (namespace, name) in documented, f"no guide makes {namespace}/{name}"
             assert key is None or key in documented[namespace, name], (namespace, name, key)
 
 
@@ -73,7 +73,7 @@ def test_config_maps_accounts_and_classes_exist(overlay: list[Object]) -> None:
 
 
 def test_every_command_of_the_guide_names_files_that_exist() -> None:
-    text = GUIDE.read_text()
+    text = "".join(path.read_text() for path in GUIDES)
     paths = set(re.findall(r"docker/kubernetes[\w./-]*", text))
     assert paths
     for path in paths:

@@ -24,7 +24,7 @@ from tests.kubernetes.kustomization import (
 EVERY_FOLDER = sorted(path.parent for path in ROOT.rglob("kustomization.yaml"))
 FOLDERS = [folder for folder in EVERY_FOLDER if not is_component(folder)]
 COMPONENTS = [folder.name for folder in EVERY_FOLDER if is_component(folder)]
-CUSTOM = ("serving.kserve.io", "kueue.x-k8s.io")
+CUSTOM = ("serving.kserve.io", "kueue.x-k8s.io", "karpenter.")
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # RBAC takes any path segment, everything else is more strict
@@ -168,8 +168,8 @@ def test_every_port_names_its_protocol(overlay: list[Object]) -> None:
 def test_custom_objects_are_only_where_their_definitions_are() -> None:
     for folder in FOLDERS:
         custom = [one for one in render(folder) if one["apiVersion"].startswith(CUSTOM)]
-        # an overlay that needed KServe or Kueue could not be applied without them
-        assert bool(custom) == (folder.name == "kserve"), folder
+        # an overlay that needed KServe, Kueue or Karpenter could not be applied without them
+        assert bool(custom) == (folder.name in ("kserve", "karpenter")), folder
 
 
 def _quantities(one: Object) -> list[str]:
