@@ -54,6 +54,8 @@ class ClusterSettings:
         Airflow connection to AWS for the ``eks`` runtime.
     service_account : str
         Service account of the stages; they get no token of it.
+    stages_service_accounts : dict of str to str
+        Stages that have another one, each with its name.
     storage_secret, mlflow_secret : str
         Secrets whose keys become variables of the stages; empty for workload identity, or none.
     image_pull_policy : str
@@ -95,6 +97,7 @@ class ClusterSettings:
     eks_region: str
     aws_conn_id: str
     service_account: str
+    stages_service_accounts: dict[str, str]
     storage_secret: str
     mlflow_secret: str
     image_pull_policy: str
@@ -140,6 +143,7 @@ class ClusterSettings:
             eks_region=get("eks_region", ""),
             aws_conn_id=get("aws_conn_id", "aws_default"),
             service_account=get("service_account", "default"),
+            stages_service_accounts=_json(get, "stages_service_accounts", "{}", _LABELS),
             storage_secret=get("storage_secret", ""),
             mlflow_secret=get("mlflow_secret", ""),
             image_pull_policy=_choice(

@@ -67,7 +67,7 @@ def stage_pod(
     priority = own.priority_class or resources.priority_class or cluster.priority_class
     spec: Object = {
         "restartPolicy": "Never",
-        "serviceAccountName": cluster.service_account,
+        "serviceAccountName": cluster.stages_service_accounts.get(stage, cluster.service_account),
         "automountServiceAccountToken": False,
         # otherwise a service called mlflow becomes MLFLOW_PORT, which MLflow reads
         "enableServiceLinks": False,

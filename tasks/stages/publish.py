@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def _put(source: Path, fs: Any, place: str, version: str, model: ModelIdentity) 
             return folder, 0
         for path in missing:
             fs.makedirs(f"{folder}/{path}".rsplit("/", 1)[0], exist_ok=True)
-            fs.put_file(str(source / path), f"{folder}/{path}")
+            # another attempt may have put it there since; what is there decides, below
+            with suppress(FileExistsError):
+                fs.put_file(str(source / path), f"{folder}/{path}", mode="create")
         found = _stored_digest(fs, folder)
         if found != model.digest:
             raise StageError(

@@ -288,7 +288,9 @@ def test_what_may_be_used_is_what_the_settings_name(site: list[Object]) -> None:
         return re.findall(r"'([^']+)'", variable_of(site, policy, name)["expression"])
 
     stages, models = "trusted-retraining-stage-pods", "trusted-retraining-model-pods"
-    assert listed(stages, "accounts") == [settings.cluster.service_account]
+    own = settings.cluster.stages_service_accounts
+    assert listed(stages, "accounts") == [settings.cluster.service_account, *own.values()]
+    assert own.keys() <= set(STAGES)
     assert listed(models, "accounts") == [settings.serving.service_account]
     for name, quota in {stages: "stages", models: "models"}.items():
         (hard,) = [

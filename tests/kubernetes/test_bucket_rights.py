@@ -1,8 +1,7 @@
 """What Airflow's side asks of the bucket, on a real S3 API, is what its role may do there."""
 
-import json
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,17 +18,19 @@ from tasks.contract import (
     RunDirectory,
     now,
     sha256_text,
+    tree_sha256,
 )
-from tests.kubernetes.kustomization import ROOT
+from tasks.stages.publish import _put
+from tests.kubernetes.iam import BUCKET, may
 from trusted_retraining.serving.publication import check_published_files
 
-BUCKET = "example-trusted-retraining"
 ACTIONS = {
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
     "put_object": "s3:PutObject",
     "delete_object": "s3:DeleteObject",
     "list_objects_v2": "s3:ListBucket",
+    "head_bucket": "s3:ListBucket",
 }
 Asked = tuple[str, str | None, str | None]
 """Action, key, and prefix of a listing."""
@@ -60,29 +61,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
     yield seen
     server.stop()
     S3FileSystem.clear_instance_cache()
-
-
-def may(role: str, action: str, key: str | None, prefix: str | None) -> bool:
-    """Return whether the policy of a role lets a request pass."""
-    policy = json.loads((ROOT / f"overlays/eks/iam/{role}.json").read_text())
-    resource = f"arn:aws:s3:::{BUCKET}" if key is None else f"arn:aws:s3:::{BUCKET}/{key}"
-    for statement in policy["Statement"]:
-        resources = statement["Resource"]
-        resources = [resources] if isinstance(resources, str) else resources
-        if action not in statement["Action"]:
-            continue
-        if not any(fnmatchcase(resource, pattern) for pattern in resources):
-            continue
-        if all(_holds(*condition, prefix) for condition in statement.get("Condition", {}).items()):
-            return True
-    return False
-
-
-def _holds(operator: str, keys: dict[str, list[str]], prefix: str | None) -> bool:
-    assert operator in ("StringLike", "StringLikeIfExists") and set(keys) == {"s3:prefix"}
-    if prefix is None:
-        return operator.endswith("IfExists")
-    return any(fnmatchcase(prefix, pattern) for pattern in keys["s3:prefix"])
 
 
 def stored(run: RunDirectory, stage: str) -> Manifest:
@@ -124,7 +102,9 @@ def test_airflow_may_do_all_that_its_operators_do(asked: list[Asked]) -> None:
     assert refused == [] and {one[0] for one in operators} > {"s3:DeleteObject", "s3:PutObject"}
 
 
-@pytest.mark.parametrize("role", ["trusted-retraining-airflow", "trusted-retraining-stage"])
+@pytest.mark.parametrize(
+    "role", [f"trusted-retraining-{name}" for name in ("airflow", "stage", "bless", "publish")]
+)
 def test_a_missing_object_is_told_from_a_forbidden_one(role: str) -> None:
     """S3 answers 404 only to who may list the bucket, and a GET has no prefix to go by."""
     assert may(role, "s3:ListBucket", None, None)
@@ -138,3 +118,28 @@ def test_a_missing_object_is_told_from_a_forbidden_one(role: str) -> None:
 )
 def test_airflow_cannot_remove_what_stages_have_committed(key: str) -> None:
     assert not may("trusted-retraining-airflow", "s3:DeleteObject", f"retraining/{key}", None)
+
+
+def test_a_published_file_is_put_only_where_there_is_none(
+    asked: list[Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"weights")
+    (tmp_path / "variables/variables.index").write_bytes(b"more")
+    fs = RunDirectory(f"s3://{BUCKET}/retraining/demo/runs/night").fs
+    model = ModelIdentity(name="demo", version="7", digest=tree_sha256(tmp_path))
+    place = f"{BUCKET}/retraining/models/demo"
+    folder, copied = _put(tmp_path, fs, place, "7", model)
+    assert copied == 2 and _put(tmp_path, fs, place, "7", model) == (folder, 0)
+    for action, key, prefix in asked:
+        assert may("trusted-retraining-publish", action, key, prefix, only_if_absent=True)
+    # an attempt that has not seen what another one put there since: the store refuses to replace it
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tasks.stages.publish._stored_digest", lambda *_: model.digest if seen else ""
+        )
+        patch.setattr("tasks.stages.publish._stored_files", lambda *_: seen.append(1) or {})
+        seen: list[int] = []
+        versions = [fs.info(path)["LastModified"] for path in fs.find(folder)]
+        assert _put(tmp_path, fs, place, "7", model) == (folder, 2)
+        assert [fs.info(path)["LastModified"] for path in fs.find(folder)] == versions

@@ -1,12 +1,11 @@
 """Who may do what: no more than is listed here, anywhere."""
 
-import json
 from collections import defaultdict
-from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.kubernetes.kustomization import ROOT, Object
+from tests.kubernetes.iam import BUCKET, POLICIES, listed
+from tests.kubernetes.kustomization import Object
 
 SCHEDULER = "airflow/airflow-scheduler"
 WORKER = "airflow/airflow-worker"
@@ -114,20 +113,7 @@ def test_only_those_who_talk_to_kubernetes_have_a_token(overlay: list[Object]) -
 
 # --- AWS
 
-POLICIES = {
-    path.stem: json.loads(path.read_text())
-    for path in sorted((ROOT / "overlays/eks/iam").glob("*.json"))
-}
-BUCKET = "arn:aws:s3:::example-trusted-retraining"
-
-
-def may(role: str, action: str, key: str) -> bool:
-    """Return whether a role may do something with an object of the bucket."""
-    return any(
-        action in statement["Action"]
-        and any(fnmatchcase(f"{BUCKET}/{key}", pattern) for pattern in _list(statement["Resource"]))
-        for statement in POLICIES[role]["Statement"]
-    )
+ARN = f"arn:aws:s3:::{BUCKET}"
 
 
 def test_a_policy_for_each_role_of_the_overlay(eks: list[Object]) -> None:
@@ -142,30 +128,8 @@ def test_a_policy_for_each_role_of_the_overlay(eks: list[Object]) -> None:
 @pytest.mark.parametrize("role", POLICIES)
 def test_policies_name_actions_and_the_bucket(role: str) -> None:
     for statement in POLICIES[role]["Statement"]:
-        assert statement["Effect"] == "Allow"
         assert all(action.startswith("s3:") and "*" not in action for action in statement["Action"])
-        for resource in _list(statement["Resource"]):
-            assert resource == BUCKET or resource.startswith(f"{BUCKET}/")
+        for resource in listed(statement["Resource"]):
+            assert resource == ARN or resource.startswith(f"{ARN}/")
         if any(action.startswith("s3:ListBucket") for action in statement["Action"]):
-            assert statement["Resource"] == BUCKET and "Condition" in statement
-
-
-def test_who_reads_and_writes_which_part_of_the_bucket() -> None:
-    stage, serving = "trusted-retraining-stage", "trusted-retraining-serving"
-    airflow, mlflow = "trusted-retraining-airflow", "trusted-retraining-mlflow"
-    run, model = "retraining/demo/runs/r1/train/manifest.json", "retraining/models/demo/3/a.pb"
-    assert may(stage, "s3:PutObject", run) and may(stage, "s3:PutObject", model)
-    assert may(stage, "s3:GetObject", "data/x.png") and not may(stage, "s3:PutObject", "data/x.png")
-    assert may(serving, "s3:GetObject", model) and not may(serving, "s3:PutObject", model)
-    assert not may(serving, "s3:GetObject", run)
-    # Airflow writes what deploy found out, and cannot touch a published model
-    assert may(airflow, "s3:GetObject", model) and not may(airflow, "s3:PutObject", model)
-    assert may(airflow, "s3:PutObject", "retraining/demo/runs/r1/deploy/manifest.json")
-    assert may(airflow, "s3:PutObject", "airflow-logs/dag_id=demo/1.log")
-    assert may(mlflow, "s3:PutObject", "mlflow/1/a/artifacts/x")
-    for role in (stage, serving, airflow):
-        assert not may(role, "s3:GetObject", "mlflow/1/a/artifacts/x")
-
-
-def _list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+            assert statement["Resource"] == ARN and "Condition" in statement

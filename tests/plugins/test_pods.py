@@ -78,6 +78,16 @@ def container(pod: Object) -> Object:
     return dict(only)
 
 
+def test_a_stage_may_have_an_account_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting(monkeypatch, "SERVICE_ACCOUNT", "of-stages")
+    setting(monkeypatch, "STAGES_SERVICE_ACCOUNTS", '{"bless": "of-bless"}')
+    assert build("train")["spec"]["serviceAccountName"] == "of-stages"
+    assert build("bless")["spec"]["serviceAccountName"] == "of-bless"
+    setting(monkeypatch, "STAGES_SERVICE_ACCOUNTS", "of-bless")
+    with pytest.raises(ValueError, match="stages_service_accounts: 'of-bless' is not JSON such as"):
+        build("bless")
+
+
 @pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_pod_is_valid(name: str, version: str) -> None:

@@ -102,7 +102,7 @@ def test_a_store_that_keeps_something_else_is_told(
     model: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        store, "put_file", lambda source, target: store.pipe_file(target, b"cut off")
+        store, "put_file", lambda source, target, **_: store.pipe_file(target, b"cut off")
     )
     with pytest.raises(StageError, match="reads back with digest"):
         put(model, store, identity(model))
