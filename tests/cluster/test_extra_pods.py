@@ -120,7 +120,7 @@ def test_three_steps_in_a_row_come_to_a_result(
     run.write_manifest(
         Manifest(stage="judge", fingerprint="f", location=run.stage_uri("judge")).sealed()
     )
-    night = task_context("films", "judge")
+    night = task_context("films", "judge", attempt=2)
     make(WORK).execute(night)
     log = capsys.readouterr().out
     lines = [

@@ -193,6 +193,21 @@ def test_a_wrong_override_fails_at_once_and_names_the_field(
     assert failure is not None and failure.exit_code == 78 and "train.epoch" in failure.reason
 
 
+def test_what_stands_before_the_first_attempt_is_not_the_stages_own(
+    make: Make, context: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_directory(tmp_path)
+    put_there = Manifest(stage="train", fingerprint="f", location=run.stage_uri("train"))
+    for attempt, stands in ((2, True), (1, False)):
+        run.write_manifest(put_there.sealed())
+        context["ti"] = SimpleNamespace(try_number=attempt)
+        if stands:
+            assert make("").execute(context)["stage"] == "train"
+        else:
+            with pytest.raises(AirflowException, match="left no manifest"):
+                make("").execute(context)
+
+
 def test_the_stage_gets_the_night_as_one_document(
     make: Make, context: dict[str, Any], tmp_path: Path
 ) -> None:

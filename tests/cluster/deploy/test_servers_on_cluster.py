@@ -15,7 +15,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from tasks.contract import PublishedAnswer
+from tasks.contract import Publication, PublishedAnswer, RunDirectory
 from tests.cluster.deploy.sites import NAME, ON_CLUSTER, Site
 from tests.cluster.images import SERVING, TASKS
 from tests.cluster.kubectl import images_on_nodes, kubectl
@@ -24,6 +24,7 @@ from tests.kubernetes.kustomization import Object
 from tests.tasks.serving.conftest import MAKE_MODELS, offline
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.resources import DEPLOYMENT
+from trusted_retraining.serving.publication import check_published_files
 
 pytestmark = ON_CLUSTER
 
@@ -107,11 +108,11 @@ def test_a_server_refuses_files_that_were_changed_after_the_last_look(
     site.night("1", published=published)
     store.put(f"{site.folder}/runs/models/demo_night/1/", "demo_night/1/", recursive=True)
 
-    def alter(_: int, method: str, path: str) -> None:
-        # the registry is asked once the files have been looked at
+    def looked(run: RunDirectory, publication: Publication) -> None:
+        check_published_files(run, publication)
         store.pipe_file("demo_night/1/saved_model.pb", b"other weights")
 
-    site.stand_in.before = alter
+    monkeypatch.setattr("trusted_retraining.serving.attempt.check_published_files", looked)
     facts = {"published": published, "target": "deployment", "startup_seconds": 200}
     with pytest.raises(AirflowException, match="files were changed: digest is") as caught:
         site.deploy("1", **facts, cpu="50m", memory="256Mi")

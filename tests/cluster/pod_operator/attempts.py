@@ -75,6 +75,7 @@ def run_directory(tmp_path: Path) -> RunDirectory:
 
 
 def commit(tmp_path: Path) -> None:
+    """Commit what no pod of these tests does; before a first attempt it would be withdrawn."""
     run = run_directory(tmp_path)
     run.write_manifest(
         Manifest(stage="train", fingerprint="f", location=run.stage_uri("train")).sealed()

@@ -29,7 +29,7 @@ def test_deferred_the_manifest_is_the_result_all_the_same(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
     commit(tmp_path)
-    night = context()
+    night = context(attempt=2)
     event = defer(make("print('done')"), night)
     make("").trigger_reentry(night, event)
     assert night["ti"].pushed["return_value"]["stage"] == "train"
@@ -96,7 +96,7 @@ def test_deferred_a_triggerer_that_died_leaves_the_pod_to_the_next(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
     commit(tmp_path)
-    night = context()
+    night = context(attempt=2)
     with pytest.raises(TaskDeferred) as deferred:
         make("import time; time.sleep(6)").execute(night)
 

@@ -29,7 +29,7 @@ pytestmark = ON_CLUSTER
 
 def test_the_manifest_in_storage_is_the_result(make: Make, tmp_path: Path) -> None:
     commit(tmp_path)
-    night = context()
+    night = context(attempt=2)
     make("import sys; print(sys.argv[1:3])").execute(night)
     assert night["ti"].pushed["return_value"]["stage"] == "train"
     assert night["ti"].pushed["pod_name"].startswith("demo-train-")

@@ -33,6 +33,6 @@ def test_a_stage_is_on_the_gpu_pool_thanks_to_toleration_and_selector(
         with pytest.raises(AirflowException, match=r"unschedulable: .*taint"):
             make("", intolerant).execute(context())
         commit(tmp_path)
-        night = context()
+        night = context(attempt=2)
         make("print('on the card')", model).execute(night)
     assert night["ti"].pushed["return_value"]["stage"] == "train"

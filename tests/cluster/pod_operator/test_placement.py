@@ -41,7 +41,7 @@ else:
     raise SystemExit("the root file system can be written to")
 assert not pathlib.Path("/var/run/secrets/kubernetes.io").exists()
 """
-    ).execute(context())
+    ).execute(context(attempt=2))
 
 
 def test_a_field_gets_no_variable_from_a_secret(
@@ -58,7 +58,7 @@ assert "k7k7" not in str(sys.argv), sys.argv
 assert json.loads(sys.argv[5])["description"] == "@(KEY) @@(KEY) 5@".replace("@", chr(36))
 """,
         {"description": "$(KEY) $$(KEY) 5$"},
-    ).execute(context())
+    ).execute(context(attempt=2))
 
 
 def test_credentials_that_a_stage_prints_are_masked(
@@ -97,7 +97,7 @@ def test_on_eks_the_pod_and_its_ends_are_the_same(
         make("print('row 7'); raise SystemExit(65)", kind=StageEksPodOperator).execute(context())
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "True")
     commit(tmp_path)
-    night = context()
+    night = context(attempt=2)
     event = defer(make("print('done')", kind=StageEksPodOperator), night)
     make("", kind=StageEksPodOperator).trigger_reentry(night, event)
     assert night["ti"].pushed["return_value"]["stage"] == "train"
