@@ -50,6 +50,8 @@ def test_every_service_that_is_applied_fits_kserve_s_models(
     monkeypatch.setattr(cluster, "_apply", note)
     for mode in ("knative", "standard"):
         cluster.objects.clear(), cluster.applied.clear(), cluster.aliases.clear()
+        # the registry remembers who was champion, too
+        cluster.model_tags.clear(), cluster.blessed.clear()
         cluster.kserve.revisions.clear()
         deploy(night("1"), mode=mode, gpu=1)
         deploy(night("2", champion="1"), mode=mode, gpu=1)
