@@ -28,8 +28,8 @@ DOCUMENT: dict[str, Any] = {
 }
 SYNTHETIC = sorted(
     f"source.{name}"
-    for name in {*CsvImages.model_fields, "variant"} - {"regions", "region_boxes", "region_labels"}
-    if name != "uri"
+    for name in {*CsvImages.model_fields, "variant"}
+    - {"uri", "encoding", "regions", "region_boxes", "region_labels"}
 )
 ALLOWED = ["s3://films/", "https://data.example/sets", "/data"]
 
@@ -298,6 +298,7 @@ PLAIN = {
     "Transform.column",
     "Transform.into", "ProtectedAttribute.attribute", "ProtectedAttribute.privileged",
     "ProtectedAttribute.unprivileged", "Fairness.favourable", "CsvImages.filename_column",
+    "CsvImages.encoding", "FairFace.encoding",
     "CsvImages.region_labels", "Idx.class_names", "Cifar10.class_names", "ClassFolders.levels",
     "Parquet.image_column", "TFRecord.image_feature", "TFRecord.features", "Sql.image_column",
     "CloudAnnotations.priority", "CloudAnnotations.region_labels", "Coco.priority",
