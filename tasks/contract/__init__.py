@@ -12,16 +12,20 @@ from tasks.contract.champion import (
     LAST_CHAMPION,
     NOBODY,
     Champion,
+    format_champion,
+    parse_champion,
+)
+from tasks.contract.champion_records import (
     ChampionRecords,
-    ChampionRegistry,
     Disagreement,
-    History,
-    RegistryEntry,
     agreed_champion,
     champion_records,
     check_champion,
-    format_champion,
-    parse_champion,
+)
+from tasks.contract.champion_registry import (
+    ChampionRegistry,
+    History,
+    RegistryEntry,
     return_champion,
     says_absent,
 )
