@@ -49,7 +49,7 @@ e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a 
 	@$(BIN)/python -m tests.cluster
 	$(BIN)/python -m pytest tests/cluster --numprocesses 2 $(PYTEST_ARGS)
 
-ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules (TIER=2, TIER=3: more)
+ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules
 	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
 
 ground-images: setup ## images with Python for it: base, stages, model server, KServe's storage initializer

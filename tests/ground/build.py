@@ -26,6 +26,9 @@ RESULTS = BUILT / "built.json"
 
 def build(tier: int) -> list[dict[str, Any]]:
     """Build every component up to a tier, and return a row each: name, version, seconds, error."""
+    highest = max(component.tier for component in COMPONENTS)
+    if not 1 <= tier <= highest:
+        raise GroundError(f"TIER={tier}: there is nothing of it yet; the highest is {highest}")
     BIN.mkdir(parents=True, exist_ok=True)
     install(DEBIAN)
     _fetch_clients()
