@@ -16,6 +16,11 @@ Region = NDArray[np.bool_]
 MOST_CLASSES = 10
 """Classes of an image that are explained, the most probable ones."""
 
+LEAST_MASS = 1e-6
+"""Change of a probability under which nothing is said to speak for a class. The answers of a model
+are float32, and their last bits differ between processors: shares of a smaller mass are shares of
+rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -96,11 +101,11 @@ def mass_inside(heat: Heat, region: Region) -> float:
     -------
     float
         In [0, 1]; as large as the region's share of the image when the explanation looks everywhere
-        alike. NaN when nothing speaks for the class.
+        alike. NaN when nothing speaks for the class: the mass is under :data:`LEAST_MASS`.
     """
     positive = np.clip(heat, 0, None)
     total = positive.sum()
-    return float(positive[region].sum() / total) if total > 0 else float("nan")
+    return float(positive[region].sum() / total) if total >= LEAST_MASS else float("nan")
 
 
 def resize_region(mask: NDArray[np.uint8], image_size: tuple[int, int]) -> Region:

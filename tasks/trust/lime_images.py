@@ -6,7 +6,7 @@ import numpy as np
 from lime.lime_image import LimeImageExplainer
 from numpy.typing import NDArray
 
-from tasks.trust.explanations import Explanation, Pixels, spread
+from tasks.trust.explanations import LEAST_MASS, Explanation, Pixels, spread
 from tasks.trust.masked_copies import MaskedClassifier
 
 _ALL = 100_000  # features kept: LIME's own default
@@ -92,7 +92,8 @@ class LimeExplainer:
             heat=spread(found, segments),
             class_index=label,
             probabilities=probabilities[0].astype(np.float64),
-            fidelity=float(fidelity),
+            # of a constant there is nothing to explain, and what is left to fit is rounding
+            fidelity=float(fidelity) if np.ptp(probabilities[:, label]) >= LEAST_MASS else 1.0,
             segments=segments,
             weights=found,
         )

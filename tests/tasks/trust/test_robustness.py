@@ -134,9 +134,11 @@ def test_a_model_that_is_sure_of_itself_is_not_robust_for_that(night: Any) -> No
     from tasks.trust.robustness import attack_all
 
     images, labels = films(night)
-    # probabilities round to exactly 0 and 1, where a clipped cross-entropy has no gradient
+    # probabilities round to 0 and 1 (on some processors less their last bit), where a clipped
+    # cross-entropy has no gradient
     sure = linear_model(SQUARE, gain=20.0)
-    assert set(np.unique(sure.predict(images, verbose=0))) == {0.0, 1.0}
+    answers = sure.predict(images, verbose=0)
+    assert np.minimum(answers, 1 - answers).max() < 1e-6
     classifier = CompiledClassifier(logits_model(sure), classes=2)
     _, results = attack_all(
         classifier, images, labels, attacks=["fgsm"], strengths=[0.3], steps=1, seed=0
