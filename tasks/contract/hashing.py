@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,8 +66,12 @@ def tree_sha256(folder: Path) -> str:
 
 
 def tree_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder by its path there, sorted."""
-    return {p.relative_to(folder).as_posix(): sha256_file(p) for p in _files_below(folder)}
+    """Return the SHA-256 of every file below a folder by its path there, sorted.
+
+    A link to a folder is one of them, with the digest of where it leads: what is behind it is not
+    part of the folder.
+    """
+    return {p.relative_to(folder).as_posix(): _content_sha256(p) for p in _files_below(folder)}
 
 
 def stored_tree_sha256(fs: AbstractFileSystem, folder: str) -> str:
@@ -131,14 +136,18 @@ def _describe_tree(folder: Path) -> Output:
     files = _files_below(folder)
     return Output(
         path=f"{folder.name}/",
-        bytes=sum(p.stat().st_size for p in files),
+        bytes=sum(p.stat().st_size for p in files if p.is_file()),
         sha256=tree_sha256(folder),
         files=len(files),
     )
 
 
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+
+
+def _content_sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else sha256_text(f"link to {os.readlink(path)}")
 
 
 def _tree_digest(files: dict[str, str]) -> str:

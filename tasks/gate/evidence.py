@@ -12,6 +12,7 @@ from tasks.contract import (
     RunDirectory,
     old_format,
 )
+from tasks.spec.foreign_text import shown
 
 JUDGED = STAGES[: STAGES.index("bless")]
 """Stages of our own that must have succeeded before a model may be blessed."""
@@ -113,6 +114,10 @@ def _problem(stage: str, evidence: Evidence) -> str:
         return f"{stage} did not run: it committed no manifest"
     if manifest.stage != stage:
         return f"{stage}/manifest.json is that of {manifest.stage!r}"
+    # a rule finds a figure by its name alone, and nobody computes another stage's once more
+    foreign = [n for n in (*manifest.metrics, *manifest.notes) if not n.startswith(f"{stage}.")]
+    if foreign:
+        return f"{stage}/manifest.json speaks of {shown(foreign[0])}, which is no figure of {stage}"
     for name, digest in manifest.inputs.items():
         source = evidence.manifests.get(name)
         # a run cleared halfway must not mix the check of one model with another model

@@ -61,9 +61,12 @@ def tree_digest(folder: Path) -> str:
     Equals ``tasks.contract.tree_sha256``, which the server's environment cannot import.
     """
     lines = []
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    for path in sorted(each for each in folder.rglob("*") if each.is_file() or each.is_symlink()):
+        if path.is_file():
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        else:
+            digest = hashlib.sha256(f"link to {os.readlink(path)}".encode()).hexdigest()
         lines.append(f"{path.relative_to(folder).as_posix()} {digest}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

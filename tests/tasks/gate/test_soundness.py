@@ -147,6 +147,17 @@ def test_a_figure_that_no_prediction_gives_is_a_refusal(night: Night) -> None:
     assert any("evaluate.trust is 1 in the manifest, but does not follow" in r for r in reasons)
 
 
+@pytest.mark.parametrize("field", ["metrics", "notes"])
+def test_no_stage_speaks_for_another(night: Night, field: str) -> None:
+    # the figures of robustness cannot be computed once more, those of evaluate can
+    said = getattr(night.manifest("robustness"), field)
+    name, value = "evaluate.accuracy", 0.995 if field == "metrics" else "60 of 60 found"
+    reseal(night, "robustness", **{field: said | {name: value}})
+    reasons = night.verdict().reasons
+    expected = f"robustness/manifest.json speaks of {name}, which is no figure of robustness"
+    assert expected in reasons
+
+
 def test_an_interval_that_evaluate_does_not_compute_is_a_refusal(night: Night) -> None:
     name = "evaluate.least_recall.low"
     assert name not in night.manifest("evaluate").metrics
@@ -370,4 +381,11 @@ def test_a_verdict_whose_manifest_was_edited_is_none(night: Night) -> None:
 def test_the_model_is_judged_by_its_files(night: Night) -> None:
     other = night.folder("train") / "model/model.json"
     shutil.copy(other, other.with_name("more.json"))
+    assert any("train/model: is not what train committed" in r for r in night.verdict().reasons)
+
+
+def test_a_folder_that_is_linked_into_the_model_is_no_part_of_it(
+    night: Night, tmp_path: Path
+) -> None:
+    (night.folder("train") / "model/assets.extra").symlink_to(tmp_path)
     assert any("train/model: is not what train committed" in r for r in night.verdict().reasons)
