@@ -36,9 +36,10 @@ _HALF = re.compile("[\ud800-\udfff]")
 class _Loader(_SAFE_LOADER):  # type: ignore[misc]
     """Refuses a key that is given twice: YAML lets the later one win, and rules vanish unseen.
 
-    ``on``, ``off``, ``yes``, ``no`` and ``12:30`` are words, as in YAML 1.2; to YAML 1.1 they are
-    true, false and a number of base 60, which a class of that name, or ``mixed_precision: on``, is
-    not. A field that is true or false understands the words all the same.
+    ``on``, ``off``, ``yes``, ``no``, ``12:30`` and ``010`` are words, as in YAML 1.2; to YAML 1.1
+    they are true, false, a number of base 60 and one of base 8, which a class of that name, or
+    ``mixed_precision: on``, is not. A field that is true or false understands the words all the
+    same.
     """
 
     yaml_implicit_resolvers = {
@@ -64,8 +65,9 @@ def _number(name: str) -> Any:
     construct = getattr(_SAFE_LOADER, f"construct_yaml_{name}")
 
     def constructed(loader: Any, node: yaml.ScalarNode) -> Any:
-        # the time that base 60 takes grows with the square of the digits
-        return node.value if ":" in node.value else construct(loader, node)
+        # the time that base 60 takes grows with the square of the digits; and to YAML 1.1 010 is 8
+        text = bool(re.match(r"[-+]?0[0-9_]|.*:", node.value))
+        return node.value if text else construct(loader, node)
 
     return constructed
 

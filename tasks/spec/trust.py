@@ -44,6 +44,10 @@ class ProtectedAttribute(Section):
         return self.attribute.split("*")
 
 
+FAIRLEARN = ".fairlearn"
+"""Stands behind an attribute in the names of Fairlearn's metrics."""
+
+
 class Fairness(Section):
     """Group metrics of AIF360 and of Fairlearn on the test predictions."""
 
@@ -55,6 +59,22 @@ class Fairness(Section):
     """Test rows under which a group is listed but not judged."""
     n_boot: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Bootstrap samples of Fairlearn's intervals, about 0.04 s each; 0 gives none."""
+
+    @field_validator("protected")
+    @classmethod
+    def _metrics_are_told_apart(
+        cls, protected: list[ProtectedAttribute]
+    ) -> list[ProtectedAttribute]:
+        names = [each.attribute for each in protected]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is given twice, and metrics are named after it")
+            if name.endswith(FAIRLEARN):
+                raise ValueError(
+                    f"{name!r} ends as the metrics of Fairlearn do: rename the column by a "
+                    "transform (into)"
+                )
+        return protected
 
 
 class Explain(Section):

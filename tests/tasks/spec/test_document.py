@@ -1,5 +1,6 @@
 """A pipeline file is read in bounded time, and each text in it is one that a field may hold."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_a_few_aliases_are_taken_as_before(tmp_path: Path) -> None:
 def test_a_value_of_the_command_line_is_bounded_as_well() -> None:
     with pytest.raises(SpecError, match="is not a YAML value"):
         parse_overrides([f"tags=[&a [{'x,' * 300}], &b [{'*a,' * 300}], {'*b,' * 300}]"])
+
+
+@pytest.mark.parametrize("text", ["010", "-010", "00", "01.5", "0_7"])
+def test_a_number_that_yaml_would_read_as_another_one_is_none(text: str) -> None:
+    # a bound of 010 was 8
+    assert parsed(f"min: {text}", "films") == {"min": text}
+    with pytest.raises(SpecError, match="min: Input should be a valid number, got"):
+        load_pipeline_with(f"blessing: {{rules: [{{metric: evaluate.accuracy, min: {text}}}]}}")
+
+
+def load_pipeline_with(text: str) -> Pipeline:
+    document = parsed(HEAD + text, "films")
+    return load_pipeline(json.dumps(document))
 
 
 @pytest.mark.parametrize("text", ["1:" * 200_000 + "1", "1:" * 300 + "1.0", "12:30"])

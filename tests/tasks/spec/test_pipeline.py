@@ -152,6 +152,22 @@ def test_a_class_or_a_column_cannot_pose_as_an_interval(pipeline: Pipeline, end:
     apply_overrides(pipeline, {"label": {"column": "a", "classes": ["low", "high"]}})
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["sex", "sex"], "'sex' is given twice"),
+        (["race*age", "race * age"], r"'race\*age' is given twice"),
+        (["sex", "sex.fairlearn"], "'sex.fairlearn' ends as the metrics of Fairlearn do"),
+    ],
+)
+def test_no_attribute_can_pose_as_another_one(
+    pipeline: Pipeline, names: list[str], told: str
+) -> None:
+    protected = [{"attribute": name} for name in names]
+    with pytest.raises(SpecError, match=rf"fairness\.protected: {told}"):
+        apply_overrides(pipeline, {"fairness.protected": protected})
+
+
 def test_a_rule_without_a_bound_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(SpecError, match="needs min, max or both"):
         apply_overrides(pipeline, {"blessing.rules": [{"metric": "evaluate.accuracy"}]})
