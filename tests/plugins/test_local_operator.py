@@ -208,6 +208,28 @@ def test_what_stands_before_the_first_attempt_is_not_the_stages_own(
                 make("").execute(context)
 
 
+class StateStore(dict[str, Any]):
+    """What Airflow keeps for all attempts of a task of a run."""
+
+    set = dict.__setitem__
+
+
+def test_a_worker_that_died_before_it_began_leaves_nothing_to_the_next_attempt(
+    make: Make, context: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_directory(tmp_path)
+    put_there = Manifest(stage="train", fingerprint="f", location=run.stage_uri("train"))
+    run.write_manifest(put_there.sealed())
+    # what the first attempt would have withdrawn
+    context |= {"ti": SimpleNamespace(try_number=2), "task_state_store": StateStore()}
+    with pytest.raises(AirflowException, match="left no manifest"):
+        make("").execute(context)
+    # and what an attempt that had begun has committed is the task's own
+    run.write_manifest(put_there.sealed())
+    context["ti"] = SimpleNamespace(try_number=3)
+    assert make("").execute(context)["stage"] == "train"
+
+
 def test_the_stage_gets_the_night_as_one_document(
     make: Make, context: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ class DeployOperator(StageMixin, BaseOperator):
         run, pipeline = self.run_directory(context), self.tonight(context)
         told, left_behind = "", False
         try:
+            self.check_vouched(context)
             verdict, publication = read_blessed(
                 run,
                 pipeline=pipeline,

@@ -6,6 +6,7 @@ from airflow.sdk import BaseBranchOperator
 
 from tasks.contract import Verdict, run_uri
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.operators.vouched import in_words, task_states, unvouched
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory
 
@@ -50,15 +51,10 @@ class BlessingGate(BaseBranchOperator):
         if verdict is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
-        replaced = self._replaced(context)
+        run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
+        replaced = unvouched(context, run)
         if replaced:
-            self.log.warning(
-                "refused: in %s the result of %s is not what its task handed on as XCom: the task "
-                "did not succeed in this attempt, the result was replaced afterwards, or the XCom "
-                "removed; clear the task and those after it",
-                uri,
-                ", ".join(replaced),
-            )
+            self.log.warning("refused: %s", in_words(replaced, run))
             return self.refused
         if verdict.may_serve:
             self.log.info("blessed: %s", verdict.model.name)
@@ -73,28 +69,8 @@ class BlessingGate(BaseBranchOperator):
         before = sorted(self.upstream_task_ids)
         if not before:
             return []
-        states = _states(context["ti"], before)
+        states = task_states(context["ti"], before)
         return [name for name in before if states.get(name) != "success"]
-
-    def _replaced(self, context: Any) -> list[str]:
-        """Return the stages whose committed result no task of this attempt vouches for: the verdict
-        itself, and what it was made of. A task vouches for what it handed on as XCom, which no
-        stage can write; one that did not succeed vouches for nothing, whatever lies in its
-        folder."""
-        run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
-        manifest = run.read_manifest("bless")
-        if manifest is None:
-            return ["bless"]
-        judged = manifest.inputs | {"bless": manifest.digest}
-        states = _states(context["ti"], sorted(judged))
-        handed = {name: context["ti"].xcom_pull(task_ids=name) for name in judged}
-        return [
-            name
-            for name, document in handed.items()
-            if states.get(name) != "success"
-            or not isinstance(document, dict)
-            or document.get("digest") != judged[name]
-        ]
 
     def _read_verdict(self, context: Any) -> Verdict | None:
         try:
@@ -104,9 +80,3 @@ class BlessingGate(BaseBranchOperator):
             # storage out of reach, an unknown scheme: no verdict, so no deployment
             self.log.exception("the verdict could not be read")
             return None
-
-
-def _states(ti: Any, tasks: list[str]) -> dict[str, Any]:
-    """Return the states of tasks of this very run."""
-    found = ti.get_task_states(dag_id=ti.dag_id, task_ids=tasks, run_ids=[ti.run_id])
-    return dict(found.get(ti.run_id, {}))

@@ -13,6 +13,7 @@ from tasks.contract import (
     ASK_WHO_SERVES,
     EX_CONFIG,
     EX_USAGE,
+    BadInput,
     Failure,
     RunDirectory,
     StageError,
@@ -24,6 +25,7 @@ from tasks.contract import (
 )
 from tasks.spec import Pipeline, SpecError, changes, override
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
+from trusted_retraining.operators.vouched import in_words, unvouched
 from trusted_retraining.params import FORCE, changed_fields
 from trusted_retraining.pipelines import serves_on_cluster
 from trusted_retraining.scrubbing import scrub
@@ -37,6 +39,16 @@ _SAME_RELEASE = (
     "install both from one release ([trusted_retraining] tasks_image or stage_python names the "
     "stage's)"
 )
+
+
+IN_SERVICE = ("publish", "deploy")
+"""Stages that put a model into service."""
+
+_READ_FOR_IT = ("arrange", "train", "evaluate", "publish")
+"""Stages whose results they read beside the verdict."""
+
+BEGUN = "begun"
+"""Key under which Airflow keeps, for all attempts of a task, that one has begun."""
 
 
 class StageMixin:
@@ -67,12 +79,32 @@ class StageMixin:
         return run_directory(self.settings, self.pipeline.name, context["run_id"])
 
     def begin(self, context: Mapping[str, Any]) -> None:
-        """Undo whatever stands committed for a stage before its task's first attempt: it was put
-        there by somebody else, and the stage would take it for its own."""
-        ti = context.get("ti")
-        # a later attempt may find what the one before it has committed
-        if ti is not None and ti.try_number <= 1:
+        """Undo whatever stands committed for a stage before an attempt of its task has begun: it
+        was put there by somebody else, and the stage would take it for its own.
+
+        Raises
+        ------
+        StageError
+            The stage puts a model into service, and no task vouches for its verdict.
+        """
+        self.check_vouched(context)
+        ti, store = context.get("ti"), context.get("task_state_store")
+        if ti is None:
+            return
+        # a later attempt may find what the one before it has committed; but a worker may also have
+        # died before it came to this line, and then there is nothing that could be the task's own
+        if ti.try_number <= 1 or (store is not None and not store.get(BEGUN)):
             self.run_directory(context).retract(self.stage)
+            if store is not None:
+                store.set(BEGUN, True)
+
+    def check_vouched(self, context: Mapping[str, Any]) -> None:
+        """Refuse to put a model into service on what was replaced after the gate."""
+        if self.stage not in IN_SERVICE or context.get("ti") is None:
+            return
+        run, read = self.run_directory(context), [n for n in _READ_FOR_IT if n != self.stage]
+        if replaced := unvouched(context, run, read=read):
+            raise BadInput(in_words(replaced, run))
 
     def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that this DAG run changes."""
