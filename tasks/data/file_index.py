@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.data.names import is_text
+from tasks.data.spellings import seen
 
 Parts = tuple[str, ...]
 
@@ -131,7 +132,7 @@ class FileIndex:
 
 def spelling(name: str) -> Parts:
     """Return the parts of a path in the one spelling in which paths are compared."""
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", seen(name)).casefold())
     parts = [part.strip() for part in text.replace("\\", "/").split("/")]
     root = ("/",) if len(parts) > 1 and not parts[0] else ()
     return (*root, *(part for part in parts if part not in ("", ".")))

@@ -12,21 +12,32 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _EXAMPLES = 5
+# what nobody sees: soft hyphens, zero width spaces, marks of direction; word processors and web pages
+# leave them behind. Joiners, which scripts need, are none.
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_OTHER_WIDTH = re.compile("[\u3000\uff01-\uff9f\uffe0-\uffee]+")
 _NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.(\d*?)0*)?")
 
 
 def normalised(value: str) -> str:
-    """Return the one spelling of a value: lower case, single blanks, numbers without padding.
+    """Return the one spelling of a value: lower case, single blanks, numbers without padding,
+    nothing invisible.
 
     ``" COVID-19"`` becomes ``covid-19``, ``01`` and ``1.0`` become ``1``, ``TRUE`` becomes
     ``true``.
     """
-    text = " ".join(unicodedata.normalize("NFC", value).lower().split())
+    text = " ".join(unicodedata.normalize("NFC", seen(value)).lower().split())
     number = _NUMBER.fullmatch(text)
     if number is None:
         return text
     sign = "-" if number[1] == "-" and (number[2].strip("0") or number[3]) else ""
     return f"{sign}{number[2]}" + (f".{number[3]}" if number[3] else "")
+
+
+def seen(text: str) -> str:
+    """Return a text as a reader sees it: without invisible characters, letters of one width."""
+    plain = _UNSEEN.sub("", text)
+    return _OTHER_WIDTH.sub(lambda wide: unicodedata.normalize("NFKC", wide[0]), plain)
 
 
 def alike(values: Iterable[str]) -> list[list[tuple[str, int]]]:

@@ -19,6 +19,9 @@ from tasks.spec.data import Transform
         ["h\u00fcfte", "hu\u0308fte", "H\u00fcfte"],
         ["0", "00", "-0", "0.0"],
         ["0.5", "00.50"],
+        ["cat", "cat\u200b", "\ufeffcat", "ca\u00adt", "\u200ecat"],
+        ["normal", "\uff2e\uff4f\uff52\uff4d\uff41\uff4c", "Normal\u3000"],
+        ["12", "\uff11\uff12"],
     ],
 )
 def test_spellings_of_one_value_are_named_with_their_rows(spelled: list[str]) -> None:
@@ -39,6 +42,9 @@ def test_spellings_of_one_value_are_named_with_their_rows(spelled: list[str]) ->
         ["resume", "résumé"],
         ["true", "1", "yes"],
         ["1.2.3", "1.2.30"],
+        # a joiner makes another word
+        ["\u0645\u06cc\u200c\u0631\u0648\u0645", "\u0645\u06cc\u0631\u0648\u0645"],
+        ["m2", "m\u00b2"],
     ],
 )
 def test_different_values_stay_different(different: list[str]) -> None:
