@@ -1,5 +1,6 @@
 """What a run changes of its pipeline file, by effect: compared after the overrides are applied."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -103,8 +104,17 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
         for name in sorted(before.keys() | after.keys()):
             field = f"{path}.{name}" if path else name
             yield from _differences(field, before.get(name), after.get(name))
-    elif before != after:
+    elif not _equal(before, after):
         yield Change(field=path, file=before, run=after)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two values are one in a file, where 1 is neither true nor 1.0."""
+    return _written(one) == _written(other)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def override(
@@ -187,7 +197,7 @@ def check_same_run(begun: Pipeline, file: Pipeline) -> None:
 def _check_marked(file: Pipeline, run: Pipeline, allowed: tuple[str, ...]) -> None:
     known = {name: value for name, _, value in marked_fields(file)}
     for name, mark, value in marked_fields(run):
-        if value is None or (name in known and known[name] == value):
+        if value is None or (name in known and _equal(known[name], value)):
             continue
         for each in value if isinstance(value, list) else [value]:
             problem = _problem(mark, each, allowed)

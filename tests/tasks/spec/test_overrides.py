@@ -117,8 +117,12 @@ def test_code_that_the_file_names_stays_with_any_other_change(file: Pipeline) ->
         file, {"source": {"kind": "custom", "reader": "films:Reader", "options": {"side": 3}}}
     )
     assert override(own, {"train.epochs": 3}, allowed=ALLOWED).train.epochs == 3
+    for other in ({"side": 4}, {"side": 3.0}, {"side": "3"}, {"side": 3, "more": None}, {}):
+        with pytest.raises(SpecError, match=r"source\.options"):
+            override(own, {"source.options": other}, allowed=ALLOWED)
+    on = override_free(own, {"source.options": {"side": 1}})
     with pytest.raises(SpecError, match=r"source\.options"):
-        override(own, {"source.options": {"side": 4}}, allowed=ALLOWED)
+        override(on, {"source.options": {"side": True}}, allowed=ALLOWED)
     with pytest.raises(SpecError, match=r"source\.reader"):
         override(own, {"source.reader": "os:system"}, allowed=ALLOWED)
 
