@@ -57,6 +57,12 @@ def read_blessed(
             f"the verdict is on {model_name} {verdict.model.digest[:12]}, but {published.name} "
             f"{published.digest[:12]} was published: run stage 'publish' again"
         )
+    if verdict.model.version and published.version != verdict.model.version:
+        # a registry that was set up anew counts from 1 again
+        raise BadInput(
+            f"the verdict is on {model_name} version {verdict.model.version}, but version "
+            f"{published.version} was published: run stage 'publish' again"
+        )
     return verdict, publication
 
 

@@ -35,6 +35,20 @@ def test_a_refused_or_unpublished_model_is_not_deployed(
     assert cluster.objects == {}
 
 
+def test_a_publication_under_another_number_than_the_verdicts_is_not_deployed(
+    cluster: Any, night: Night, deploy: Deploy
+) -> None:
+    run = night("1")
+    verdict = run.read_verdict()
+    assert verdict is not None
+    # the registry was set up anew, and only the verdict given again
+    later = verdict.model_copy(update={"model": verdict.model.model_copy(update={"version": "7"})})
+    commit(run, "bless", {"verdict.json": later.model_dump_json()})
+    with pytest.raises(AirflowFailException, match=r"on demo_night version 7, but version 1 was"):
+        deploy(run)
+    assert cluster.objects == {} and cluster.aliases == {}
+
+
 @pytest.mark.parametrize("stage", ["bless", "publish"])
 def test_what_a_manifest_of_the_older_format_says_is_not_deployed(
     cluster: Any, night: Night, deploy: Deploy, stage: str
