@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _EXAMPLES = 5
-# what nobody sees: soft hyphens, zero width spaces, marks of direction; word processors and web pages
-# leave them behind. Joiners, which scripts need, are none.
+# what nobody sees and word processors leave behind: soft hyphens, zero width spaces, directions;
+# joiners, which scripts need, are none
 _UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _OTHER_WIDTH = re.compile("[\u3000\uff01-\uff9f\uffe0-\uffee]+")
 _NUMBER = re.compile(r"([+-]?)0*(\d+)(?:\.(\d*?)0*)?")

@@ -11,6 +11,9 @@ from tasks.data.names import is_text
 from tasks.data.sources.base import Contents, SourceReader, SourceRow
 from tasks.spec.sources import ClassFolders
 
+_SIDES = frozenset(
+    ("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval")
+)
 _LEFT_BY_ARCHIVERS = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
@@ -40,14 +43,23 @@ class ClassFoldersReader(SourceReader):
 
     def _rows(self, root: Path, warnings: list[str]) -> Iterator[SourceRow]:
         left_out: list[str] = []
+        sides: set[str] = set()
         for name in _files(root, left_out):
-            folders = name.split("/")[:-1][: len(self.spec.levels)]
+            above = name.split("/")[:-1]
+            folders = above[: len(self.spec.levels)]
+            sides.add(folders[-1].lower() if len(above) > len(folders) > 0 else "")
             missing = [None] * (len(self.spec.levels) - len(folders))
             yield SourceRow(values=[name, *folders, *missing], image=name)
         if left_out:
             warnings.append(
                 f"{len(left_out)} hidden files and links to folders are left out, such as "
                 f"{', '.join(left_out[:5])}"
+            )
+        if sides and sides <= _SIDES:
+            warnings.append(
+                f"{self.spec.levels[-1]!r} is {' or '.join(sorted(sides))} in all rows, and other "
+                "folders are below: these seem to be the sides of a split and not the classes; "
+                "then set source.levels to [split, label]"
             )
 
 

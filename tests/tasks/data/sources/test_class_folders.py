@@ -40,6 +40,19 @@ def test_the_folder_is_the_label(tmp_path: Path, take_in: TakeIn, write: Any) ->
     assert (tmp_path / "out/images/cat/deep/er/c.png").is_file()
 
 
+def test_sides_of_a_split_are_not_taken_for_classes_without_a_word(
+    take_in: TakeIn, write: Any
+) -> None:
+    source = write("train/cat/1.png", "train/dog/1.png", "Val/cat/2.png")
+    (warning,) = take_in("class_folders", source)[0].warnings
+    assert "'label' is train or val in all rows, and other folders are below" in warning
+    assert "source.levels to [split, label]" in warning
+    assert take_in("class_folders", source, levels=["split", "label"])[0].warnings == []
+    # classes may well be called so
+    plain = write("test/1.png", "train/1.png", folder="plain")
+    assert take_in("class_folders", plain)[0].warnings == []
+
+
 def test_levels_are_columns_and_what_lies_above_them_has_a_blank(
     take_in: TakeIn, write: Any
 ) -> None:
