@@ -142,7 +142,8 @@ class RunDirectory:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) for n in names):
             return None
         uri, stage, digest = (entry[name] for name in names)
-        if uri.rsplit("/", 1)[0] != self.uri.rsplit("/", 1)[0]:
+        runs, _, run_id = uri.rpartition("/")
+        if runs != self.uri.rpartition("/")[0] or "/" in stage or {run_id, stage} & {"", ".", ".."}:
             return None
         manifest = RunDirectory(uri, self.storage_options).read_manifest(stage)
         if (

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from tasks.contract import BadConfig, BadInput, NoInput
@@ -98,7 +98,7 @@ def refuse_stored_log(uri: str, inside: str) -> None:
     """
     scheme, _, path = uri.rstrip("/").partition("://")
     bucket, *source = path.split("/")
-    folders = [*source, *filter(None, inside.split("/"))]
+    folders = [*source, *PurePosixPath(inside).parts]
     for depth in range(len(folders), -1, -1):
         address = "/".join([f"{scheme}://{bucket}", *folders[:depth]])
         try:
