@@ -50,7 +50,7 @@ from tasks.contract.extra_protocol import (
     extra_fingerprint,
     protocol_variables,
 )
-from tasks.contract.filesystem import open_filesystem, storage_errors
+from tasks.contract.filesystem import is_taken, open_filesystem, storage_errors
 from tasks.contract.hashing import (
     describe_outputs,
     fingerprint,
@@ -135,6 +135,7 @@ __all__ = [
     "foreign_to",
     "format_champion",
     "is_bad_input",
+    "is_taken",
     "judged_stages",
     "not_deployed",
     "now",

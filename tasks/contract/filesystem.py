@@ -117,6 +117,12 @@ def storage_errors(uri: str) -> Iterator[None]:
         raise _told(uri, error) from error
 
 
+def is_taken(error: OSError) -> bool:
+    """Return whether a write that was to replace nothing failed because there is something."""
+    # s3fs raises FileExistsError for the answers that name the condition; not every store does
+    return isinstance(error, FileExistsError) or _error_code(error) == "PreconditionFailed"
+
+
 def _error_code(error: Exception) -> str:
     """Return the code that the store gave, which s3fs keeps in the error that it turned into
     another."""

@@ -2,7 +2,6 @@
 
 import base64
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tasks.contract import (
     Publication,
     PublishedAnswer,
     StageError,
+    is_taken,
     stored_tree_files,
     stored_tree_sha256,
     tree_files,
@@ -101,8 +101,11 @@ def _put(source: Path, fs: Any, place: str, version: str, model: ModelIdentity) 
         for path in missing:
             fs.makedirs(f"{folder}/{path}".rsplit("/", 1)[0], exist_ok=True)
             # another attempt may have put it there since; what is there decides, below
-            with suppress(FileExistsError):
+            try:
                 fs.put_file(str(source / path), f"{folder}/{path}", mode="create")
+            except OSError as error:
+                if not is_taken(error):
+                    raise
         found = _stored_digest(fs, folder)
         if found != model.digest:
             raise StageError(
