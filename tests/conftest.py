@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data sets are absent: {folder} (set TRUSTED_RETRAINING_DATA)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Address of an S3 API on loopback that takes the credentials of ``tests.s3_server`` alone."""
+    from tests.s3_server import serve
+
+    with serve() as address:
+        yield address
 
 
 ON_THE_NODE = [

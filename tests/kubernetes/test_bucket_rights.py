@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from tasks.contract import (
@@ -22,6 +20,7 @@ from tasks.contract import (
 )
 from tasks.stages.publish import _put
 from tests.kubernetes.iam import BUCKET, may
+from tests.s3_server import client, credentials
 from trusted_retraining.serving.publication import check_published_files
 
 ACTIONS = {
@@ -37,17 +36,11 @@ Asked = tuple[str, str | None, str | None]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
+def asked(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
     """Requests of the storage's client, in turn."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
-    client = boto3.client("s3", region_name="us-east-1", endpoint_url=address)
-    client.create_bucket(Bucket=BUCKET)
+    for name, value in {"AWS_ENDPOINT_URL_S3": s3, **credentials()}.items():
+        monkeypatch.setenv(name, value)
+    client(s3).create_bucket(Bucket=BUCKET)
     S3FileSystem.clear_instance_cache()
     seen: list[Asked] = []
     call = S3FileSystem._call_s3
@@ -59,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", recorded)
     yield seen
-    server.stop()
+    client(s3).delete_bucket(Bucket=BUCKET)
     S3FileSystem.clear_instance_cache()
 
 

@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests import s3_server
 from tests.kubernetes.kustomization import Object
 
 PASSWORDS = {"airflow": "airflow0", "mlflow": "p'a\"ss $1\\x"}
@@ -96,14 +95,10 @@ def test_each_owner_has_its_database_and_no_other(database: Database) -> None:
 
 
 @pytest.fixture
-def object_store() -> Iterator[str]:
+def object_store(s3: str) -> str:
     """An S3 API with the bucket of the overlay."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    _client(address).create_bucket(Bucket="trusted-retraining")
-    yield address
-    server.stop()
+    s3_server.client(s3).create_bucket(Bucket="trusted-retraining")
+    return s3
 
 
 @pytest.mark.e2e
@@ -131,8 +126,7 @@ def test_mlflow_as_deployed_keeps_records_and_artifacts(
             f"{settings['data']['MLFLOW_SERVER_ALLOWED_HOSTS']},127.0.0.1:{port}"
         ),
         # the keys of the secret mlflow-storage
-        "AWS_ACCESS_KEY_ID": "k",
-        "AWS_SECRET_ACCESS_KEY": "s",
+        **s3_server.credentials(),
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": object_store,
         "MLFLOW_S3_ENDPOINT_URL": object_store,
@@ -162,7 +156,7 @@ def test_mlflow_as_deployed_keeps_records_and_artifacts(
     finally:
         os.killpg(server.pid, 15)
         server.wait(30)
-    store = _client(object_store)
+    store = s3_server.client(object_store)
     kept = store.list_objects_v2(Bucket="trusted-retraining", Prefix="mlflow/")["Contents"]
     assert [each["Key"].rpartition("/")[2] for each in kept] == ["note.txt"]
 
@@ -173,13 +167,6 @@ with mlflow.start_run():
     mlflow.log_metric("a", 1.0)
     mlflow.log_text("kept", "note.txt")
 """
-
-
-def _client(address: str) -> Any:
-    import boto3
-
-    keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
-    return boto3.client("s3", endpoint_url=address, **keys)
 
 
 def _status(request: Request) -> int:

@@ -1,18 +1,17 @@
 """A small arranged data set, and a real S3 API on loopback."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from tasks.contract import RunDirectory
 from tasks.runner import run_stage
 from tasks.spec import Pipeline
 from tasks.stages import load_stage
+from tests.s3_server import credentials
 from tests.tasks.places import environment_at
 
 BUCKET = "published"
@@ -48,25 +47,10 @@ def arranged_run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
     """Yield the file system of an empty bucket that ``s3://published`` leads to."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": moto,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
+    for name, value in {"AWS_ENDPOINT_URL": s3, **credentials()}.items():
         monkeypatch.setenv(name, value)
     S3FileSystem.clear_instance_cache()
     fs = S3FileSystem(use_listings_cache=False)

@@ -1,4 +1,4 @@
-"""A real S3 API on loopback (moto), and a proxy before it that throttles, hangs and counts."""
+"""A real S3 API on loopback, and a proxy before it that throttles, hangs and counts."""
 
 import logging
 import threading
@@ -9,11 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
+
+from tests.s3_server import credentials
 
 Answer = tuple[int, bytes]
 BUCKET = "nights"
+ANY_KEY = pytest.mark.parametrize("address", ["moto"], indirect=True)
+"""For keys with the parts ``.`` and ``..``, which S3 takes and SeaweedFS refuses: on moto, which
+takes them, and any credentials."""
 
 
 @dataclass
@@ -46,28 +50,33 @@ class Store:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
     # a line a request would bury whatever a failing test has to say
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    yield "http://{}:{}".format(*server.get_host_and_port())
     server.stop()
 
 
 @pytest.fixture
-def store(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def address(request: pytest.FixtureRequest) -> str:
+    """Address of the S3 API."""
+    return str(request.getfixturevalue(getattr(request, "param", "s3")))
+
+
+@pytest.fixture
+def store(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
     proxy.daemon_threads = True
     host, port = proxy.server_address[:2]
-    store = proxy.store = Store(address=f"http://{host}:{port}", direct=moto)  # type: ignore[attr-defined]
+    store = proxy.store = Store(address=f"http://{host}:{port}", direct=address)  # type: ignore[attr-defined]
     thread = threading.Thread(target=proxy.serve_forever, daemon=True)
     thread.start()
     for name, value in {
-        "AWS_ACCESS_KEY_ID": "of-a-test",
-        "AWS_SECRET_ACCESS_KEY": "of-a-test",
+        **credentials(),
         "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_S3": store.address,
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
