@@ -32,15 +32,15 @@ def credentials(name: str = MASTER) -> dict[str, str]:
     }
 
 
-def client(address: str, name: str = MASTER) -> Any:
-    """Return boto3's client with the credentials of an identity."""
+def client(address: str, name: str = MASTER, *, secret: str | None = None) -> Any:
+    """Return boto3's client with the credentials of an identity, or with another secret key."""
     keys = credentials(name)
     return boto3.client(
         "s3",
         endpoint_url=address,
         region_name=keys["AWS_DEFAULT_REGION"],
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        aws_secret_access_key=secret or keys["AWS_SECRET_ACCESS_KEY"],
     )
 
 

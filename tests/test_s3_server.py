@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -21,18 +22,12 @@ def refused(call: Any, **given: Any) -> str:
     return str(caught.value.response["Error"]["Code"])
 
 
-def test_an_unknown_key_a_wrong_one_and_none_are_refused(
-    s3: str, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(key: str, secret: str) -> str:
-        keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-        monkeypatch.setattr(
-            s3_server, "credentials", lambda _: keys | {"AWS_DEFAULT_REGION": "us-east-1"}
-        )
-        return refused(s3_server.client(s3).list_objects_v2, Bucket=bucket)
-
-    assert read("of-nobody", "any") == "InvalidAccessKeyId"
-    assert read(s3_server.MASTER, "any") == "SignatureDoesNotMatch"
+def test_who_has_no_key_another_s_or_a_wrong_secret_is_refused(s3: str, bucket: str) -> None:
+    wrong = s3_server.client(s3, secret="guessed")  # noqa: S106
+    assert refused(wrong.list_objects_v2, Bucket=bucket) == "SignatureDoesNotMatch"
+    unknown = s3_server.client(s3, "of-nobody")
+    assert refused(unknown.list_objects_v2, Bucket=bucket) == "InvalidAccessKeyId"
+    assert httpx.get(f"{s3}/{bucket}", trust_env=False).status_code == 403
 
 
 def test_an_object_is_put_where_there_is_none_and_in_the_place_of_the_one_that_was_read(

@@ -53,6 +53,26 @@ def may(
     return effects == {"Allow"}
 
 
+def policy_for(role: str, bucket: str = BUCKET) -> dict[str, Any]:
+    """Return the policy of a role as it is shipped, for SeaweedFS and a bucket.
+
+    SeaweedFS knows no operator that ends with ``IfExists``: a statement with one grants nothing
+    there. It becomes the two that it means: with the condition, and for requests without its key.
+    """
+    policy = json.loads(json.dumps(POLICIES[role]).replace(BUCKET, bucket))
+    statements = []
+    for statement in policy["Statement"]:
+        condition = statement.get("Condition", {})
+        if not any(operator.endswith("IfExists") for operator in condition):
+            statements.append(statement)
+            continue
+        ((operator, keys),) = condition.items()
+        ((key, values),) = keys.items()
+        there, absent = {operator.removesuffix("IfExists"): {key: values}}, {"Null": {key: "true"}}
+        statements += [statement | {"Condition": each} for each in (there, absent)]
+    return policy | {"Statement": statements}
+
+
 def listed(value: str | list[str]) -> list[str]:
     """Return the values of a field that may also hold one alone."""
     return [value] if isinstance(value, str) else value

@@ -28,7 +28,20 @@ def test_the_bucket(key: str, deed: str) -> None:
     assert who == TABLE["bucket"][key][deed]
 
 
+@pytest.mark.parametrize("prefix", TABLE["listing"])
+def test_the_names_in_the_bucket(prefix: str) -> None:
+    who = [
+        role.removeprefix("trusted-retraining-")
+        for role in POLICIES
+        if may(role, "s3:ListBucket", None, prefix or None)
+    ]
+    assert who == TABLE["listing"][prefix]
+
+
 def test_the_table_names_every_role_and_part(eks: list[Object]) -> None:
-    named = {who for deeds in TABLE["bucket"].values() for each in deeds.values() for who in each}
+    rows = TABLE["bucket"].values()
+    named = {who for row in rows for deed in DEEDS for who in row[deed]}
     assert {f"trusted-retraining-{who}" for who in named} == set(POLICIES)
-    assert all(list(deeds) == list(DEEDS) for deeds in TABLE["bucket"].values())
+    assert all(set(row) - {"enforced_by"} == set(DEEDS) for row in rows)
+    marks = [mark for row in rows for mark in row.get("enforced_by", {}).items()]
+    assert all(deed in DEEDS and by == "offline" for deed, by in marks)
