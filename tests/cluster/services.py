@@ -1,7 +1,6 @@
 """What a night on a cluster finds outside of it: an S3 API, MLflow, and a way to its Services."""
 
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -13,18 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from moto.server import ThreadedMotoServer
 
+from tests import s3_server
 from tests.cluster.host import host
 from tests.cluster.kubectl import kubectl
 
 HOST = host()
 """Address of this machine that pods reach."""
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "of-the-test",
-    "AWS_SECRET_ACCESS_KEY": "known-to-all",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+CREDENTIALS = s3_server.credentials()
 BUCKET = "nights"
 
 
@@ -35,7 +30,7 @@ class Services:
     Attributes
     ----------
     s3 : str
-        S3 API; it takes any credentials.
+        S3 API.
     mlflow : str
         MLflow server, whose artifacts are in the bucket.
     kubernetes : str
@@ -73,13 +68,8 @@ class Services:
 def serve(folder: Path) -> Iterator[Services]:
     """Start them, and end them in the end."""
     with ExitStack() as stack:
-        # a line a request would bury what a test says
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)
-        server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-        server.start()
-        stack.callback(server.stop)
-        s3 = "http://{}:{}".format(*server.get_host_and_port())
-        _client(s3).create_bucket(Bucket=BUCKET)
+        s3 = stack.enter_context(s3_server.serve(HOST))
+        s3_server.client(s3).create_bucket(Bucket=BUCKET)
         mlflow_port, proxy_port = _free_port(HOST), _free_port("127.0.0.1")
         mlflow = f"http://{HOST}:{mlflow_port}"
         _start(
@@ -102,20 +92,9 @@ def serve(folder: Path) -> Iterator[Services]:
 
 def objects(s3: str, prefix: str) -> list[str]:
     """Return the keys of the bucket below a prefix."""
-    pages = _client(s3).get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    listed = s3_server.client(s3).get_paginator("list_objects_v2")
+    pages = listed.paginate(Bucket=BUCKET, Prefix=prefix)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-
-def _client(s3: str):  # type: ignore[no-untyped-def]
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=s3,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
-    )
 
 
 def _start(

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from fsspec.implementations.dirfs import DirFileSystem
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from tasks.contract import Publication, PublishedAnswer, RunDirectory
+from tests import s3_server
 from tests.cluster.deploy.sites import NAME, ON_CLUSTER, Site
 from tests.cluster.images import SERVING, TASKS
 from tests.cluster.kubectl import images_on_nodes, kubectl
@@ -31,11 +31,9 @@ pytestmark = ON_CLUSTER
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """Address of an S3 API that pods reach; it takes any credentials."""
-    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+    """Address of an S3 API that pods reach."""
+    with s3_server.serve(HOST) as address:
+        yield address
 
 
 @pytest.fixture
