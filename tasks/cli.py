@@ -78,6 +78,7 @@ def _run_stage(options: argparse.Namespace) -> int:
         run=RunDirectory(options.run_uri),
         environment=replace(environment, served=options.served or environment.served),
         reuse=_reuse(options),
+        judged=options.judged,
     )
     how = "reused" if manifest.reused_from else f"{manifest.seconds:.1f} s"
     log.info("%s: done (%s, %d outputs)", manifest.stage, how, len(manifest.outputs))
@@ -278,6 +279,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, add_help=False, help=STAGE_TEXTS[name])
         command.add_argument("--help", "-h", action=_StageHelp)
         _add_run_arguments(command)
+        # of an operator: the verdict that the task of bless has handed on
+        command.add_argument("--judged", default="", help=argparse.SUPPRESS)
         command.set_defaults(action=_run_stage, served="")
         if name in ASK_WHO_SERVES:
             command.add_argument(

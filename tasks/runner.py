@@ -49,6 +49,7 @@ def run_stage(
     reuse: Reuse = "all",
     file: Pipeline | None = None,
     requested_by: str = "",
+    judged: str = "",
 ) -> Manifest:
     """Run a stage to its manifest, or take over an equal result of an earlier run.
 
@@ -69,6 +70,8 @@ def run_stage(
         The pipeline as in its file; left out: nothing of it was changed.
     requested_by : str
         Who triggered the run; empty when the schedule or new data did.
+    judged : str
+        Digest of what ``bless`` committed, where its task vouches for it.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def run_stage(
         file=file,
         requested_by=requested_by,
     ) as context:
+        context.judged = judged
         return _committed(stage, context, reuse=reuse, started=started)
 
 
@@ -238,7 +242,7 @@ def _reuse_or_compute(
     for name in stage.also_reads(pipeline):
         manifest = run.read_manifest(name)
         if manifest is not None:
-            read[name] = manifest
+            read[name] = context.read[name] = manifest
     settings, code = stage.config(pipeline), stage.code_version()
     files = {name: manifest.outputs_digest for name, manifest in read.items()}
 

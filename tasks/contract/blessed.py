@@ -14,6 +14,7 @@ def read_blessing(
     not_deployed: str,
     foreign: Callable[[], str],
     has_registry: bool,
+    judged: str = "",
 ) -> Verdict:
     """Return a run's verdict, which blesses the very model that ``train`` committed.
 
@@ -29,6 +30,8 @@ def read_blessing(
         Returns why the model is not the pipeline's own; empty when it is.
     has_registry : bool
         Whether there is a registry.
+    judged : str
+        Digest of what ``bless`` committed, where its task vouches for it.
 
     Raises
     ------
@@ -36,9 +39,16 @@ def read_blessing(
         There is none, it refuses the model, it is on another one, or the registry that it names a
         version of is not to be seen from here.
     """
-    verdict = run.read_verdict_in_force()
-    if verdict is None:
+    manifest = run.read_manifest("bless")
+    # both by one reading: whoever replaces them may do so between two
+    verdict = run.read_verdict_in_force(manifest) if manifest is not None else None
+    if manifest is None or verdict is None:
         raise NoInput(f"{run.stage_uri('bless')} holds no readable verdict: run 'bless' first")
+    if judged and manifest.digest != judged:
+        raise BadInput(
+            f"{run.stage_uri('bless')} holds another verdict than its task handed on: run 'bless' "
+            "again"
+        )
     if not verdict.may_serve:
         raise BadInput(verdict.refusal)
     if not_deployed:

@@ -96,10 +96,16 @@ class RunDirectory:
         """Return why the stage's last attempt failed, None when it has not."""
         return self._read(f"{self.path}/{stage}/failure.json", Failure)
 
-    def read_verdict(self) -> Verdict | None:
+    def read_verdict(self, manifest: Manifest | None = None) -> Verdict | None:
         """Return the committed verdict; None when ``bless`` did not commit one, or its file is not
-        the one that was committed."""
-        manifest, _ = self.examine_manifest("bless")
+        the one that was committed.
+
+        Parameters
+        ----------
+        manifest : Manifest, optional
+            Of ``bless``, where it has been read; it is read when left out.
+        """
+        manifest = manifest or self.examine_manifest("bless")[0]
         path = f"{self.path}/bless/verdict.json"
         try:
             raw = self._bytes(path)
@@ -110,11 +116,12 @@ class RunDirectory:
         except (FileNotFoundError, KeyError, ValueError):
             return None
 
-    def read_verdict_in_force(self) -> Verdict | None:
-        """Return the verdict, None also when its manifest is of a format that is no evidence: it
-        may be shown, but nothing follows from it."""
-        manifest, _ = self.examine_manifest("bless")
-        return self.read_verdict() if manifest is not None and manifest.is_evidence else None
+    def read_verdict_in_force(self, manifest: Manifest | None = None) -> Verdict | None:
+        """Return what :meth:`read_verdict` does, None also when the manifest is of a format that is
+        no evidence: it may be shown, but nothing follows from it."""
+        manifest = manifest or self.examine_manifest("bless")[0]
+        evident = manifest is not None and manifest.is_evidence
+        return self.read_verdict(manifest) if evident else None
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Commit a stage: its last write. Removes the record of earlier failed attempts."""

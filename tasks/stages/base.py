@@ -116,8 +116,13 @@ class StageContext:
         What the run has otherwise than its pipeline file.
     requested_by : str
         Who triggered the run; empty when the schedule or new data did.
+    judged : str
+        Digest of what ``bless`` committed, where its task vouches for it.
     cache : InputCache
         Outputs that this process has fetched and hashed.
+    read : dict of str to Manifest
+        What earlier stages had committed when it was read first: that is what this one works on,
+        whatever is put there meanwhile.
     """
 
     pipeline: Pipeline
@@ -126,7 +131,9 @@ class StageContext:
     environment: Environment
     changes: list[Change] = field(default_factory=list)
     requested_by: str = ""
+    judged: str = ""
     cache: InputCache = field(default_factory=InputCache)
+    read: dict[str, Manifest] = field(default_factory=dict)
 
     def input(self, stage: str) -> StageInput:
         """Return what an earlier stage committed.
@@ -138,6 +145,9 @@ class StageContext:
         Altered
             Its manifest is not as it was committed, or of a format that is no evidence.
         """
+        known = self.read.get(stage)
+        if known is not None and known.is_evidence:
+            return self.outputs(known)
         manifest, problem = self.run.examine_manifest(stage)
         if problem or (manifest is not None and not manifest.is_evidence):
             altered = Altered(
@@ -151,6 +161,7 @@ class StageContext:
             raise NoInput(
                 f"{self.run.stage_uri(stage)} holds no manifest{why}: run stage {stage!r} first"
             )
+        self.read[stage] = manifest
         return self.outputs(manifest)
 
     @property

@@ -56,6 +56,7 @@ class Bless(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         evidence = Evidence.read(context.run, judged_stages(context.pipeline))
+        _check_unchanged(context, evidence)
         verdict = self._judge(context, evidence).model_copy(
             update={
                 "changes": context.changes,
@@ -153,6 +154,15 @@ class Bless(Stage):
         _keep_trained_on(context, evidence, version)
         registry.set_alias(environment, name, registry.CHALLENGER, version)
         return verdict
+
+
+def _check_unchanged(context: StageContext, evidence: Evidence) -> None:
+    """Refuse to judge other results than those that the manifest will name as judged, and the gate
+    asks their tasks about."""
+    for name, found in evidence.manifests.items():
+        known = context.read.get(name)
+        if known is None or known.digest != found.digest:
+            raise StageError(f"{name}: its result was replaced while the verdict was given")
 
 
 def evidence_problems(

@@ -28,6 +28,7 @@ def blessed_verdict(context: StageContext) -> Verdict:
         not_deployed=context.not_deployed,
         foreign=lambda: foreign_model(environment, pipeline),
         has_registry=bool(environment.mlflow_uri),
+        judged=context.judged,
     )
 
 

@@ -115,6 +115,27 @@ def test_a_verdict_and_its_manifest_replaced_together_are_refused(run: RunDirect
     assert choice({}) == "reject"
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_verdict_that_is_there_for_a_moment_is_not_followed(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refused = Verdict(
+        blessed=False, model=ModelIdentity(name="demo"), rules=[FAILED], reasons=["x"]
+    )
+    handed = commit(run, "bless", {"verdict.json": refused.model_dump_json()})
+    forged = commit(run, "bless", {"verdict.json": verdict()})
+    run.write_manifest(handed)
+    examine, readings = RunDirectory.examine_manifest, []
+
+    def changing(run: RunDirectory, stage: str) -> Any:
+        readings.append(stage)
+        # until so many have looked
+        return (forged, "") if len(readings) <= number else examine(run, stage)
+
+    monkeypatch.setattr(RunDirectory, "examine_manifest", changing)
+    assert choice({"bless": handed.model_dump(mode="json")}) == "reject"
+
+
 def test_evidence_that_was_replaced_before_the_verdict_is_refused(run: RunDirectory) -> None:
     handed = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.6})
     replaced = commit(run, "evaluate", {"a": "1"}, metrics={"evaluate.accuracy": 0.98765})

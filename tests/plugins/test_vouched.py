@@ -1,5 +1,6 @@
 """What goes into service is what the tasks of the run have handed on, to the very last step."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ class Night:
 
     def __init__(self, root: Path, pipelines: Path) -> None:
         self.root, self.pipelines = root, pipelines
-        self.run = RunDirectory(f"{root}/demo/runs/{RUN}")
+        self.run, self.told = RunDirectory(f"{root}/demo/runs/{RUN}"), root / "arguments.json"
         train = self.commit("train", weights="1")
         arrange = self.commit("arrange", rows="1")
         evaluate = self.commit("evaluate", answers="1")
@@ -42,7 +43,8 @@ class Night:
         done = Manifest(stage=stage, fingerprint="f", location=self.run.stage_uri(stage)).sealed()
         path = Path(self.run.path) / stage / "manifest.json"
         script.write_text(
-            f"import pathlib; path = pathlib.Path({str(path)!r})\n"
+            f"import json, pathlib, sys; path = pathlib.Path({str(path)!r})\n"
+            f"pathlib.Path({str(self.told)!r}).write_text(json.dumps(sys.argv))\n"
             "path.parent.mkdir(parents=True, exist_ok=True)\n"
             f"path.write_text({done.model_dump_json()!r})\n"
         )
@@ -62,6 +64,11 @@ class Night:
         )
         return operator.execute({"run_id": RUN, "params": {}, "ti": ti})
 
+    def argument(self, name: str) -> str:
+        """Return an argument that the last process was given."""
+        words = json.loads(self.told.read_text())
+        return str(words[words.index(name) + 1])
+
 
 @pytest.fixture
 def night(tmp_path: Path, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
@@ -72,6 +79,7 @@ def night(tmp_path: Path, pipelines_folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("stage", ["publish", "deploy"])
 def test_what_the_gate_let_through_goes_into_service(night: Night, stage: str) -> None:
     assert night.perform(stage)["stage"] == stage
+    assert night.argument("--judged") == night.handed["bless"]["digest"]
     # cleared later, after what it has committed itself
     assert night.perform(stage)["stage"] == stage
 

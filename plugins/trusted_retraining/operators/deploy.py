@@ -166,12 +166,13 @@ class DeployOperator(StageMixin, BaseOperator):
         run, pipeline = self.run_directory(context), self.tonight(context)
         told, left_behind = "", False
         try:
-            self.check_vouched(context)
+            judged = self.check_vouched(context)
             verdict, publication = read_blessed(
                 run,
                 pipeline=pipeline,
                 settings=self.settings,
                 not_deployed=self.not_deployed(context),
+                judged=judged,
             )
             plan = Plan.of(publication, run_uri=run.uri, pipeline=pipeline, settings=self.settings)
             with kserve_hook(self.settings, self.settings.runtime_of(pipeline)) as hook:

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk import BaseBranchOperator
 
-from tasks.contract import Verdict, run_uri
+from tasks.contract import Manifest, RunDirectory, Verdict, run_uri
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
 from trusted_retraining.operators.vouched import in_words, task_states, unvouched
 from trusted_retraining.settings import Settings
@@ -47,12 +47,13 @@ class BlessingGate(BaseBranchOperator):
             self.log.warning("refused: %s did not succeed in this attempt", ", ".join(unsure))
             return self.refused
         uri = run_uri(self.settings.storage_root, context["dag"].dag_id, context["run_id"])
-        verdict = self._read_verdict(context)
-        if verdict is None:
+        found = self._read_verdict(context)
+        if found is None:
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
-        run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
-        replaced = unvouched(context, run)
+        run, manifest, verdict = found
+        # of the very manifest by which the verdict was read: the next reading may find another
+        replaced = unvouched(context, run, bless=manifest)
         if replaced:
             self.log.warning("refused: %s", in_words(replaced, run))
             return self.refused
@@ -72,10 +73,12 @@ class BlessingGate(BaseBranchOperator):
         states = task_states(context["ti"], before)
         return [name for name in before if states.get(name) != "success"]
 
-    def _read_verdict(self, context: Any) -> Verdict | None:
+    def _read_verdict(self, context: Any) -> tuple[RunDirectory, Manifest, Verdict] | None:
         try:
             run = run_directory(self.settings, context["dag"].dag_id, context["run_id"])
-            return run.read_verdict_in_force()
+            manifest = run.read_manifest("bless")
+            verdict = run.read_verdict_in_force(manifest) if manifest is not None else None
+            return None if manifest is None or verdict is None else (run, manifest, verdict)
         except Exception:
             # storage out of reach, an unknown scheme: no verdict, so no deployment
             self.log.exception("the verdict could not be read")

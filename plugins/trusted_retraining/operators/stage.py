@@ -71,6 +71,7 @@ class StageMixin:
     settings: Settings
     log: Any
     _served_words: tuple[str, ...] = ()
+    _judged: str = ""
 
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(), TrustReportLink())
 
@@ -87,7 +88,7 @@ class StageMixin:
         StageError
             The stage puts a model into service, and no task vouches for its verdict.
         """
-        self.check_vouched(context)
+        self._judged = self.check_vouched(context)
         ti, store = context.get("ti"), context.get("task_state_store")
         if ti is None:
             return
@@ -98,13 +99,15 @@ class StageMixin:
             if store is not None:
                 store.set(BEGUN, True)
 
-    def check_vouched(self, context: Mapping[str, Any]) -> None:
-        """Refuse to put a model into service on what was replaced after the gate."""
+    def check_vouched(self, context: Mapping[str, Any]) -> str:
+        """Refuse to put a model into service on what was replaced after the gate; return the digest
+        of the verdict that its task vouches for, empty for a stage that needs none."""
         if self.stage not in IN_SERVICE or context.get("ti") is None:
-            return
+            return ""
         run, read = self.run_directory(context), [n for n in _READ_FOR_IT if n != self.stage]
         if replaced := unvouched(context, run, read=read):
             raise BadInput(in_words(replaced, run))
+        return str(context["ti"].xcom_pull(task_ids="bless")["digest"])
 
     def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that this DAG run changes."""
@@ -151,6 +154,7 @@ class StageMixin:
         # the file as well: the stage itself compares what was made of it
         arguments += ["--file", self.pipeline.to_json()]
         arguments += ["--requested-by", requested_by(context)]
+        arguments += ["--judged", self._judged] if self._judged else []
         # not --force: a retry must not compute again what this very run has computed
         return [*arguments, "--no-cache"] if context["params"].get(FORCE) else arguments
 

@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tasks.contract import RunDirectory
+from tasks.contract import Manifest, RunDirectory
 
 
 def unvouched(
-    context: Mapping[str, Any], run: RunDirectory, *, read: Iterable[str] = ()
+    context: Mapping[str, Any],
+    run: RunDirectory,
+    *,
+    bless: Manifest | None = None,
+    read: Iterable[str] = (),
 ) -> list[str]:
     """Return the stages whose committed result no task of this attempt vouches for: the verdict
     itself, and what it was made of.
@@ -21,11 +25,13 @@ def unvouched(
         Airflow's task context.
     run : RunDirectory
         The night.
+    bless : Manifest, optional
+        What ``bless`` committed, where it has been read.
     read : iterable of str
         Stages whose results are read now, and so must be what they were; one that is gone is not
         told of here.
     """
-    manifest = run.read_manifest("bless")
+    manifest = bless or run.read_manifest("bless")
     if manifest is None:
         return ["bless"]
     wanted = {name: {digest} for name, digest in manifest.inputs.items()}

@@ -21,7 +21,12 @@ from trusted_retraining.settings import Settings
 
 
 def read_blessed(
-    run: RunDirectory, *, pipeline: Pipeline, settings: Settings, not_deployed: str = ""
+    run: RunDirectory,
+    *,
+    pipeline: Pipeline,
+    settings: Settings,
+    not_deployed: str = "",
+    judged: str = "",
 ) -> tuple[Verdict, Publication]:
     """Return the verdict and the publication of a run, which are about the same model.
 
@@ -35,6 +40,8 @@ def read_blessed(
         The installation's settings.
     not_deployed : str
         Why nothing is deployed in this run, whatever its verdict says; empty when it is.
+    judged : str
+        Digest of what ``bless`` committed, where its task vouches for it.
 
     Raises
     ------
@@ -49,6 +56,7 @@ def read_blessed(
         not_deployed=not_deployed,
         foreign=lambda: _foreign(pipeline, settings),
         has_registry=bool(settings.mlflow_uri),
+        judged=judged,
     )
     publication = _read_publication(run)
     published = publication.model

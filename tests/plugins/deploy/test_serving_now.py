@@ -312,7 +312,7 @@ def test_a_verdict_on_no_registered_version_is_not_deployed_past_the_registry(
     assert verdict is not None
     unregistered = verdict.model.model_copy(update={"version": None})
     without = verdict.model_copy(update={"model": unregistered})
-    monkeypatch.setattr(RunDirectory, "read_verdict", lambda _: without)
+    monkeypatch.setattr(RunDirectory, "read_verdict", lambda *_: without)
     with pytest.raises(AirflowFailException, match="names no registered version"):
         deploy(run)
     assert what_serves(pipeline_of(), Settings.read()) == Champion("1", cluster.versions["1"])
