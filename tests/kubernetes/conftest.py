@@ -1,9 +1,12 @@
 """The cluster files, rendered once for all tests."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tasks.spec import Pipeline, load_pipeline
-from tests import airflow_home
+from tests import airflow_home, s3_server
+from tests.kubernetes.iam import BUCKET, POLICIES, policy_for
 from tests.kubernetes.kustomization import ROOT, Object, render
 
 # an Airflow home of the tests' own, before anything imports Airflow
@@ -28,6 +31,14 @@ def kind() -> list[Object]:
 def eks() -> list[Object]:
     """The objects for Amazon EKS."""
     return render(ROOT / "overlays/eks")
+
+
+@pytest.fixture(scope="session")
+def s3_of_roles() -> Iterator[str]:
+    """Address of an S3 API with the bucket, whose identities have the policies of the roles."""
+    with s3_server.serve(policies={role: policy_for(role) for role in POLICIES}) as address:
+        s3_server.client(address).create_bucket(Bucket=BUCKET)
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """What Airflow's side asks of the bucket, on a real S3 API, is what its role may do there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,21 @@ Asked = tuple[str, str | None, str | None]
 
 
 @pytest.fixture
-def asked(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
-    """Requests of the storage's client, in turn."""
-    for name, value in {"AWS_ENDPOINT_URL_S3": s3, **credentials()}.items():
-        monkeypatch.setenv(name, value)
-    client(s3).create_bucket(Bucket=BUCKET)
+def become(s3_of_roles: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Have the storage's client be of a role."""
+
+    def become(role: str) -> None:
+        for name, value in {"AWS_ENDPOINT_URL_S3": s3_of_roles, **credentials(role)}.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+
+    yield become
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Requests of the storage's client, in turn."""
     seen: list[Asked] = []
     call = S3FileSystem._call_s3
 
@@ -51,9 +60,7 @@ def asked(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Asked]]:
         return await call(self, method, *given, **named)
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", recorded)
-    yield seen
-    client(s3).delete_bucket(Bucket=BUCKET)
-    S3FileSystem.clear_instance_cache()
+    return seen
 
 
 def stored(run: RunDirectory, stage: str) -> Manifest:
@@ -71,7 +78,10 @@ def stored(run: RunDirectory, stage: str) -> Manifest:
     return manifest
 
 
-def test_airflow_may_do_all_that_its_operators_do(asked: list[Asked]) -> None:
+def test_airflow_may_do_all_that_its_operators_do(
+    s3_of_roles: str, become: Callable[[str], None], asked: list[Asked]
+) -> None:
+    become("trusted-retraining-airflow")
     run = RunDirectory(f"s3://{BUCKET}/retraining/demo/runs/night")
     # before a pod is asked for; while nothing is there; a failure; deploy and its second attempt
     run.forgive("ingest")
@@ -82,11 +92,12 @@ def test_airflow_may_do_all_that_its_operators_do(asked: list[Asked]) -> None:
     run.stands(stored(run, "deploy"))
     run.retract("deploy")
     operators = list(asked)
-    folder = f"{BUCKET}/retraining/models/demo/7"
-    run.fs.pipe_file(f"{folder}/saved_model.pb", b"weights")
+    folder = f"{BUCKET}/retraining/models/demo/8"
+    key = f"{folder}/saved_model.pb".removeprefix(f"{BUCKET}/")
+    client(s3_of_roles).put_object(Bucket=BUCKET, Key=key, Body=b"weights")
     asked.clear()
     digest = sha256_text(f"saved_model.pb {sha256_text('weights')}\n")
-    model = ModelIdentity(name="demo", version="7", digest=digest)
+    model = ModelIdentity(name="demo", version="8", digest=digest)
     publication = Publication(
         model=model, model_uri=f"s3://{folder}", known_answers=[], tolerance=0.1
     )
@@ -114,8 +125,12 @@ def test_airflow_cannot_remove_what_stages_have_committed(key: str) -> None:
 
 
 def test_a_published_file_is_put_only_where_there_is_none(
-    asked: list[Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    become: Callable[[str], None],
+    asked: list[Asked],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    become("trusted-retraining-publish")
     (tmp_path / "variables").mkdir()
     (tmp_path / "saved_model.pb").write_bytes(b"weights")
     (tmp_path / "variables/variables.index").write_bytes(b"more")

@@ -3,7 +3,7 @@
 Its identities have the policies as they are shipped; what it cannot enforce, a row says.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests import s3_server
-from tests.kubernetes.iam import BUCKET, POLICIES, policy_for
+from tests.kubernetes.iam import BUCKET, POLICIES
 from tests.kubernetes.test_who_may import TABLE
 
 Ask = Callable[[Any, str], Any]
@@ -19,11 +19,9 @@ Ask = Callable[[Any, str], Any]
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[Callable[..., Any]]:
+def clients(s3_of_roles: str) -> Callable[..., Any]:
     """Return boto3's client by role; without one, of who may do everything."""
-    with s3_server.serve(policies={role: policy_for(role) for role in POLICIES}) as address:
-        s3_server.client(address).create_bucket(Bucket=BUCKET)
-        yield cache(lambda *role: s3_server.client(address, *role))
+    return cache(lambda *role: s3_server.client(s3_of_roles, *role))
 
 
 def read(client: Any, key: str) -> None:
