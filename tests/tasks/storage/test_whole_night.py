@@ -1,4 +1,7 @@
-"""A night of the demo on S3 with PostgreSQL behind MLflow, against the same night on local disk."""
+"""A night of the demo on S3 with PostgreSQL behind MLflow, against the same night on local disk.
+
+On S3 each stage has the rights of its role and no other.
+"""
 
 import json
 import sys
@@ -6,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from tasks.contract import CHECKS, RunDirectory
 from tasks.reporting.summary import read_summary
@@ -13,7 +17,10 @@ from tasks.runner import run_stage
 from tasks.spec import apply_overrides, load_pipeline
 from tasks.stages import load_stage
 from tasks.tracking import RUN_URI_TAG, mlflow_client
+from tests.kubernetes.iam import POLICIES, policy_for
+from tests.s3_server import MASTER, credentials, serve
 from tests.tasks.places import environment_at
+from tests.tasks.storage.conftest import BUCKET
 
 PIPELINE = apply_overrides(
     load_pipeline(Path(__file__).parents[3] / "dags/pipelines/demo.yaml"),
@@ -29,21 +36,50 @@ PIPELINE = apply_overrides(
     },
 )
 BEFORE = ("ingest", "transform", "filter", "arrange", "validate", "train", "evaluate", *CHECKS)
+RUN = "retraining/demo/runs/one"
 SPEED = ("train.images_per_second",)
 
 
-def night(root, environment):
-    run = RunDirectory(f"{root}/demo/runs/one")
-    for name in (*BEFORE, "bless"):
+@pytest.fixture(scope="module")
+def s3_of_roles():
+    """An S3 API that knows the roles, which also keep their artifacts themselves here."""
+    artifacts = policy_for("trusted-retraining-mlflow", BUCKET)["Statement"]
+    policies = {role: policy_for(role, BUCKET) for role in POLICIES}
+    for policy in policies.values():
+        policy["Statement"] += artifacts
+    with serve(policies=policies) as address:
+        yield address
+
+
+@pytest.fixture
+def become(monkeypatch):
+    """Have what follows done by an identity of the S3 API."""
+
+    def become(name):
+        for variable, value in credentials(name).items():
+            monkeypatch.setenv(variable, value)
+        S3FileSystem.clear_instance_cache()
+
+    return become
+
+
+def night(root, environment, stages=(*BEFORE, "bless"), run_id="one", become=lambda role: None):
+    for name in stages:
+        # as the accounts of the pods have them
+        become(f"trusted-retraining-{name if name in ('bless', 'publish') else 'stage'}")
+        run = RunDirectory(f"{root}/demo/runs/{run_id}")
         run_stage(load_stage(name), pipeline=PIPELINE, run=run, environment=environment)
-    blessed = run.read_verdict().blessed
-    for name in ("publish" if blessed else "reject", "report"):
-        run_stage(load_stage(name), pipeline=PIPELINE, run=run, environment=environment)
+    if "bless" in stages:
+        rest = ("publish" if run.read_verdict().blessed else "reject", "report")
+        night(root, environment, rest, run_id, become)
     return run
 
 
 @pytest.mark.e2e
-def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(store, postgres, tmp_path):
+@pytest.mark.parametrize("address", ["s3_of_roles"], indirect=True)
+def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(
+    store, become, postgres, tmp_path
+):
     here = environment_at(
         tmp_path,
         mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db",
@@ -57,7 +93,9 @@ def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(store, postgre
         scratch=tmp_path / "scratch",
     )
     local = night(tmp_path / "runs", here)
-    remote = night("s3://nights/runs", there)
+    night("s3://nights/retraining", there, become=become)
+    become(MASTER)
+    remote = RunDirectory(f"s3://nights/{RUN}")
 
     ours, theirs = remote.read_verdict(), local.read_verdict()
     assert ours.blessed is theirs.blessed is True
@@ -80,27 +118,25 @@ def test_a_night_on_s3_comes_to_the_same_verdict_as_on_local_disk(store, postgre
     assert list((tmp_path / "scratch").iterdir()) == []
 
     # the next night on the same store computes nothing
-    second = RunDirectory("s3://nights/runs/demo/runs/two")
+    second = night("s3://nights/retraining", there, BEFORE, "two", become)
+    become(MASTER)
     for name in BEFORE:
-        manifest = run_stage(load_stage(name), pipeline=PIPELINE, run=second, environment=there)
-        assert manifest.reused_from == remote.uri, name
+        assert second.read_manifest(name).reused_from == remote.uri, name
 
 
 def _objects_are_few(store):
-    names = [name.removeprefix("runs/demo/runs/one/") for name in store.files("runs/demo/runs")]
+    names = [name.removeprefix(f"{RUN}/") for name in store.files("retraining/demo/runs")]
     assert len(names) < 70
     assert {"ingest/images.tar", "train/model.tar", "arrange/test_shards.tar"} <= set(names)
     assert "arrange/folders.tar" not in names
 
 
 def _published(store, run, verdict):
-    publication = json.loads(
-        store.fs.cat_file("nights/runs/demo/runs/one/publish/publication.json")
-    )
-    folder = f"runs/models/demo/1-{verdict.model.digest[:12]}"
+    publication = json.loads(store.fs.cat_file(f"nights/{RUN}/publish/publication.json"))
+    folder = f"retraining/models/demo/1-{verdict.model.digest[:12]}"
     assert publication["model_uri"] == f"s3://nights/{folder}"
     assert publication["model"]["digest"] == verdict.model.digest
-    assert f"{folder}/saved_model.pb" in store.files("runs/models")
+    assert f"{folder}/saved_model.pb" in store.files("retraining/models")
 
 
 def _tracked(store, environment, run):
