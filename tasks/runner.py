@@ -276,7 +276,9 @@ def _reuse_or_compute(
             reused = reused.model_copy(update=tonight | origin).sealed()
             run.write_manifest(reused)
             return reused
-    made_of = tonight | {"code_version": code, "settings": settings}
+    # the manifest is stored and travels as XCom; the fingerprint is of the settings as they are
+    shown = masked_deep(json.loads(json.dumps(settings, default=str)))
+    made_of = tonight | {"code_version": code, "settings": shown}
     manifest = _compute(stage, context, made_of, key)
     if stage.reusable:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.contract import Manifest, RuleResult, fingerprint
 from tasks.gate.evidence import Evidence
+from tasks.spec.masking import masked_deep
 
 _SHOWN = 60
 """Letters of a value that a message quotes."""
@@ -68,8 +69,9 @@ def judge_settings(evidence: Evidence, tonight: Mapping[str, Tonight]) -> list[R
 
 def _problem(manifest: Manifest, expected: Tonight, evidence: Evidence) -> str:
     stage = manifest.stage
-    settings = json.loads(json.dumps(expected.settings, default=str))
-    difference = _difference(manifest.settings, settings)
+    # masked, as they are stored; what that hides the fingerprint tells, which is compared below
+    settings = masked_deep(json.loads(json.dumps(expected.settings, default=str)))
+    difference = _difference(masked_deep(manifest.settings), settings)
     if difference is not None:
         field, was, now = difference
         return (

@@ -267,6 +267,28 @@ def test_a_result_whose_files_are_damaged_is_computed_again(
     assert stage.computed == 2
 
 
+class Keyed(Count):
+    """Has a setting that ought to be in a secret."""
+
+    key = "hunter2222"
+
+    def config(self, pipeline: Pipeline) -> Any:
+        return {"options": {"api_key": self.key}, "side": 3}
+
+
+def test_a_credential_among_the_settings_is_not_stored_and_counts_all_the_same(
+    night: Any, tmp_path: Path
+) -> None:
+    stage = Keyed()
+    manifest = night(stage)
+    assert manifest.settings == {"options": {"api_key": "***"}, "side": 3}
+    stored = (tmp_path / "films/runs/one/transform/manifest.json").read_text()
+    assert "hunter2222" not in stored
+    assert night(stage, "two").reused_from is not None
+    stage.key = "hunter3333"
+    assert night(stage, "three").reused_from is None
+
+
 class Reader(Stage):
     """Reads the very file that ``Count`` wrote."""
 
