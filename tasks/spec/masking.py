@@ -19,6 +19,9 @@ MASK = "***"
 
 QUOTES = ("'", '"')
 
+_PASSES = 5
+"""Times that a text is looked through at most: a mask may end where the value did not."""
+
 SHORTEST = 6
 """Characters of a variable's value that is looked for: a shorter one is found in innocent words."""
 
@@ -69,8 +72,17 @@ def masked(text: str) -> str:
     Parameters
     ----------
     text : str
-        A log line, an address, a message; several lines.
+        A log line, an address, a message; several lines. One that went through before stays as it
+        is: digests are made of masked texts, and compared when those are read again.
     """
+    for _ in range(_PASSES):
+        before, text = text, _masked_once(text)
+        if text == before:
+            break
+    return text
+
+
+def _masked_once(text: str) -> str:
     text = _QUOTED_ADDRESS.sub(_masked_quoted, _replaced(text, _accounts_of(text)))
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
