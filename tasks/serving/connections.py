@@ -16,6 +16,10 @@ MAX_UNREAD = 16 * MI
 while a client still sends is reset, and the client does not see the answer."""
 
 
+DRAINING = "draining"
+"""Attribute of uvicorn's state, set once the server was told to end."""
+
+
 class Connection(HttpToolsProtocol):
     """A connection of uvicorn's that is closed when the head of a request is slow or long."""
 
@@ -62,6 +66,9 @@ class Connection(HttpToolsProtocol):
         """Begin its body."""
         super().on_headers_complete()
         self._in_body = True
+        if getattr(self.server_state, DRAINING, False):
+            # whoever asks again does so on a new connection, which goes to another server
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

@@ -34,6 +34,8 @@ class Options:
         Time between two looks at the pointers.
     ends_with_stdin : bool
         End when standard input is closed, that is when whoever started the server is gone.
+    drain_seconds : float
+        Time to answer on after a signal to end.
     limits : Limits
         Bounds on requests; a model's own file may say otherwise of its images.
     must_load : bool
@@ -49,6 +51,7 @@ class Options:
     poll_seconds: float = 0.5
     ends_with_stdin: bool = False
     must_load: bool = False
+    drain_seconds: float = 0.0
     limits: Limits = field(default_factory=Limits)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
 import warnings
@@ -12,7 +13,7 @@ from kserve import ModelRepository, ModelServer
 from kserve.errors import ModelNotFound
 from kserve.model_server import app
 
-from tasks.serving.connections import Connection
+from tasks.serving.connections import DRAINING, Connection
 from tasks.serving.endpoints import add_endpoints, add_error_handlers
 from tasks.serving.files import write_json
 from tasks.serving.follower import Follower, Options
@@ -78,11 +79,31 @@ class _Server(ModelServer):  # type: ignore[misc]
         self._rest_server.config.http = Connection
         self._rest_server.config.ws = "none"
         _announce(self._options, self._listener)
-        await self._rest_server._server.serve(sockets=[self._listener])
+        server = self._rest_server._server
+        server.handle_exit = _Drain(server, self._options.drain_seconds)
+        await server.serve(sockets=[self._listener])
 
     def stop(self, sig: int) -> None:
         """Leave the models in place: uvicorn finishes the requests under way."""
         self._rest_server._server.handle_exit(sig, None)
+
+
+class _Drain:
+    """Ends a server a while after it was told to: whoever routes requests learns of it later."""
+
+    def __init__(self, server: Any, seconds: float) -> None:
+        self._server, self._end, self._seconds = server, server.handle_exit, seconds
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """Handle a signal; a second one ends the server at once."""
+        state, seconds = self._server.server_state, self._seconds
+        if number != signal.SIGTERM or not seconds or getattr(state, DRAINING, False):
+            self._end(number, frame)
+            return
+        setattr(state, DRAINING, True)
+        log.info("told to end: answers on for %g s", seconds)
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._end, number, frame)
 
 
 def serve(options: Options, listener: socket.socket) -> list[str]:

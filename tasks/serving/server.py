@@ -95,6 +95,12 @@ def _options(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--body-seconds", type=float, default=Limits.body_seconds, help="time for a request's body"
     )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=os.environ.get("DRAIN_SECONDS") or "0",
+        help="answer on for so long after SIGTERM (DRAIN_SECONDS)",
+    )
     parser.add_argument("--ends-with-stdin", action="store_true", help="end with the starter")
     given = vars(parser.parse_args(arguments))
     try:
