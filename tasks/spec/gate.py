@@ -108,10 +108,11 @@ class Deploy(Section):
     """What serves on a cluster where ``target`` is left out, so that the same file also runs on one
     machine."""
     mode: Literal["knative", "standard"] = "knative"
-    """KServe's deployment mode. A canary in ``standard`` needs KServe 0.20 or later; scale to zero
-    needs ``knative``."""
-    canary_percent: Annotated[int, Field(ge=1, le=99)] = 10
-    """Share of the requests that a new version gets until it has proved itself (``kserve``)."""
+    """KServe's deployment mode. ``standard`` needs KServe 0.20 or later; scale to zero needs
+    ``knative``."""
+    canary_percent: Annotated[int, Field(ge=0, le=99)] | None = None
+    """Share of the requests that a new version gets until it has proved itself (``kserve``).
+    Left out: 10 in mode ``knative``; ``standard`` splits no requests and takes 0 only."""
     observe_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
     """Time for which the canary is watched, by requests of our own and Prometheus where one is
     set."""
@@ -128,6 +129,9 @@ class Deploy(Section):
     """GPUs of a model server."""
     cpu: Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")] = "1"
     """CPUs that a model server requests."""
+    cpu_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")] | None = None
+    """CPUs that a model server may take. Left out: four times ``cpu``, so that loading a model is
+    not slowed down."""
     memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi)$")] = "2Gi"
     """Memory of a model server, request and limit. What a request may hold follows from it: see
     serving.md."""
@@ -144,7 +148,28 @@ class Deploy(Section):
             raise ValueError("min_replicas 0 (scale to zero) needs target: kserve, mode: knative")
         if self.min_replicas == 0 and self.mode == "standard":
             raise ValueError("min_replicas 0 (scale to zero) needs mode: knative")
+        if self.cpu_limit is not None and _thousandths(self.cpu_limit) < _thousandths(self.cpu):
+            raise ValueError(f"cpu_limit {self.cpu_limit} is below cpu {self.cpu}")
+        by_kserve = self.cluster_target == "kserve" and self.target != "local"
+        if by_kserve and self.mode == "standard" and self.canary_percent:
+            raise ValueError(
+                f"canary_percent {self.canary_percent}: KServe sends no requests to a canary in "
+                "mode: standard, so a new version is asked by the deployment alone; leave it out "
+                "or set 0, or use mode: knative"
+            )
         return self
+
+    @property
+    def canary_share(self) -> int:
+        """Percentage of the requests that a canary gets."""
+        if self.mode == "standard":
+            return 0
+        return 10 if self.canary_percent is None else self.canary_percent
+
+    @property
+    def cpu_at_most(self) -> str:
+        """The limit on CPUs, as Kubernetes writes it."""
+        return self.cpu_limit or _quantity(4 * _thousandths(self.cpu))
 
     @property
     def cluster_target(self) -> str:
@@ -161,3 +186,12 @@ class Deploy(Section):
         if self.min_replicas is not None:
             return self.min_replicas
         return 2 if target == "deployment" else 1
+
+
+def _thousandths(cpu: str) -> int:
+    return round(float(cpu[:-1]) if cpu.endswith("m") else 1000 * float(cpu))
+
+
+def _quantity(thousandths: int) -> str:
+    whole, rest = divmod(thousandths, 1000)
+    return f"{thousandths}m" if rest else str(whole)

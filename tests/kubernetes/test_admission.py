@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from trusted_retraining.dag_builder import PREPARATION
 from trusted_retraining.extra_pods import extra_pod
 from trusted_retraining.pods import stage_pod
 from trusted_retraining.serving import deployment_manifests as plain
-from trusted_retraining.serving.kserve import KServeRollout, predictor
-from trusted_retraining.serving.plan import Plan
+from trusted_retraining.serving import kserve_manifests as manifests
+from trusted_retraining.serving.kserve import KServeRollout
+from trusted_retraining.serving.plan import Plan, State
 from trusted_retraining.settings import Settings
 
 STAGES = (*PREPARATION, "fairness", "explain", "robustness", "bless", "publish", "reject", "report")
@@ -61,10 +63,11 @@ def plain_objects(plan: Plan) -> list[Object]:
 
 
 def services_of_kserve(plan: Plan) -> list[Object]:
-    rollout = KServeRollout(None, plan)  # type: ignore[arg-type]
-    spec = predictor(plan)
-    canary = {} if plan.pipeline.deploy.mode == "knative" else {"canary": spec}
-    return [rollout.body(spec), rollout.body(spec, percent=10, **canary)]
+    served = replace(KServeRollout(None, plan).wanted(), name="m1")  # type: ignore[arg-type]
+    canary = State(serving=served, candidate=replace(served, name="m2"))
+    states = (State(candidate=served), canary)
+    service = manifests.champion_service(plan, served, {"uid": "1"})
+    return [*(manifests.inference_service(plan, state) for state in states), service]
 
 
 def variable_of(objects: list[Object], policy: str, name: str) -> Object:

@@ -25,6 +25,11 @@ doubles."""
 REQUEST_SECONDS = 30
 """Time for one request."""
 
+NO_KIND = "install KServe, or set deploy.target: deployment"
+
+UNDECLARED = "field not declared in schema"
+"""What an API server says, with status 500, of a field that a kind does not have."""
+
 T = TypeVar("T")
 
 
@@ -53,6 +58,16 @@ class KServeHook(KubernetesHook):
         """
         return self._ask("GET", self._path(resource, namespace, name), absent_is_none=True)
 
+    def read(self, path: str) -> dict[str, Any] | None:
+        """Return what the API server has at a path; None when there is nothing.
+
+        Raises
+        ------
+        StageError
+            The API server refuses, or cannot be reached.
+        """
+        return self._ask("GET", path, absent_is_none=True)
+
     def list_pods(self, namespace: str, *, labels: str) -> list[dict[str, Any]]:
         """Return the pods with these labels."""
         query = [("labelSelector", labels)]
@@ -66,7 +81,6 @@ class KServeHook(KubernetesHook):
         body: dict[str, Any],
         *,
         force: bool,
-        dry_run: bool = False,
     ) -> dict[str, Any]:
         """Apply an object on the server's side; what it does not name stays as it is.
 
@@ -81,8 +95,6 @@ class KServeHook(KubernetesHook):
             ``metadata.resourceVersion`` it is applied only to that very state of the object.
         force : bool
             Whether to take over fields in ``body`` that somebody else has set.
-        dry_run : bool
-            Only try, and return what would be.
 
         Raises
         ------
@@ -94,8 +106,6 @@ class KServeHook(KubernetesHook):
             The API server refuses, or cannot be reached.
         """
         query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force else "false")]
-        if dry_run:
-            query.append(("dryRun", "All"))
         path = self._path(resource, namespace, body["metadata"]["name"])
         return self._ask("PATCH", path, query=query, body=body) or {}
 
@@ -104,6 +114,30 @@ class KServeHook(KubernetesHook):
         path = f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}"
         found = self._ask("GET", path, absent_is_none=True) or {}
         return any(each["name"] == resource.plural for each in found.get("resources", []))
+
+    def undeclared(self, resource: Resource, body: dict[str, Any]) -> list[str]:
+        """Return the fields of a specification that the cluster's release of a kind does not have.
+
+        Parameters
+        ----------
+        resource : Resource
+            The kind.
+        body : dict
+            An object as it is to be applied.
+
+        Raises
+        ------
+        StageError
+            The cluster knows no such kind, or cannot be reached.
+        """
+        path = f"/openapi/v3/apis/{resource.api_version}"
+        found = self._ask("GET", path, absent_is_none=True) or {}
+        wanted = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+        for schema in ((found.get("components") or {}).get("schemas") or {}).values():
+            if wanted in (schema.get("x-kubernetes-group-version-kind") or []):
+                spec = (schema.get("properties") or {}).get("spec") or {}
+                return list(_undeclared(body["spec"], spec, "spec"))
+        raise BadConfig(f"the cluster knows no {resource.kind}: {NO_KIND}")
 
     def status(self, namespace: str, name: str) -> dict[str, Any]:
         """Return what KServe says about an InferenceService; empty when there is none."""
@@ -178,7 +212,8 @@ def _patiently(send: Callable[[], T], what: str, log: Any) -> T:
                 ) from error
             log.warning("%s: %s; again in %g s", what, type(error).__name__, wait)
         except ApiException as error:
-            if (error.status or 0) not in (429, 500, 502, 503, 504) or attempt == ATTEMPTS:
+            passing = (error.status or 0) in (429, 500, 502, 503, 504)
+            if not passing or UNDECLARED in str(error.body) or attempt == ATTEMPTS:
                 raise
             log.warning("%s: status %s; again in %g s", what, error.status, wait)
         time.sleep(wait)
@@ -202,10 +237,27 @@ def _refusal(error: Any, method: str, path: str) -> StageError:
     text = f"the Kubernetes API refuses {method} {path}: status {error.status}: {message}"
     if error.status == 404 and not document:
         # an object that is missing is told in JSON, a kind that is missing is not
-        text += "; the cluster knows no such kind: install KServe, or set deploy.target: deployment"
-    if error.status in (400, 401, 403, 404, 405, 415, 422):
+        text += f"; the cluster knows no such kind: {NO_KIND}"
+    if error.status in (400, 401, 403, 404, 405, 415, 422) or UNDECLARED in message:
         return BadConfig(text)
     return StageError(text)
+
+
+def _undeclared(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield the paths of a value's fields that a structural schema has no room for."""
+    if isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _undeclared(each, schema.get("items") or {}, f"{path}[{number}]")
+    if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    properties, others = schema.get("properties"), schema.get("additionalProperties")
+    for key, each in value.items():
+        if properties is not None and key in properties:
+            yield from _undeclared(each, properties[key], f"{path}.{key}")
+        elif isinstance(others, dict):
+            yield from _undeclared(each, others, f"{path}.{key}")
+        elif properties is not None and not others:
+            yield f"{path}.{key}"
 
 
 @contextmanager

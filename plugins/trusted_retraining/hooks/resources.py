@@ -34,6 +34,7 @@ INFERENCE_SERVICE = Resource(
 )
 DEPLOYMENT = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
 SERVICE = Resource(group="", version="v1", plural="services", kind="Service")
+CONFIG_MAP = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 POD = Resource(group="", version="v1", plural="pods", kind="Pod")
 DISRUPTION_BUDGET = Resource(
     group="policy", version="v1", plural="poddisruptionbudgets", kind="PodDisruptionBudget"
@@ -54,5 +55,8 @@ def resource_of(kind: str) -> Resource:
     KeyError
         It is none of ours.
     """
-    known = (INFERENCE_SERVICE, DEPLOYMENT, SERVICE, POD, DISRUPTION_BUDGET, AUTOSCALER)
+    known = (
+        *(INFERENCE_SERVICE, DEPLOYMENT, SERVICE, CONFIG_MAP, POD),
+        *(DISRUPTION_BUDGET, AUTOSCALER),
+    )
     return {each.kind: each for each in known}[kind]

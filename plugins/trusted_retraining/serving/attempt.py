@@ -19,7 +19,7 @@ from tasks.contract import (
 from tasks.spec.masking import masked
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.mlflow import MlflowHook
-from trusted_retraining.serving.plan import Plan, State
+from trusted_retraining.serving.plan import Plan
 from trusted_retraining.serving.probing import Prober, Watched, ask_prometheus
 from trusted_retraining.serving.publication import check_published_files
 from trusted_retraining.serving.record import commit
@@ -233,7 +233,7 @@ class Attempt:
             "largest_difference": difference,
             "watched": watched,
         }
-        previous = State.read(self.rollout.look()).previous
+        previous = self.rollout.look().state.previous
         manifest = commit(
             self.run, self.plan, document, previous=previous, metrics=metrics, seconds=seconds
         )

@@ -10,6 +10,9 @@ MODEL_FOLDER = "/mnt/models"
 
 USER = 10001
 
+DRAIN_SECONDS = 10
+"""Time that a server answers on after it was told to end."""
+
 
 def container(plan: Plan, *, name: str, model_uri: str, fetched_by_kserve: bool) -> dict[str, Any]:
     """Return the model server's container, admitted under the ``restricted`` profile.
@@ -33,15 +36,17 @@ def container(plan: Plan, *, name: str, model_uri: str, fetched_by_kserve: bool)
         # what a request may hold follows from these
         {"name": "SERVER_MEMORY", "value": deploy.memory},
         {"name": "MAX_PIXELS", "value": str(deploy.max_pixels)},
+        # endpoints and proxies go on sending for a while to a pod that ends
+        {"name": "DRAIN_SECONDS", "value": str(DRAIN_SECONDS)},
     ]
     if fetched_by_kserve:
         environment.append({"name": "STORAGE_URI", "value": model_uri})
-    limits = {"cpu": deploy.cpu, "memory": deploy.memory}
+    requests = {"cpu": deploy.cpu, "memory": deploy.memory}
     if deploy.gpu and cluster.gpu_resource:
-        limits[cluster.gpu_resource] = str(deploy.gpu)
-    requests = dict(limits)
-    # a burst beyond the request costs nobody; a limit would throttle the loading of the model
-    del limits["cpu"]
+        requests[cluster.gpu_resource] = str(deploy.gpu)
+    # written always: where there is none KServe puts 1, whatever is requested, and only into what
+    # serves, so that a canary's pods would be replaced when it is promoted
+    limits = requests | {"cpu": deploy.cpu_at_most}
     result: dict[str, Any] = {
         "name": name,
         "image": plan.settings.serving_image,
@@ -78,6 +83,8 @@ def pod(plan: Plan, server: dict[str, Any]) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "containers": [server],
+        # of the pod, so that it also holds for the containers that KServe puts beside the server
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "scratch", "emptyDir": {}}],
     }
     if serving.service_account:

@@ -26,7 +26,6 @@ def pod_spec(plan: Plan) -> dict[str, Any]:
     server = container(plan, name="server", model_uri=plan.model_uri, fetched_by_kserve=False)
     return {
         **pod(plan, server | probes(plan)),
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         # requests under way are finished
         "terminationGracePeriodSeconds": 30,
     }

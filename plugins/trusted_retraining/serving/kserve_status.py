@@ -3,13 +3,15 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from trusted_retraining.serving.plan import Endpoint, Plan, Served, State
+from trusted_retraining.serving.plan import Endpoint, Plan, Readiness, Served, State
 
 TAG = "latest"
 """Tag that KServe gives the newest revision's own address."""
 
 
-def endpoint_of(plan: Plan, found: dict[str, Any], *, variant: str, alone: bool) -> Endpoint:
+def endpoint_of(
+    plan: Plan, found: dict[str, Any], *, service: str, alone: bool, knative: bool
+) -> Endpoint:
     """Return where a version is asked.
 
     Parameters
@@ -18,24 +20,23 @@ def endpoint_of(plan: Plan, found: dict[str, Any], *, variant: str, alone: bool)
         The version.
     found : dict
         The InferenceService.
-    variant : str
-        Name of its pods in Standard mode; empty in Knative mode.
+    service : str
+        The Service before its pods.
     alone : bool
         Whether it is to be asked apart from what serves beside it.
+    knative : bool
+        Whether Knative serves it.
     """
     told, status = predictor_status(found), found.get("status") or {}
-    knative = not variant
     revision = str(told.get("latestReadyRevision", "")) if knative else ""
-    service, public = f"{plan.name}-predictor", str(status.get("url") or "")
-    inside = str((status.get("address") or {}).get("url") or "")
-    if not knative:
-        service = f"{plan.name}-{variant}-predictor"
+    public, inside = str(status.get("url") or ""), ""
+    if knative and not alone:
+        inside = str((status.get("address") or {}).get("url") or "")
     if alone:
         tagged = [e.get("url") for e in told.get("traffic") or [] if e.get("tag") == TAG]
         # Standard mode gives a canary no public host name
         public = str(tagged[0] or "") if knative and tagged else ""
         service = f"{TAG}-{service}" if knative else service
-        inside = ""
     serving = plan.settings.serving
     if serving.address:
         url = serving.address.format(service=service, namespace=plan.namespace)
@@ -46,9 +47,9 @@ def endpoint_of(plan: Plan, found: dict[str, Any], *, variant: str, alone: bool)
         )
     else:
         parts = urlsplit(inside or _address_of(told) or "")
-        port = f":{parts.port}" if parts.port else ""
+        port = f":{parts.port}" if knative and parts.port else ""
         url = f"http://{service}.{plan.namespace}.svc.cluster.local{port}"
-        if inside and not alone:
+        if inside:
             url = f"{parts.scheme}://{parts.netloc}"
     return Endpoint(url=url.rstrip("/"), revision=revision, service=service)
 
@@ -91,13 +92,52 @@ def _contains(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-def is_held_back(found: dict[str, Any]) -> bool:
-    """Tell whether the newest revision is a refused one, kept from every request."""
-    return bool(found["spec"]["predictor"].get("canaryTrafficPercent") == 0)
+def revision_readiness(
+    found: dict[str, Any], state: State, *, phase: str, pods: int, scales_to_zero: bool
+) -> Readiness:
+    """Tell whether Knative's newest revision can be asked.
+
+    Parameters
+    ----------
+    found : dict
+        The InferenceService, which is ready.
+    state : State
+        What was done to it.
+    phase : str
+        ``canary`` or ``serving``.
+    pods : int
+        Pods of the version that are ready.
+    scales_to_zero : bool
+        Whether there need not be any.
+    """
+    if phase == "serving" and state.held is not None:
+        return Readiness(ready=True)
+    told = predictor_status(found)
+    latest, created = told.get("latestReadyRevision"), told.get("latestCreatedRevision")
+    if not latest or latest != created:
+        return Readiness(ready=False, reason=f"revision {created} is not ready")
+    if phase == "canary" and state.revision_before and latest == state.revision_before:
+        return Readiness(ready=False, reason="there is no new revision yet")
+    if not pods and not scales_to_zero:
+        # what is told may be about the revision before
+        return Readiness(ready=False, reason="no pod of this version is ready")
+    shares = [
+        each.get("percent") for each in told.get("traffic") or [] if each.get("latestRevision")
+    ]
+    if phase == "serving" and shares and shares[0] != 100:
+        return Readiness(ready=False, reason=f"revision {latest} gets {shares[0]} % as yet")
+    return Readiness(ready=True)
+
+
+def mode_of(found: dict[str, Any] | None) -> str:
+    """Return the mode that KServe serves an InferenceService in; empty until it is told."""
+    return str(((found or {}).get("status") or {}).get("deploymentMode", ""))
 
 
 def why_not_ready(found: dict[str, Any], ready: dict[str, Any]) -> str:
-    """Return in a few words why the condition ``Ready`` is not true."""
+    """Return in a few words why the condition ``Ready`` is not true; nothing if it is."""
+    if ready.get("status") == "True":
+        return ""
     status = found.get("status") or {}
     failure = (status.get("modelStatus") or {}).get("lastFailureInfo") or {}
     words = [

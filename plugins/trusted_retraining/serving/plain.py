@@ -12,16 +12,14 @@ from trusted_retraining.hooks.resources import AUTOSCALER, DEPLOYMENT, DISRUPTIO
 from trusted_retraining.serving import deployment_manifests as manifests
 from trusted_retraining.serving.deployment_manifests import DIGEST_LABEL
 from trusted_retraining.serving.plan import Endpoint, Readiness, Served, State
-from trusted_retraining.serving.rollout import Phase, Rollout, condition, log
-
-PATIENCE = 2
-"""Times that a server may be started again although it said why it ended: a store may be away."""
+from trusted_retraining.serving.pods import ended, pods_trouble, refuses, servers_of
+from trusted_retraining.serving.rollout import Phase, Rollout, Seen, log
 
 
 class PlainRollout(Rollout):
-    """Moves a version into service on a Deployment. The Service holds the state."""
+    """Moves a version into service on a Deployment behind a Service."""
 
-    resource = SERVICE
+    resource, record = SERVICE, "deployment-rollout"
 
     def wanted(self) -> Served:
         """Return the version with its pods."""
@@ -46,58 +44,61 @@ class PlainRollout(Rollout):
 
     def begin(self) -> Phase:
         """Start one pod of the version beside what serves."""
-        found, plan = self.look(), self.plan
-        state = State.read(found)
+        seen, run_uri = self.look(), self.plan.run_uri
         candidate = self.wanted()
-        if state.serving == candidate:
-            if state.candidate is not None or state.run_uri != plan.run_uri:
-                self._remember(replace(state, candidate=None, run_uri=plan.run_uri), found)
-            # an attempt may have been killed between the state and what follows from it
-            self._serve(candidate)
+        if seen.state.serving == candidate:
+            # an attempt may have been killed between the record and what follows from it
+            self.move(replace(seen.state, candidate=None, run_uri=run_uri), seen)
             return "serving"
         self._check_all_ours()
-        self._remember(replace(state, candidate=candidate, run_uri=plan.run_uri), found)
-        self._put(manifests.service(plan, role="canary"))
-        self._try(candidate, replicas=1)
+        self.move(replace(seen.state, candidate=candidate, run_uri=run_uri), seen)
         return "canary"
 
     def promote(self) -> None:
         """Exchange the pods that everybody asks."""
-        found = self.look()
-        state = State.read(found)
+        seen = self.look()
+        state = seen.state
         if state.candidate is None or state.run_uri != self.plan.run_uri:
             raise StageError(f"{self.plan.name}: another deployment has gone before this one")
+        # the pod that was tried runs on until they have proved themselves, too
         promoted = replace(state, serving=state.candidate, previous=state.serving, candidate=None)
-        self._remember(promoted, found)
-        self._serve(state.candidate)
+        self.move(replace(promoted, unconfirmed=True), seen)
 
     def finish(self) -> None:
         """End the pod that was tried."""
-        state = State.read(self.look())
-        if state.serving is not None:
-            self._try(state.serving, replicas=0)
+        seen = self.look()
+        if seen.state.unconfirmed:
+            self.take_away(replace(seen.state, unconfirmed=False), seen)
 
     def roll_back(self) -> str:
         """Return to what served before."""
-        found = self.look()
-        state = State.read(found)
-        if found is None or state.run_uri != self.plan.run_uri:
+        seen = self.look()
+        state = seen.state
+        if seen.found is None or state.run_uri != self.plan.run_uri:
             return "nothing of this night is there to be taken back"
-        tried = state.candidate or state.serving or Served.nothing()
-        after = replace(state, candidate=None, run_uri="")
+        after = replace(state, candidate=None, unconfirmed=False, run_uri="")
         if state.candidate is None:
             after = replace(after, serving=state.previous, previous=None)
-        former = after.serving
-        if former is not None:
-            self._serve(former)
-        elif self.hook.get(DEPLOYMENT, self.plan.namespace, self.plan.name) is not None:
-            self._put(self._deployment(tried, role="serving", replicas=0))
-        self._try(tried, replicas=0)
-        # last: until all is as before, a second attempt still finds what there is to take back
-        self._remember(after, found)
-        if former is None:
+        self.take_away(after, seen)
+        if after.serving is None:
             return "nothing served before, so nothing serves now"
-        return f"version {former.version} serves as before"
+        return f"version {after.serving.version} serves as before"
+
+    def carry_out(self, state: State, seen: Seen) -> dict[str, Any]:
+        """Apply the Services and Deployments."""
+        plan = self.plan
+        service = self.put(manifests.service(plan, role="serving"))
+        tried = state.candidate or seen.state.candidate or state.serving or seen.state.serving
+        if state.candidate is not None:
+            self.put(manifests.service(plan, role="canary"))
+        if state.serving is not None:
+            self._serve(state.serving)
+        elif self.hook.get(DEPLOYMENT, plan.namespace, plan.name) is not None:
+            self.put(self._deployment(tried or Served.nothing(), role="serving", replicas=0))
+        if tried is not None:
+            replicas = int(state.candidate is not None or state.unconfirmed)
+            self.put(self._deployment(tried, role="canary", replicas=replicas))
+        return service
 
     def readiness(self, phase: Phase) -> Readiness:
         """Tell whether all pods of the Deployment are of the version, and ready."""
@@ -140,33 +141,24 @@ class PlainRollout(Rollout):
             if found is not None:
                 self.check_ours(found)
 
-    def _remember(self, state: State, seen: dict[str, Any] | None) -> None:
-        self.apply(manifests.service(self.plan, role="serving"), state, seen)
-
     def _serve(self, served: Served) -> None:
         plan = self.plan
         scaled = self.hook.serves(AUTOSCALER)
         fixed = None if scaled else plan.pipeline.deploy.replicas("deployment")
-        self._put(self._deployment(served, role="serving", replicas=fixed))
+        self.put(self._deployment(served, role="serving", replicas=fixed))
         if scaled:
-            self._put(manifests.autoscaler(plan))
+            self.put(manifests.autoscaler(plan))
         else:
             log.warning("autoscaling/v2 is not served here: %d pods, always", fixed)
         if self.hook.serves(DISRUPTION_BUDGET):
-            self._put(manifests.disruption_budget(plan))
+            self.put(manifests.disruption_budget(plan))
         else:
             log.warning("policy/v1 is not served here: no PodDisruptionBudget")
-
-    def _try(self, served: Served, *, replicas: int) -> None:
-        self._put(self._deployment(served, role="canary", replicas=replicas))
 
     def _deployment(self, served: Served, *, role: str, replicas: int | None) -> dict[str, Any]:
         return manifests.deployment(
             self.plan, served.spec, role=role, replicas=replicas, digest=served.digest
         )
-
-    def _put(self, body: dict[str, Any]) -> None:
-        self.apply(body, None, None)
 
     def _digest_of(self, found: dict[str, Any]) -> str:
         labels = found["spec"]["template"]["metadata"].get("labels") or {}
@@ -178,46 +170,4 @@ class PlainRollout(Rollout):
         selector = ",".join(f"{key}={labels[key]}" for key in keys if key in labels)
         pods = self.hook.list_pods(self.plan.namespace, labels=selector)
         # those of an attempt before, which are about to end
-        return [each for each in pods if "deletionTimestamp" not in each["metadata"]]
-
-
-def servers_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what is told of a pod's containers, those that only prepare it first."""
-    status = pod.get("status") or {}
-    return [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-
-
-def refuses(server: dict[str, Any]) -> bool:
-    """Tell whether a server has ended twice and more, and said why: it will again."""
-    return int(server.get("restartCount") or 0) >= PATIENCE and bool(_end_of(server).get("message"))
-
-
-def pods_trouble(pods: list[dict[str, Any]]) -> str:
-    """Return why pods do not start, in a few words that begin with a colon; empty if they do."""
-    for each in pods:
-        name = each["metadata"]["name"]
-        for server in servers_of(each):
-            waiting, ended = (server.get("state") or {}).get("waiting") or {}, _end_of(server)
-            reason = waiting.get("reason") or ""
-            # a server that has just been started again is not what is wrong
-            if reason in ("", "ContainerCreating", "PodInitializing"):
-                reason = ended.get("reason") or ""
-            if reason:
-                words = [reason, ended.get("message") or waiting.get("message")]
-                told = ": ".join(" ".join(str(word).split()) for word in words if word)
-                return f": {name}: {told}"[:500]
-        scheduled = condition(each, "PodScheduled")
-        if scheduled.get("status") == "False":
-            return f": {name}: {scheduled.get('message')}"[:500]
-    return ""
-
-
-def _end_of(server: dict[str, Any]) -> dict[str, Any]:
-    """Return how a container ended last; empty when it has not."""
-    for state in (server.get("state"), server.get("lastState")):
-        if ended := (state or {}).get("terminated"):
-            return dict(ended)
-    return {}
+        return [each for each in pods if not ended(each)]

@@ -1,7 +1,9 @@
 """What is to serve, and what is known about what serves already."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tasks.contract import BadConfig, Publication
@@ -9,7 +11,14 @@ from tasks.spec import Pipeline
 from trusted_retraining.settings import Settings
 
 STATE = "trusted-retraining/state"
-"""Annotation that holds the :class:`State`, in the very object whose specification it is about."""
+"""Annotation in which earlier releases kept the :class:`State`. KServe copies annotations to pods,
+so that every step restarted what served; it is read once more, and never written."""
+
+SETTINGS_LABEL = "trusted-retraining/settings"
+"""Label of pods with what they were made of, model and settings: it tells them from any others."""
+
+SCALING = ("minReplicas", "maxReplicas")
+"""Parts of a specification that change the number of pods, and no pod."""
 
 MODEL_LABEL = "trusted-retraining/model"
 OURS = {"app.kubernetes.io/managed-by": "trusted-retraining"}
@@ -114,22 +123,40 @@ class Served:
         Which one it is.
     spec : dict
         Its predictor or pod, as applied: the way back to it.
+    name : str
+        Of its pods, in KServe's Standard mode; the same version with the same settings may have
+        another one while it is tried.
     """
 
     version: str
     digest: str
     model_uri: str
     spec: dict[str, Any]
+    name: str = field(default="", compare=False)
 
     @classmethod
     def nothing(cls) -> "Served":
         """Return what stands for no version at all."""
         return cls(version="", digest="", model_uri="", spec={})
 
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Served":
+        """Return what a record holds; earlier releases kept the name within the specification."""
+        spec = dict(document["spec"])
+        name = spec.pop("name", "")
+        return cls(**{"name": name, **document, "spec": spec})
+
+    @cached_property
+    def mark(self) -> str:
+        """Value of :data:`SETTINGS_LABEL`."""
+        pods = {key: value for key, value in self.spec.items() if key not in SCALING}
+        text = json.dumps([self.digest, self.model_uri, pods], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What we have done to an object so far, kept in the object itself.
+    """What has been done so far to what serves a model.
 
     Attributes
     ----------
@@ -139,6 +166,10 @@ class State:
         Has to prove itself yet.
     previous : Served or None
         What served before ``serving``.
+    unconfirmed : bool
+        Whether ``serving`` was not yet asked as everybody does, so that ``previous`` runs on.
+    held : Served or None
+        Newest Knative revision, refused and kept from every request.
     revision_before : str
         Knative revision that was the newest when the candidate came.
     run_uri : str
@@ -148,37 +179,42 @@ class State:
     serving: Served | None = None
     candidate: Served | None = None
     previous: Served | None = None
+    unconfirmed: bool = False
+    held: Served | None = None
     revision_before: str = ""
     run_uri: str = ""
 
     def to_json(self) -> str:
-        """Return the annotation's text."""
+        """Return the record's text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def read(cls, found: dict[str, Any] | None) -> "State":
-        """Return the state in an object; an empty one when there is no object.
+    def of(cls, text: Any, where: str) -> "State":
+        """Return the state in a record.
+
+        Parameters
+        ----------
+        text : str
+            The record.
+        where : str
+            What it was found in, for the error.
 
         Raises
         ------
         BadConfig
-            There is an object, but nothing readable in it. To take that for "nothing serves" would
-            put an unproved version before everybody.
+            It cannot be read. To take that for "nothing serves" would put an unproved version
+            before everybody.
         """
-        if not found:
-            return cls()
-        metadata = found["metadata"]
         try:
-            document = json.loads((metadata.get("annotations") or {})[STATE])
-            for name in ("serving", "candidate", "previous"):
+            document = json.loads(text)
+            for name in ("serving", "candidate", "previous", "held"):
                 if document.get(name):
-                    document[name] = Served(**document[name])
+                    document[name] = Served.of(document[name])
             return cls(**document)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise BadConfig(
-                f"{found.get('kind', 'object')} {metadata['name']}: its annotation {STATE} is "
-                f"missing or damaged ({type(error).__name__}), so nothing tells what serves: put "
-                "it back, or remove the object"
+                f"{where} is missing or damaged ({type(error).__name__}), so nothing tells what "
+                "serves: put it back, or remove the object that serves"
             ) from error
 
 

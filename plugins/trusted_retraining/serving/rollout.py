@@ -2,11 +2,12 @@
 
 import abc
 import logging
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.contract import BadConfig, StageError, is_bad_input
 from trusted_retraining.hooks.kserve import FieldConflict, KServeHook, StaleObject
-from trusted_retraining.hooks.resources import Resource, resource_of
+from trusted_retraining.hooks.resources import CONFIG_MAP, Resource, resource_of
 from trusted_retraining.serving.plan import (
     MODEL_LABEL,
     OURS,
@@ -24,18 +25,40 @@ Phase = Literal["canary", "serving"]
 """``canary``: the version has to prove itself. ``serving``: it gets every request."""
 
 STALE_ATTEMPTS = 10
-"""Times that a change is tried while controllers keep writing into the same object."""
+"""Times that a record is written while somebody else writes into the same ConfigMap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is there.
+
+    Attributes
+    ----------
+    found : dict or None
+        The object that serves.
+    state : State
+        What has been done to it.
+    record : dict or None
+        The ConfigMap that says so.
+    """
+
+    found: dict[str, Any] | None
+    state: State
+    record: dict[str, Any] | None
 
 
 class Rollout(abc.ABC):
     """Moves one version into service, step by step.
 
-    Every step may be repeated: it looks at what is there, not at what was done. So a second attempt
-    goes on wherever the first was killed.
+    A step writes into a ConfigMap what is to be, and then makes it so. Every step may be repeated:
+    it looks at what is there, not at what was done. So a second attempt goes on wherever the first
+    was killed.
     """
 
     resource: Resource
-    """Kind of the object that holds the state."""
+    """Kind of the object that serves."""
+    record: str
+    """End of the ConfigMap's name."""
 
     def __init__(self, hook: KServeHook, plan: Plan) -> None:
         self.hook = hook
@@ -48,6 +71,10 @@ class Rollout(abc.ABC):
     @abc.abstractmethod
     def begin(self) -> Phase:
         """Start the version beside what serves; return how far an earlier attempt had come."""
+
+    @abc.abstractmethod
+    def carry_out(self, state: State, seen: Seen) -> dict[str, Any]:
+        """Make a state so; return the object that serves."""
 
     @abc.abstractmethod
     def readiness(self, phase: Phase) -> Readiness:
@@ -87,19 +114,41 @@ class Rollout(abc.ABC):
         """Tell whether what stands beside the version's pods is as it is to be."""
         return True
 
-    def look(self) -> dict[str, Any] | None:
-        """Return the object that holds the state.
+    def look(self) -> Seen:
+        """Return what is there.
 
         Raises
         ------
         BadConfig
-            It is there, but not ours.
+            The object or its record is not ours, or there is an object and no record.
         """
         plan = self.plan
         found = self.hook.get(self.resource, plan.namespace, plan.name)
         if found is not None:
             self.check_ours(found)
-        return found
+        return self.seen(found)
+
+    def seen(self, found: dict[str, Any] | None) -> Seen:
+        """Return what is there beside an object that was found.
+
+        Raises
+        ------
+        BadConfig
+            As :meth:`look` does.
+        """
+        record = self.hook.get(CONFIG_MAP, self.plan.namespace, self._record_name)
+        if record is not None:
+            self.check_ours(record)
+        if found is None:
+            # whoever removed it took out of service what the record is about
+            return Seen(found=None, state=State(), record=record)
+        owners = (record or {}).get("metadata", {}).get("ownerReferences") or []
+        if record is not None and all(e["uid"] == found["metadata"]["uid"] for e in owners):
+            text = (record.get("data") or {}).get("state")
+        else:
+            text = (found["metadata"].get("annotations") or {}).get(STATE)
+        where = f"{self.resource.kind} {self.plan.name}: its record, ConfigMap {self._record_name},"
+        return Seen(found=found, state=State.of(text, where), record=record)
 
     def check_ours(self, found: dict[str, Any]) -> None:
         """Refuse an object that someone else has made, or that serves another model."""
@@ -120,76 +169,120 @@ class Rollout(abc.ABC):
 
     def serves(self) -> bool:
         """Tell whether this version, with these settings, was given every request."""
-        return State.read(self.look()).serving == self.wanted()
+        return self.look().state.serving == self.wanted()
 
     def already_serves(self) -> bool:
         """Tell whether it also is ready, with nothing under way: there is nothing to do."""
-        state = State.read(self.look())
+        state = self.look().state
         return (
             state.serving == self.wanted()
             and state.candidate is None
+            and not state.unconfirmed
             and self.up_to_date()
             and self.readiness("serving").ready
         )
 
     def taken_over(self) -> bool:
         """Tell whether this night's deployment was taken back, or another has gone before it."""
-        return State.read(self.look()).run_uri != self.plan.run_uri
+        return self.look().state.run_uri != self.plan.run_uri
 
-    def apply(self, body: dict[str, Any], state: State | None, seen: dict[str, Any] | None) -> None:
-        """Apply an object to the very state of it that was seen.
+    def move(self, state: State, seen: Seen) -> None:
+        """Write down what is to be, and make it so.
 
         Parameters
         ----------
-        body : dict
-            All that is ours of it.
-        state : State or None
-            Goes into its annotation; None for objects that hold none.
-        seen : dict or None
-            The object when the decision was taken. Controllers may have written into it since;
-            another deployment may not.
+        state : State
+            What is to be.
+        seen : Seen
+            What the decision was taken on.
 
         Raises
         ------
         StageError
-            Someone else has changed what the decision was about.
+            Someone else has changed what the decision was about, or the cluster refuses.
         """
-        resource = resource_of(body["kind"])
-        metadata = body["metadata"]
-        if state is None:
-            there = self.hook.get(resource, self.plan.namespace, metadata["name"])
-            if there is not None:
-                self.check_ours(there)
-        if state is not None:
-            metadata = metadata | {
-                "annotations": metadata.get("annotations", {}) | {STATE: state.to_json()}
-            }
+        # before the object: whoever comes after a kill in between finds what was meant
+        record = self.write(state, seen)
+        found = self.carry_out(state, seen)
+        if not record["metadata"].get("ownerReferences"):
+            # removed with the object, so that it never speaks for another one
+            self.write(state, Seen(found=found, state=state, record=record))
+
+    def take_away(self, state: State, seen: Seen) -> None:
+        """Make so what is to be, and write it down last: until what is to go has gone, a second
+        attempt still finds it."""
+        found = self.carry_out(state, seen)
+        self.write(state, Seen(found=found, state=seen.state, record=seen.record))
+
+    def write(self, state: State, seen: Seen) -> dict[str, Any]:
+        """Write the record over the very one that was seen, and return the ConfigMap.
+
+        Raises
+        ------
+        StageError
+            Another deployment has written into it.
+        """
+        plan, there = self.plan, seen.record
+        metadata: dict[str, Any] = {
+            "name": self._record_name,
+            "namespace": plan.namespace,
+            "labels": plan.labels,
+        }
+        if seen.found is not None:
+            metadata["ownerReferences"] = [owner(seen.found)]
+        body = {
+            "apiVersion": CONFIG_MAP.api_version,
+            "kind": CONFIG_MAP.kind,
+            "metadata": metadata,
+            "data": {"state": state.to_json()},
+        }
         for _ in range(STALE_ATTEMPTS):
-            guarded = metadata
-            if seen is not None and state is not None:
-                version = seen["metadata"]["resourceVersion"]
-                guarded = metadata | {"resourceVersion": version}
+            guarded = dict(metadata)
+            if there is not None:
+                guarded["resourceVersion"] = there["metadata"]["resourceVersion"]
             try:
-                self._take(resource, body | {"metadata": guarded})
-                return
+                return self._take(CONFIG_MAP, body | {"metadata": guarded})
             except StaleObject:
-                now = self.hook.get(resource, self.plan.namespace, metadata["name"])
-                if State.read(now) != State.read(seen):
+                now = self.hook.get(CONFIG_MAP, plan.namespace, self._record_name)
+                if now is None or there is None or now.get("data") != there.get("data"):
                     raise StageError(
-                        f"{resource.kind} {self.plan.name}: another deployment changed it at the "
+                        f"{self.resource.kind} {plan.name}: another deployment changed it at the "
                         "same time"
                     ) from None
-                seen = now
-        raise StageError(f"{resource.kind} {self.plan.name}: keeps changing while it is applied")
+                there = now
+        raise StageError(f"ConfigMap {self._record_name}: keeps changing while it is written")
 
-    def _take(self, resource: Resource, body: dict[str, Any]) -> None:
+    def put(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Apply an object, and return it; one of somebody else's is left alone."""
+        resource, name = resource_of(body["kind"]), body["metadata"]["name"]
+        there = self.hook.get(resource, self.plan.namespace, name)
+        if there is not None:
+            self.check_ours(there)
+        return self._take(resource, body)
+
+    @property
+    def _record_name(self) -> str:
+        return f"{self.plan.name}-{self.record}"
+
+    def _take(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            self.hook.apply(resource, self.plan.namespace, body, force=False)
+            return self.hook.apply(resource, self.plan.namespace, body, force=False)
         except FieldConflict as conflict:
             # the object is ours, and so is every field in the body: whoever edited one by hand is
             # overruled, but not in silence
             log.warning("taking back %s", conflict)
-            self.hook.apply(resource, self.plan.namespace, body, force=True)
+            return self.hook.apply(resource, self.plan.namespace, body, force=True)
+
+
+def owner(found: dict[str, Any]) -> dict[str, str]:
+    """Return the reference to an object with which another one is removed, too."""
+    resource = resource_of(found["kind"])
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": found["metadata"]["name"],
+        "uid": found["metadata"]["uid"],
+    }
 
 
 def condition(found: dict[str, Any], kind: str) -> dict[str, Any]:

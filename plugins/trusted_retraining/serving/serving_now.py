@@ -50,7 +50,7 @@ def serving_on(hook: KServeHook, plan: Plan) -> Champion | None:
         As there.
     """
     own = rollout_of(hook, plan)
-    state = State.read(own.look())
+    state = own.look().state
     if state.serving is None:
         others = [kind(hook, plan) for kind in ROLLOUTS.values() if kind is not type(own)]
         states = [_state_elsewhere(hook, other) for other in others]
@@ -71,4 +71,4 @@ def _state_elsewhere(hook: KServeHook, other: Rollout) -> State:
     if made_for_another or not (ours or STATE in (metadata.get("annotations") or {})):
         return State()
     other.check_ours(found)
-    return State.read(found)
+    return other.seen(found).state

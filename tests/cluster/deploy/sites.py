@@ -11,7 +11,6 @@ from tests.kubernetes.kustomization import Object
 from tests.plugins.deploy.cluster import Cluster
 from tests.plugins.deploy.nights import commit_night, pipeline_of
 from trusted_retraining.operators.deploy import DeployOperator
-from trusted_retraining.serving.plan import STATE
 from trusted_retraining.settings import Settings
 
 ON_CLUSTER = [
@@ -72,4 +71,5 @@ class Site:
         return dict(json.loads(kubectl("get", "--raw", PATH.format(self.namespace))))
 
     def state(self) -> Object:
-        return dict(json.loads(self.get()["metadata"]["annotations"][STATE]))
+        words = ("-n", self.namespace, "get", "configmap", f"{NAME}-rollout")
+        return dict(json.loads(kubectl(*words, "-o", "jsonpath={.data.state}")))

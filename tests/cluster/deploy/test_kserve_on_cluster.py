@@ -1,149 +1,217 @@
-"""InferenceServices on a real API server.
-
-KServe's controller cannot run here: a definition of ours takes InferenceServices as they come, and
-a small stand-in of the controller sets their status. The model servers that are asked stand in for
-pods as well. Server-side apply, conflicts and rights are the server's own.
-"""
+"""InferenceServices of KServe's own controller and webhooks, Standard mode, real servers."""
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from fsspec.implementations.dirfs import DirFileSystem
 
-from tests.cluster.deploy.kserve import DEFINITION, Controller
-from tests.cluster.deploy.sites import NAME, ON_CLUSTER, Site, login_as
+from tests.cluster.deploy.servers import FIELDS, ROLLOUTS, PodWatch, Servers, use_image
+from tests.cluster.deploy.sites import NAME, ON_CLUSTER, PATH, Site, login_as
+from tests.cluster.images import SERVING
 from tests.cluster.kubectl import kubectl
-from trusted_retraining.hooks.kserve import KServeHook, StaleObject
-from trusted_retraining.hooks.resources import INFERENCE_SERVICE
+from tests.kubernetes.kustomization import Object
+from tests.waiting import wait_for
+from trusted_retraining import cluster_check
 
-pytestmark = ON_CLUSTER
+pytestmark = [*ON_CLUSTER, pytest.mark.timeout(900)]
 
-
-@pytest.fixture(scope="module")
-def definition() -> Iterator[None]:
-    """The kind InferenceService; a KServe that is there already would answer for itself."""
-    name = DEFINITION["metadata"]["name"]  # type: ignore[index]
-    if kubectl("get", "crd", name, "--ignore-not-found", "-o", "name"):
-        pytest.skip("the cluster has a KServe of its own")
-    kubectl("create", "-f", "-", given=DEFINITION)
-    try:
-        kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-        yield
-    finally:
-        kubectl("delete", "crd", name, "--timeout=60s")
+CONTROLLER = ("-n", "kserve", "get", "deployment", "kserve-controller-manager", "-o", "json")
+CHAMPION = f"{NAME}-champion"
 
 
 @pytest.fixture
-def kserve(definition: None, site: Site) -> Iterator[Site]:
-    """Nothing served yet, a worker's rights, and a stand-in of KServe's controller."""
-    controller = Controller(site.stand_in, site.namespace, None)
-    controller.start()
-    yield site
-    controller.done.set()
-    controller.join()
-    kubectl("-n", site.namespace, "delete", "inferenceservice", "--all", "--timeout=30s")
-    assert not controller.trouble, controller.trouble
+def kserve(
+    site: Site, store: DirFileSystem, services: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Servers]:
+    """Nothing served yet, a worker's rights, real models."""
+    try:
+        status = json.loads(kubectl(*CONTROLLER))["status"]
+    except subprocess.CalledProcessError:
+        pytest.skip("the cluster has no controller of KServe's in namespace kserve")
+    if not status.get("readyReplicas"):
+        pytest.skip("KServe's controller is not ready")
+    use_image(monkeypatch, SERVING)
+    yield Servers(site, store, FIELDS | {"target": "kserve", "mode": "standard"})
+    kubectl("-n", site.namespace, "delete", "inferenceservice", "--all", "--timeout=90s")
 
 
-@pytest.mark.parametrize("mode", ["knative", "standard"])
-def test_a_second_version_follows_in_the_same_object(kserve: Site, mode: str) -> None:
-    kserve.deploy("1", mode=mode)
-    first = kserve.get()
-    shares = []
-
-    def look(_: int, method: str, path: str) -> None:
-        if path.endswith(":predict"):
-            spec = kserve.get()["spec"]
-            entries = [spec["predictor"].get("canaryTrafficPercent")]
-            shares.append([*entries, *(each["trafficPercent"] for each in spec.get("canary", []))])
-
-    kserve.stand_in.before = look
-    kserve.deploy("2", champion="1", mode=mode, canary_percent=25)
-    assert shares[0] == ([25] if mode == "knative" else [None, 25]) and shares[-1] == [None]
-    second = kserve.get()
-    assert second["metadata"]["uid"] == first["metadata"]["uid"], "never deleted and created"
-    managers = {each["manager"]: each["operation"] for each in second["metadata"]["managedFields"]}
-    assert managers["trusted-retraining"] == "Apply"
-    state = kserve.state()
-    assert (state["serving"]["version"], state["previous"]["version"]) == ("2", "1")
-    assert kserve.stand_in.aliases == {"champion": "2"}
+@pytest.fixture
+def pods(site: Site) -> Iterator[PodWatch]:
+    """All pods of the namespace, as they come and go."""
+    with PodWatch(site.namespace).watching() as watch:
+        yield watch
 
 
-def test_a_canary_that_fails_is_taken_back_and_tried_again(kserve: Site) -> None:
-    kserve.deploy("1")
-    kserve.night("2", champion="1")
-    digest = kserve.stand_in.versions["2"]
-    kserve.stand_in.behaviour[digest] = "wrong"
-    with pytest.raises(AirflowFailException, match=r"differ from the offline.*version 1 serves as"):
-        kserve.deploy("2", champion="1")
-    assert kserve.get()["spec"]["predictor"]["canaryTrafficPercent"] == 0
-    assert kserve.stand_in.aliases == {"champion": "1"}
-    kserve.stand_in.behaviour.clear()
-    kserve.deploy("2", champion="1")
-    assert "canaryTrafficPercent" not in kserve.get()["spec"]["predictor"]
-    assert kserve.stand_in.aliases == {"champion": "2"}
+def predictor(site: Site) -> Object:
+    found: Object = site.get()["spec"]["predictor"]
+    return found
 
 
-def test_a_version_that_never_gets_ready_is_taken_back(kserve: Site) -> None:
-    kserve.deploy("1")
-    kserve.night("2", champion="1")
-    kserve.stand_in.kserve.never_ready.add(kserve.stand_in.versions["2"])
-    with pytest.raises(AirflowException, match=r"out of memory; version 1 serves as before"):
-        kserve.deploy("2", champion="1", startup_seconds=2)
-    assert kserve.state()["serving"]["version"] == "1"
+def serving_pods(site: Site) -> set[str]:
+    """Return the pods that everybody's requests go to."""
+    words = ("-n", site.namespace, "get", "endpointslices", "-o", "json")
+    label = f"kubernetes.io/service-name={CHAMPION}"
+    slices = json.loads(kubectl(*words, "-l", label))["items"]
+    return {
+        each["targetRef"]["uid"]
+        for one in slices
+        for each in one["endpoints"] or []
+        if each["conditions"].get("serving") and not each["conditions"].get("terminating")
+    }
 
 
-def test_a_stale_change_is_refused_and_an_edit_by_hand_is_told(
-    kserve: Site, caplog: pytest.LogCaptureFixture
+def test_no_pod_that_serves_or_was_proven_is_replaced(
+    kserve: Servers, site: Site, pods: PodWatch
 ) -> None:
     kserve.deploy("1")
-    seen = kserve.get()
-    words = ("-n", kserve.namespace, "patch", "inferenceservice", NAME, "--type=merge")
+    (first,) = pods.look()
+    assert serving_pods(site) == {first}
+    kserve.deploy("2", champion="1")
+    assert wait_for(lambda: len(pods.look()) == 1)
+    (second,) = pods.look()
+    assert serving_pods(site) == {second} and list(pods.seen) == [first, second]
+    # refused as a canary, then when it has every request already
+    with pytest.raises(AirflowFailException, match=r"differ from .*version 2 serves as before"):
+        kserve.deploy("3", champion="2", bias=0.03)
+    assert serving_pods(site) == {second}
+
+    def away(_: int, method: str, path: str) -> Any:
+        moved = method == "POST" and path.endswith("registered-models/alias")
+        return (400, {"message": "no"}) if moved else None
+
+    site.stand_in.before = away
+    with pytest.raises(AirflowException, match="version 2 serves as before"):
+        kserve.deploy("5", champion="2")
+    site.stand_in.before = None
+    assert wait_for(lambda: pods.look() == [second])
+    assert serving_pods(site) == {second}
+    by_version = sorted(pods.seen.values())
+    assert by_version == ["1", "2", "3", "5"], "one pod a version, ever"
+    assert site.state()["serving"]["version"] == "2"
+    assert site.stand_in.aliases == {"champion": "2"}
+
+
+def test_other_settings_of_the_same_model_are_tried_and_exchanged(
+    kserve: Servers, site: Site, pods: PodWatch
+) -> None:
+    kserve.deploy("1")
+    before = predictor(site)
+    kserve.deploy("1", memory="1300Mi")
+    after = predictor(site)
+    assert after["name"] == before["name"]
+    assert after["containers"][0]["resources"]["limits"]["memory"] == "1300Mi"
+    assert wait_for(lambda: len(pods.look()) == 1)
+    assert serving_pods(site) == set(pods.look())
+    # what served, what was tried, what serves
+    assert len(pods.seen) == 3
+    kserve.deploy("1", memory="1300Mi", max_replicas=3)
+    assert predictor(site)["maxReplicas"] == 3 and len(pods.seen) == 3
+
+
+@pytest.mark.timeout(2400)
+def test_no_request_is_refused_at_any_exchange(kserve: Servers) -> None:
+    kserve.deploy("1")
+    with kserve.asked(CHAMPION) as asked:
+        for number in range(2, 2 + ROLLOUTS):
+            kserve.deploy(str(number), champion=str(number - 1))
+    assert asked.problems == []
+    # a connection that is kept goes on to the former version until that ends
+    assert asked.versions == {str(number) for number in range(1, 2 + ROLLOUTS)}
+    assert asked.count > 100 * ROLLOUTS
+
+
+def test_more_than_one_cpu_is_a_matter_of_the_nodes(kserve: Servers, site: Site) -> None:
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    more = 1 + max(int(each["status"]["capacity"]["cpu"]) for each in nodes)
+    with pytest.raises(AirflowException, match="Insufficient cpu") as caught:
+        kserve.deploy("1", cpu=str(more), startup_seconds=20)
+    assert "nothing serves now" in str(caught.value)
+
+
+@pytest.fixture
+def unsafe(store: DirFileSystem, site: Site) -> Iterator[str]:
+    """A storage initializer without a security context, for addresses that no other takes."""
+    found = json.loads(kubectl("get", "clusterstoragecontainer", "default", "-o", "json"))
+    container = found["spec"]["container"]
+    container.pop("securityContext", None)
+    address, name = f"file://{site.folder}", f"of-{store.path}"
+    spec = found["spec"] | {"container": container, "supportedUriFormats": [{"prefix": address}]}
+    keys = ("apiVersion", "kind")
+    body = {key: found[key] for key in keys} | {"metadata": {"name": name}, "spec": spec}
+    kubectl("create", "-f", "-", given=body)
+    yield address
+    kubectl("delete", "clusterstoragecontainer", name)
+
+
+def test_what_pod_security_refuses_is_told_before_and_at_once(
+    kserve: Servers, site: Site, unsafe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--mode", "standard", "--namespace", site.namespace, "--model-uri"]
+    assert cluster_check.main([*words, f"{unsafe}/1"]) == 78
+    assert "securityContext" in capsys.readouterr().err
+    assert cluster_check.main([*words, "s3://another/1"]) == 0
+    with pytest.raises(AirflowException, match="violates PodSecurity"):
+        # it would wait for longer than this test may take
+        site.deploy("1", **kserve.fields | {"startup_seconds": 3000})
+
+
+def test_an_edit_by_hand_is_told_and_what_is_not_ours_stays(
+    kserve: Servers, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    kserve.deploy("1")
+    uid = site.get()["metadata"]["uid"]
     edit = {
         "metadata": {"labels": {"team": "radiology"}},
         "spec": {"predictor": {"maxReplicas": 99, "timeout": 7}},
     }
+    words = ("-n", site.namespace, "patch", "inferenceservice", NAME, "--type=merge")
     kubectl(*words, "-p", json.dumps(edit))
-    hook = KServeHook(conn_id=None, in_cluster=False, config_file=None)
-    body = {
-        "apiVersion": INFERENCE_SERVICE.api_version,
-        "kind": INFERENCE_SERVICE.kind,
-        "metadata": {"name": NAME, "resourceVersion": seen["metadata"]["resourceVersion"]},
-    }
-    with pytest.raises(StaleObject):
-        hook.apply(INFERENCE_SERVICE, kserve.namespace, body, force=True)
     kserve.deploy("2", champion="1")
-    found = kserve.get()
-    assert found["spec"]["predictor"]["maxReplicas"] == 4, "ours"
+    found = site.get()
+    assert found["metadata"]["uid"] == uid, "never deleted and created"
+    assert found["spec"]["predictor"]["maxReplicas"] == 1, "ours"
     assert found["spec"]["predictor"]["timeout"] == 7, "theirs"
     assert found["metadata"]["labels"]["team"] == "radiology"
     assert "maxReplicas" in caplog.text and "taking back" in caplog.text
 
 
 def test_ended_while_it_waits_the_triggerer_takes_it_back_with_its_own_rights(
-    kserve: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kserve: Servers, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kserve.deploy("1")
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__DEFERRABLE", "true")
     with pytest.raises(TaskDeferred) as deferred:
         kserve.deploy("2", champion="1")
-    config = login_as("airflow-triggerer", kserve.namespace, tmp_path)
+    assert site.get()["spec"]["canary"]
+    config = login_as("airflow-triggerer", site.namespace, tmp_path)
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__CONFIG_FILE", str(config))
     asyncio.run(deferred.value.trigger.on_kill())
-    assert kserve.get()["spec"]["predictor"]["canaryTrafficPercent"] == 0
-    assert kserve.state()["candidate"] is None
+    assert "canary" not in site.get()["spec"] and site.state()["candidate"] is None
 
 
 def test_an_account_without_rights_is_told_so_in_one_line(
-    definition: None, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kserve: Servers, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = login_as("default", site.namespace, tmp_path)
     monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__CONFIG_FILE", str(config))
     with pytest.raises(AirflowFailException, match=r"status 403.*nothing was changed") as caught:
-        site.deploy("1")
+        kserve.deploy("1")
     assert "\n" not in str(caught.value)
     token = json.loads(config.read_text())["users"][0]["user"]["token"]
     assert token not in str(caught.value)
+
+
+def test_the_record_and_the_address_go_with_the_service(kserve: Servers, site: Site) -> None:
+    kserve.deploy("1")
+    named = ("-n", site.namespace, "get", "configmaps,services", "-o", "name")
+    ours = {f"configmap/{NAME}-rollout", f"service/{CHAMPION}"}
+    assert ours <= set(kubectl(*named).split())
+    path = PATH.format(site.namespace)
+    kubectl("delete", "--raw", path)
+    assert wait_for(lambda: not ours & set(kubectl(*named).split()), 90)

@@ -31,8 +31,6 @@ class Cluster:
         Versions whose tag ``verdict`` says so.
     owner : str
         Pipeline of the registered model.
-    drops : tuple of str
-        Fields of an InferenceService's specification that this release does not know.
     """
 
     def __init__(self, kserve: Any, deployments: Any) -> None:
@@ -49,7 +47,6 @@ class Cluster:
         self.owner = "demo_night"
         self.pods: list[Object] = []
         self.metrics: Object = {}
-        self.drops: tuple[str, ...] = ()
         self.known: dict[str, list[str]] = {}
         self.asked: list[str] = []
         self.requests: list[str] = []
@@ -84,6 +81,8 @@ class Cluster:
             body = json.loads(raw) if raw else {}
             if path.startswith("/api/2.0/mlflow/"):
                 return self._mlflow(method, path.removeprefix("/api/2.0/mlflow/"), query, body)
+            if path == "/openapi/v3/apis/serving.kserve.io/v1beta1":
+                return 200, self.kserve.schema()
             match = OBJECT.match(path)
             if match is None:
                 group = path.removeprefix("/apis/")
@@ -93,13 +92,19 @@ class Cluster:
                 return 200, {"resources": [{"name": name} for name in names]}
             plural, name = match[3], match[4]
             if name is None:
-                return 200, {"items": self.pods}
+                wanted = query["labelSelector"]
+                made = [each for each in self.kserve.pods() if _selects(wanted, each)]
+                return 200, {"items": [*self.pods, *made]}
             if method == "PATCH":
                 return self._apply((plural, name), body, query)
             return self._get((plural, name))
 
     def _get(self, key: tuple[str, str]) -> tuple[int, Any]:
         found = self.objects.get(key)
+        if found is None and key[0] == "deployments":
+            made = self.kserve.deployment(key[1])
+            if made is not None:
+                return 200, made
         if found is None:
             return _status(404, "NotFound", f"{key} not found")
         controller = {"inferenceservices": self.kserve, "deployments": self.deployments}.get(key[0])
@@ -117,8 +122,6 @@ class Cluster:
         wanted = body["metadata"].pop("resourceVersion", None)
         if wanted is not None and (found is None or found["metadata"]["resourceVersion"] != wanted):
             return _status(409, "Conflict", "the object has been modified; apply your changes")
-        for field in self.drops:
-            body.get("spec", {}).pop(field, None)
         owners = self.applied.get(key, {})
         mine = _leaves(body)
         for other, config in owners.items():
@@ -140,17 +143,20 @@ class Cluster:
                 _remove(new, path)
         for path, value in mine.items():
             _set(new, path, value)
+        if key[0] == "inferenceservices" and "spec" in new:
+            refusal = self.kserve.admit(found, new)
+            if refusal:
+                return _status(403, "Forbidden", f"admission webhook denied the request: {refusal}")
         if new.get("spec") != before:
             new["metadata"]["generation"] += 1
         self._touch(new)
         new["metadata"].setdefault("uid", f"uid-{key[1]}-{time.time_ns()}")
-        if query.get("dryRun") != "All":
-            self.objects[key] = new
-            self.applied.setdefault(key, {})[manager] = copy.deepcopy(body)
-            for other, config in self.applied[key].items():
-                if other != manager:
-                    for path in [p for p in _leaves(config) if p in mine]:
-                        _remove(config, path)
+        self.objects[key] = new
+        self.applied.setdefault(key, {})[manager] = copy.deepcopy(body)
+        for other, config in self.applied[key].items():
+            if other != manager:
+                for path in [p for p in _leaves(config) if p in mine]:
+                    _remove(config, path)
         return 200, new
 
     def _touch(self, found: Object) -> None:
@@ -178,6 +184,9 @@ class Cluster:
         for (plural, name), found in self.objects.items():
             if plural == "inferenceservices":
                 served |= self.kserve.serving(found)
+            if plural == "services" and "app" in found.get("spec", {}).get("selector", {}):
+                digest = self.kserve.selected(found["spec"]["selector"])
+                served |= {name: digest} if digest else {}
             if plural == "deployments" and found["spec"].get("replicas", 1) > 0:
                 containers = found["spec"]["template"]["spec"]["containers"]
                 served[name] = next(
@@ -262,6 +271,16 @@ def _server(cluster: Cluster) -> ThreadingHTTPServer:
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server
+
+
+def _selects(selector: str, pod: Object) -> bool:
+    """Tell whether labels such as ``a=1,b!=2`` select a pod."""
+    labels = pod["metadata"]["labels"]
+    for each in selector.split(","):
+        key, _, value = each.partition("=")
+        if (labels.get(key.removesuffix("!")) == value) == key.endswith("!"):
+            return False
+    return True
 
 
 def _leaves(document: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

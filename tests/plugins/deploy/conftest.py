@@ -9,7 +9,8 @@ import pytest
 
 from tasks.contract import RunDirectory
 from tests.plugins.deploy.cluster import Cluster
-from tests.plugins.deploy.controllers import DeploymentController, KServeController
+from tests.plugins.deploy.controllers import DeploymentController
+from tests.plugins.deploy.kserve_controller import KServeController
 from tests.plugins.deploy.nights import commit_night, pipeline_of
 from trusted_retraining.operators.deploy import DeployOperator
 from trusted_retraining.settings import Settings

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import RunDirectory
 from trusted_retraining.operators.deploy import DeployOperator
-from trusted_retraining.serving.plan import STATE
 
 Object = dict[str, Any]
 Deploy = Callable[..., Object]
@@ -22,15 +21,15 @@ NAMES = ["knative", "standard", "deployment"]
 ways = pytest.mark.parametrize("way", WAYS, ids=NAMES)
 
 
-def holder(cluster: Any, way: Object) -> Object:
-    """Return the object that holds the state."""
-    plural = "services" if way.get("target") else "inferenceservices"
-    found: Object = cluster.objects[plural, "demo-night"]
+def record(cluster: Any, way: Object) -> Object:
+    """Return what the ConfigMap holds that says what serves."""
+    name = "deployment-rollout" if way.get("target") else "rollout"
+    found: Object = cluster.objects["configmaps", f"demo-night-{name}"]["data"]
     return found
 
 
 def state(cluster: Any, way: Object) -> Object:
-    document: Object = json.loads(holder(cluster, way)["metadata"]["annotations"][STATE])
+    document: Object = json.loads(record(cluster, way)["state"])
     return document
 
 
@@ -113,8 +112,8 @@ def test_a_damaged_record_of_what_serves_stops_everything(
 ) -> None:
     deploy(night("1"), **way)
     for text in (None, "{", '{"serving": 7}'):
-        annotations = holder(cluster, way)["metadata"]["annotations"]
-        annotations.pop(STATE, None) if text is None else annotations.update({STATE: text})
+        data = record(cluster, way)
+        data.pop("state", None) if text is None else data.update({"state": text})
         before = repr(cluster.objects)
         with pytest.raises(AirflowFailException, match="is missing or damaged"):
             deploy(night("2", champion="1"), **way)

@@ -28,9 +28,7 @@ def test_a_first_and_a_second_version_go_into_service(
     assert run.read_manifest("deploy") is not None and second["stage"] == "deploy"
     # the canary was asked at an address of its own, before anybody else got there
     digest = cluster.versions["2"]
-    alone = (
-        r"latest-demo-night-predictor" if mode == "knative" else r"demo-night-v2-\w{5}-predictor"
-    )
+    alone = r"latest-demo-night-predictor" if mode == "knative" else r"demo-night-m\w{6}-predictor"
     first_asked = next(each for each in cluster.asked if each.endswith(digest))
     assert re.fullmatch(f"{alone} {digest}", first_asked)
     assert cluster.metrics == {}, "there is no MLflow run in this night"
@@ -48,7 +46,7 @@ def test_every_field_goes_into_the_service(
     assert predictor["serviceAccountName"] == "model-reader"
     assert predictor["tolerations"][0]["key"] == "nvidia.com/gpu"
     server = predictor["containers"][0]
-    assert server["resources"]["limits"] == {"memory": "3Gi", "nvidia.com/gpu": "1"}
+    assert server["resources"]["limits"] == {"cpu": "2", "memory": "3Gi", "nvidia.com/gpu": "1"}
     assert server["resources"]["requests"]["cpu"] == "500m"
     variables = {each["name"]: each["value"] for each in server["env"]}
     assert variables["STORAGE_URI"].endswith("/models/demo_night/1")

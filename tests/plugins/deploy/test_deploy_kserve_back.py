@@ -53,7 +53,7 @@ def test_a_version_that_never_gets_ready_is_taken_back(
     cluster.kserve.never_ready.add(cluster.versions["2"])
     with pytest.raises(AirflowException, match="does not become ready") as caught:
         deploy(run, mode=mode, startup_seconds=1)
-    expected = "out of memory" if mode == "knative" else r"canary v2-\w+ is not ready"
+    expected = "out of memory" if mode == "knative" else r"0 of 1 pods of m\w+ are ready"
     assert re.search(expected, str(caught.value)) and not isinstance(
         caught.value, AirflowFailException
     )

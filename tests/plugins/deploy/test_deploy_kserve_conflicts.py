@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tests.plugins.deploy.kserve_service import ISVC, Deploy, Night, served
-from trusted_retraining.serving.plan import STATE
+from tests.plugins.deploy.kserve_service import ISVC, RECORD, Deploy, Night, served
 
 
 def test_a_status_written_meanwhile_is_no_conflict_but_another_deployment_is(
@@ -20,7 +19,8 @@ def test_a_status_written_meanwhile_is_no_conflict_but_another_deployment_is(
     def bump(_: int, method: str, path: str) -> None:
         if method == "PATCH" and len(seen) < 3:
             seen.append(path)
-            cluster.objects[ISVC]["metadata"]["resourceVersion"] += "0"
+            for each in (ISVC, RECORD):
+                cluster.objects[each]["metadata"]["resourceVersion"] += "0"
 
     cluster.before = bump
     deploy(run)
@@ -30,9 +30,9 @@ def test_a_status_written_meanwhile_is_no_conflict_but_another_deployment_is(
         if method != "PATCH":
             return
         cluster.before = None
-        annotations = cluster.objects[ISVC]["metadata"]["annotations"]
-        annotations[STATE] = annotations[STATE].replace("night-2", "night-9")
-        cluster.objects[ISVC]["metadata"]["resourceVersion"] += "0"
+        record = cluster.objects[RECORD]
+        record["data"]["state"] = record["data"]["state"].replace("night-2", "night-9")
+        record["metadata"]["resourceVersion"] += "0"
 
     cluster.before = intrude
     with pytest.raises(AirflowException, match="another deployment changed it at the same time"):

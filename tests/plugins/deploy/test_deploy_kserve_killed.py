@@ -1,5 +1,6 @@
 """Deployments to KServe that are killed at any moment: a second attempt ends the same."""
 
+import copy
 import json
 import os
 import signal
@@ -37,18 +38,16 @@ def _freeze(cluster: Any) -> Object:
     frozen: Object = json.loads(
         json.dumps({each: [list(p) for p in getattr(cluster, each).items()] for each in fields})
     )
-    frozen["revisions"] = list(cluster.kserve.revisions)
-    frozen["looks"] = dict(cluster.kserve.looks)
+    frozen["kserve"] = copy.deepcopy(cluster.kserve.__dict__)
     return frozen
 
 
 def _thaw(cluster: Any, frozen: Object) -> None:
-    copied = json.loads(json.dumps({k: v for k, v in frozen.items() if k != "looks"}))
-    cluster.kserve.looks = dict(frozen["looks"])
+    copied = json.loads(json.dumps({k: v for k, v in frozen.items() if k != "kserve"}))
+    cluster.kserve.__dict__.update(copy.deepcopy(frozen["kserve"]))
     for each in ("objects", "applied"):
         setattr(cluster, each, {tuple(key): value for key, value in copied[each]})
     cluster.aliases = dict(copied["aliases"])
-    cluster.kserve.revisions = list(frozen["revisions"])
 
 
 def _outcome(cluster: Any, run: RunDirectory) -> Object:

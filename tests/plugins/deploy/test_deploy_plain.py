@@ -10,7 +10,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from tasks.contract import RunDirectory
-from trusted_retraining.serving.plan import STATE
 
 Object = dict[str, Any]
 Deploy = Callable[..., Object]
@@ -51,7 +50,8 @@ def test_every_object_is_one_that_kubernetes_takes(
         body = manager["trusted-retraining"]
         kinds.add(body["kind"])
         kubernetes_validate.validate(body, "1.31", strict=True)
-    assert kinds == {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+    scaled = {"Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+    assert kinds == {"Service", "ConfigMap", *scaled}
     template = cluster.objects["deployments", "demo-night"]["spec"]["template"]
     server = template["spec"]["containers"][0]
     assert server["envFrom"] == [{"secretRef": {"name": "models"}}]
@@ -70,7 +70,8 @@ def test_a_cluster_without_autoscaler_and_budget_gets_two_pods(
     cluster.known = {}
     deploy(night("1"), **PLAIN)
     assert version_of(cluster, "demo-night") == "1 x 2"
-    assert {plural for plural, _ in cluster.objects} == {"services", "deployments"}
+    kinds = {plural for plural, _ in cluster.objects}
+    assert kinds == {"services", "deployments", "configmaps"}
     assert "autoscaling/v2 is not served here" in caplog.text
     assert "policy/v1 is not served here" in caplog.text
 
@@ -205,6 +206,6 @@ def test_after_a_kill_between_state_and_pods_the_next_attempt_catches_up(
     deploy(run, **PLAIN)
     assert version_of(cluster, "demo-night") == "2 x 1"
     assert cluster.aliases == {"champion": "2"}
-    annotations = cluster.objects["services", "demo-night"]["metadata"]["annotations"]
-    state = json.loads(annotations[STATE])
+    record = cluster.objects["configmaps", "demo-night-deployment-rollout"]
+    state = json.loads(record["data"]["state"])
     assert state["previous"]["version"] == "1" and state["serving"]["version"] == "2"

@@ -44,7 +44,8 @@ def test_every_service_that_is_applied_fits_kserve_s_models(
     apply = cluster._apply
 
     def note(key: tuple[str, str], body: Object, query: Object) -> tuple[int, Any]:
-        applied.append(copy.deepcopy(body))
+        if key[0] == "inferenceservices":
+            applied.append(copy.deepcopy(body))
         return apply(key, body, query)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(cluster, "_apply", note)
@@ -52,7 +53,7 @@ def test_every_service_that_is_applied_fits_kserve_s_models(
         cluster.objects.clear(), cluster.applied.clear(), cluster.aliases.clear()
         # the registry remembers who was champion, too
         cluster.model_tags.clear(), cluster.blessed.clear()
-        cluster.kserve.revisions.clear()
+        cluster.kserve.workloads.clear()
         deploy(night("1"), mode=mode, gpu=1)
         deploy(night("2", champion="1"), mode=mode, gpu=1)
     assert sum("canary" in each["spec"] for each in applied) >= 1
@@ -78,7 +79,10 @@ def _misfits(python: Path, documents: list[Object]) -> list[str]:
 
 def _check_as_pod(predictor: Object) -> None:
     """A predictor is a pod's specification and KServe's own fields beside it."""
-    own = ("minReplicas", "maxReplicas", "canaryTrafficPercent", "name")
+    own = (
+        *("minReplicas", "maxReplicas", "canaryTrafficPercent"),
+        *("name", "labels", "deploymentStrategy"),
+    )
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -12,7 +12,7 @@ from tests.plugins.deploy.nights import pipeline_of
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.pod import StagePodOperator
 from trusted_retraining.operators.stage import StageMixin
-from trusted_retraining.serving.plan import OURS, STATE
+from trusted_retraining.serving.plan import OURS
 from trusted_retraining.serving.serving_now import what_serves
 from trusted_retraining.settings import Settings
 
@@ -24,10 +24,9 @@ WAYS = [{"mode": "knative"}, {"mode": "standard"}, {"target": "deployment"}]
 ways = pytest.mark.parametrize("way", WAYS, ids=["knative", "standard", "deployment"])
 
 
-def holder(cluster: Any, way: Object) -> Object:
-    plural = "services" if way.get("target") else "inferenceservices"
-    found: Object = cluster.objects[plural, "demo-night"]
-    return found
+def record(cluster: Any, way: Object) -> tuple[str, str]:
+    name = "deployment-rollout" if way.get("target") else "rollout"
+    return "configmaps", f"demo-night-{name}"
 
 
 @ways
@@ -54,7 +53,7 @@ def test_our_object_of_another_kind_without_its_record_is_not_taken_for_nothing(
     cluster: Any, night: Night, deploy: Deploy, before: Object
 ) -> None:
     deploy(night("1"), **before)
-    holder(cluster, before)["metadata"]["annotations"].pop(STATE)
+    cluster.objects.pop(record(cluster, before))
     now = {} if before.get("target") else {"target": "deployment"}
     with pytest.raises(BadConfig, match="nothing tells what serves"):
         what_serves(pipeline_of(**now), Settings.read())
@@ -96,8 +95,8 @@ def test_a_record_that_cannot_be_read_is_not_taken_for_nothing(
     cluster: Any, night: Night, deploy: Deploy, way: Object, text: str | None
 ) -> None:
     deploy(night("1"), **way)
-    annotations = holder(cluster, way)["metadata"]["annotations"]
-    annotations.pop(STATE) if text is None else annotations.update({STATE: text})
+    data = cluster.objects[record(cluster, way)]["data"]
+    data.pop("state") if text is None else data.update({"state": text})
     with pytest.raises(BadConfig, match="nothing tells what serves"):
         what_serves(pipeline_of(**way), Settings.read())
 
@@ -207,10 +206,10 @@ def untagged(cluster: Any) -> None:
 
 
 def served_by_hand(cluster: Any) -> None:
-    annotations = cluster.objects["inferenceservices", "demo-night"]["metadata"]["annotations"]
-    state = json.loads(annotations[STATE])
+    data = cluster.objects[record(cluster, {})]["data"]
+    state = json.loads(data["state"])
     state["serving"] |= {"version": "8", "digest": "e" * 64}
-    annotations[STATE] = json.dumps(state)
+    data["state"] = json.dumps(state)
 
 
 @pytest.mark.parametrize(
