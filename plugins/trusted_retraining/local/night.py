@@ -24,6 +24,8 @@ from trusted_retraining.operators import reaper
 STAGE_LOGGERS = "airflow.task.operators.trusted_retraining"
 GATE_LOGGER = f"{STAGE_LOGGERS}.operators.gate"
 """What the gate does is the verdict again, which has been printed just before it."""
+TAKE_BACK_SECONDS = 90.0
+"""Time in which a deployment to a cluster is taken back."""
 GRACE_SECONDS = 12.0
 """More than a stage has to end itself before its own reaper kills it."""
 RETRY_DELAY = timedelta(seconds=2)
@@ -89,7 +91,7 @@ def _guard(pipeline: str, arguments: list[str]) -> int:
     """Run the night in a process of its own, and end it with everything it started when told to.
 
     Airflow takes an interrupt for a failed task, which it tries again. So the night is in a session
-    that the terminal does not reach, and it is killed; the reapers of its stages tidy up.
+    that the terminal does not reach, and it kills itself; the reapers of its stages tidy up.
     """
     running = stack_file.occupy({"night": pipeline})
     if running is not None:
@@ -105,7 +107,7 @@ def _guard(pipeline: str, arguments: list[str]) -> int:
             try:
                 return night.wait()
             except _Interrupted:
-                night.kill()
+                _end(night)
                 reaper.end_the_rest(GRACE_SECONDS)
     except _Interrupted:
         pass
@@ -118,6 +120,15 @@ def _guard(pipeline: str, arguments: list[str]) -> int:
     return 128 + signal.SIGINT
 
 
+def _end(night: "subprocess.Popen[bytes]") -> None:
+    if night.stdin is not None:
+        night.stdin.close()
+    try:
+        night.wait(TAKE_BACK_SECONDS)
+    except subprocess.TimeoutExpired:
+        night.kill()
+
+
 def _raise_interrupted(*_: object) -> None:
     # once: an impatient second Ctrl-C must not leave half of it running
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -126,14 +137,25 @@ def _raise_interrupted(*_: object) -> None:
 
 
 def _hold_on_to_life() -> None:
-    """End this process as soon as the one that guards it has ended, kill -9 included."""
+    """End this process as soon as the one that guards it lets go of it, or has ended, kill -9
+    included; a canary that nobody will prove any more is taken back first."""
 
     def watch() -> None:
         while os.read(0, 1024):
             pass
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            _take_back()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _take_back() -> None:
+    # only where a deployment can be under way it has been imported, with Airflow
+    module = sys.modules.get("trusted_retraining.operators.deploy")
+    for attempt in list(module.UNDER_WAY) if module is not None else []:
+        home.say(f"deploy: {attempt.roll_back()}")
 
 
 def _reasons(run: RunDirectory) -> str:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trusted_retraining.serving.rollout import Phase
 
 
+UNDER_WAY: "list[Attempt]" = []
+"""Deployments of this process, for whoever ends it."""
+
+
 class DeployOperator(StageMixin, BaseOperator):
     """Put the published model into service on the cluster; move the alias ``champion`` last.
 
@@ -181,6 +185,7 @@ class DeployOperator(StageMixin, BaseOperator):
                 )
                 attempt.begun = begun
                 self._under_way = attempt
+                UNDER_WAY.append(attempt)
                 try:
                     yield attempt
                 except TaskDeferred:
@@ -192,6 +197,7 @@ class DeployOperator(StageMixin, BaseOperator):
                     raise
                 finally:
                     self._under_way = None
+                    UNDER_WAY.remove(attempt)
                     attempt.close()
         except TaskDeferred:
             raise
