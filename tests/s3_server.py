@@ -17,6 +17,8 @@ import httpx
 from tests.waiting import wait_for
 
 BINARY = Path(sys.executable).with_name("weed")
+REAPER = Path(__file__).parents[1] / "plugins/trusted_retraining/operators/reaper.py"
+"""Ends what it has started when its input closes, as it does however the tests end."""
 PARTS = ("master", "volume", "filer", "s3")
 ATTEMPTS = 3
 MASTER = "of-the-tests"
@@ -100,6 +102,8 @@ def _start(
     stack: ExitStack, folder: Path, host: str, ports: Mapping[str, int]
 ) -> subprocess.Popen[bytes]:
     words = [
+        # asked to end, the server would wait for others to notice; nothing of it is kept
+        *(sys.executable, "-I", "-S", REAPER, "0"),
         *(BINARY, "-logtostderr=true", "server", f"-dir={folder}"),
         *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.ip.bind={host}"),
         *("-filer", f"-filer.localSocket={folder}/filer.sock"),
@@ -115,13 +119,14 @@ def _start(
     log = stack.enter_context((folder / "log").open("wb"))
     process = subprocess.Popen(
         [str(word) for word in words],
+        stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
         env=os.environ | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
     )
     stack.callback(process.wait)
-    # asked to end, it would wait for others to notice; nothing of it is kept
-    stack.callback(process.kill)
+    assert process.stdin is not None
+    stack.callback(process.stdin.close)
     return process
 
 
