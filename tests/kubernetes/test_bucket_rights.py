@@ -85,6 +85,7 @@ def test_airflow_may_do_all_that_its_operators_do(
     run = RunDirectory(f"s3://{BUCKET}/retraining/demo/runs/night")
     # before a pod is asked for; while nothing is there; a failure; deploy and its second attempt
     run.forgive("ingest")
+    run.retract("ingest")
     assert run.read_manifest("ingest") is None and run.read_verdict() is None
     run.write_failure(Failure(stage="ingest", exit_code=1, reason="no", at=now()))
     assert run.read_failure("ingest") is not None
@@ -118,7 +119,7 @@ def test_a_missing_object_is_told_from_a_forbidden_one(role: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["demo/runs/night/bless/manifest.json", "demo/runs/night/train/model.tar", "models/d/7/a"],
+    ["demo/runs/night/bless/verdict.json", "demo/runs/night/train/model.tar", "models/d/7/a"],
 )
 def test_airflow_cannot_remove_what_stages_have_committed(key: str) -> None:
     assert not may("trusted-retraining-airflow", "s3:DeleteObject", f"retraining/{key}", None)
