@@ -47,7 +47,7 @@ lint: setup ## ruff, mypy, import contracts
 e2e: export PATH := $(CURDIR)/.local/ground/bin:$(PATH)
 e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
 	@$(BIN)/python -m tests.cluster
-	$(BIN)/python -m pytest tests/cluster --numprocesses 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/ground --numprocesses 2 $(PYTEST_ARGS)
 
 ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules
 	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
