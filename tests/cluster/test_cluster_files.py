@@ -5,7 +5,6 @@ nothing of an earlier one. Kinds that the server is too old for are left out, an
 """
 
 import json
-import re
 import subprocess
 import time
 import uuid
@@ -18,6 +17,7 @@ import pytest
 
 from tests.cluster.images import TASKS
 from tests.cluster.kubectl import images_on_nodes
+from tests.cluster.own_names import renamed
 from tests.kubernetes.kustomization import ROOT, Object, identity, render
 from tests.kubernetes.test_rights import RIGHTS
 
@@ -49,28 +49,6 @@ def own(name: str) -> str:
     return name + SUFFIX
 
 
-def renamed(one: Object, names: frozenset[str]) -> Object:
-    """Return an object with the test's names wherever it names a namespace, a class or a policy."""
-
-    def walk(value: Any, key: str = "") -> Any:
-        if key == "policyName":
-            return own(value)
-        if key == "expression":
-            # the groups of service accounts name a namespace
-            return re.sub(r"(system:serviceaccounts:)(\w+)", lambda m: m[1] + own(m[2]), value)
-        if isinstance(value, dict):
-            return {k: walk(v, k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [walk(entry, key) for entry in value]
-        named = key in ("namespace", "priorityClassName", "kubernetes.io/metadata.name")
-        return own(value) if named and value in names else value
-
-    new: Object = walk(one)
-    if "namespace" not in one["metadata"]:
-        new["metadata"]["name"] = own(one["metadata"]["name"])
-    return new
-
-
 def kubectl(*words: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["kubectl", *words], input=given, capture_output=True, text=True)
 
@@ -96,7 +74,7 @@ def applied() -> Iterator[list[Object]]:
         one["metadata"]["name"] for one in rendered if one["kind"] in ("Namespace", "PriorityClass")
     )
     # without their images and secrets the workloads would only be pulled for in vain: no replicas
-    objects = [_asleep(renamed(one, names)) for one in rendered if one["kind"] != "Job"]
+    objects = [_asleep(renamed(one, names, SUFFIX)) for one in rendered if one["kind"] != "Job"]
     known = known_kinds()
     unknown = {(o["apiVersion"], o["kind"]) for o in objects} - known
     if unknown:
