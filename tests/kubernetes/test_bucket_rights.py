@@ -18,6 +18,7 @@ from tasks.contract import (
     sha256_text,
     tree_sha256,
 )
+from tasks.serving.container import fetch_model
 from tasks.stages.publish import _put
 from tests.kubernetes.iam import BUCKET, may
 from tests.s3_server import client, credentials
@@ -152,3 +153,18 @@ def test_a_published_file_is_put_only_where_there_is_none(
         versions = [fs.info(path)["LastModified"] for path in fs.find(folder)]
         assert _put(tmp_path, fs, place, "7", model) == (folder, 2)
         assert [fs.info(path)["LastModified"] for path in fs.find(folder)] == versions
+
+
+def test_a_model_server_fetches_what_was_published(
+    s3_of_roles: str, become: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = "retraining/models/demo/9"
+    for name in ("saved_model.pb", "variables/variables.index"):
+        client(s3_of_roles).put_object(Bucket=BUCKET, Key=f"{place}/{name}", Body=name.encode())
+    become("trusted-retraining-serving")
+    lines = [
+        f"{name} {sha256_text(name)}\n" for name in ("saved_model.pb", "variables/variables.index")
+    ]
+    fetched = fetch_model(f"s3://{BUCKET}/{place}", digest=sha256_text("".join(lines)))
+    assert (fetched / "saved_model.pb").read_text() == "saved_model.pb"
