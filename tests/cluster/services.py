@@ -16,6 +16,7 @@ import httpx
 from tests import s3_server
 from tests.cluster.host import host
 from tests.cluster.kubectl import kubectl
+from tests.kubernetes.iam import POLICIES, policy_for
 
 HOST = host()
 """Address of this machine that pods reach."""
@@ -30,7 +31,7 @@ class Services:
     Attributes
     ----------
     s3 : str
-        S3 API.
+        S3 API, which knows the roles.
     mlflow : str
         MLflow server, whose artifacts are in the bucket.
     kubernetes : str
@@ -43,23 +44,24 @@ class Services:
 
     def connections(self) -> dict[str, str]:
         """Return the variables of Airflow's connections to the S3 API and to the cluster."""
+        keys = s3_server.credentials("trusted-retraining-airflow")
         account = {
             "conn_type": "aws",
-            "login": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            "password": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            "extra": {
-                "endpoint_url": self.s3,
-                "region_name": CREDENTIALS["AWS_DEFAULT_REGION"],
-            },
+            "login": keys["AWS_ACCESS_KEY_ID"],
+            "password": keys["AWS_SECRET_ACCESS_KEY"],
+            "extra": {"endpoint_url": self.s3, "region_name": keys["AWS_DEFAULT_REGION"]},
         }
         return {
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(account),
             "AIRFLOW_CONN_KUBERNETES_DEFAULT": '{"conn_type": "kubernetes"}',
         }
 
-    def make_secret(self, namespace: str, name: str) -> None:
-        """Make the secret from which pods have their way to the S3 API."""
-        values = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": self.s3}
+    def make_secret(self, namespace: str, name: str, who: str = s3_server.MASTER) -> None:
+        """Make the secret from which pods have their way to the S3 API, as one of its identities.
+
+        All stages have one secret, so theirs is of who may do everything.
+        """
+        values = s3_server.credentials(who) | {"AWS_ENDPOINT_URL_S3": self.s3}
         literals = [f"--from-literal={key}={value}" for key, value in values.items()]
         kubectl("-n", namespace, "create", "secret", "generic", name, *literals)
 
@@ -67,8 +69,9 @@ class Services:
 @contextmanager
 def serve(folder: Path) -> Iterator[Services]:
     """Start them, and end them in the end."""
+    policies = {role: policy_for(role, BUCKET) for role in POLICIES}
     with ExitStack() as stack:
-        s3 = stack.enter_context(s3_server.serve(HOST))
+        s3 = stack.enter_context(s3_server.serve(HOST, policies))
         s3_server.client(s3).create_bucket(Bucket=BUCKET)
         mlflow_port, proxy_port = _free_port(HOST), _free_port("127.0.0.1")
         mlflow = f"http://{HOST}:{mlflow_port}"
@@ -80,7 +83,7 @@ def serve(folder: Path) -> Iterator[Services]:
             *("--artifacts-destination", f"s3://{BUCKET}/mlflow"),
             *("--allowed-hosts", f"{HOST},{HOST}:{mlflow_port}"),
             log=folder / "mlflow.log",
-            environment=CREDENTIALS
+            environment=s3_server.credentials("trusted-retraining-mlflow")
             | {"MLFLOW_S3_ENDPOINT_URL": s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )
         _start(stack, "kubectl", "proxy", f"--port={proxy_port}", log=folder / "proxy.log")

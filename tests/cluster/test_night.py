@@ -1,5 +1,7 @@
 """A whole night as pods on a real cluster: runs in S3, MLflow over http, a Deployment that serves.
 
+Airflow, MLflow and the model servers have the rights of their roles in S3.
+
 The cluster in KUBECONFIG must have the images in TEST_TASKS_IMAGE and TEST_SERVING_IMAGE.
 """
 
@@ -85,7 +87,7 @@ class Site:
     def _environment(self) -> dict[str, str]:
         options = {
             "RUNTIME": "kubernetes",
-            "STORAGE_ROOT": f"s3://{BUCKET}/runs",
+            "STORAGE_ROOT": f"s3://{BUCKET}/retraining",
             "MLFLOW_URI": self.services.mlflow,
             "MLFLOW_UI": self.services.mlflow,
             "TASKS_IMAGE": TASKS,
@@ -95,6 +97,7 @@ class Site:
             "NAMESPACE": self.namespace,
             "SERVING_NAMESPACE": self.namespace,
             "STORAGE_SECRET": "storage",
+            "SERVING_STORAGE_SECRET": "models",
             "SERVING_ADDRESS": self.address("{service}").replace(self.namespace, "{namespace}"),
             "POLL_SECONDS": "1",
             # the checks are lighter than their file's
@@ -115,6 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with own_namespace("night") as namespace, serve(folder) as services:
         services.make_secret(namespace, "storage")
+        services.make_secret(namespace, "models", "trusted-retraining-serving")
         pipelines = folder / "pipelines"
         pipelines.mkdir()
         demo = (REPOSITORY / "dags/pipelines/demo.yaml").read_text()
@@ -234,7 +238,7 @@ def test_no_pod_of_a_stage_is_left(night: dict[str, Any], site: Site) -> None:
 def test_runs_are_few_objects_and_the_report_is_one_of_them(
     night: dict[str, Any], site: Site
 ) -> None:
-    keys = objects(site.services.s3, "runs/demo/runs/")
+    keys = objects(site.services.s3, "retraining/demo/runs/")
     assert any(key.endswith("/report/report.html") for key in keys)
     assert any(key.endswith("/deploy/deployment.json") for key in keys)
     assert len(keys) < 80, keys
