@@ -20,7 +20,7 @@ export PIPELINE SOURCE SET DATA
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint e2e ground ground-images ground-up ground-down bench results lock images clean
+.PHONY: help setup demo retrain up test lint e2e ground ground-up ground-down bench results lock images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,8 @@ e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a 
 	@$(BIN)/python -m tests.cluster
 	$(BIN)/python -m pytest tests/cluster tests/ground --numprocesses 2 $(PYTEST_ARGS)
 
-ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules
+ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules, and the images
 	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
-
-ground-images: setup ## images with Python for it: base, stages, model server, KServe's storage initializer
-	@$(BIN)/python -m tests.ground.builder
 
 ground-up: setup ## start it; the last line is its KUBECONFIG
 	@$(BIN)/python -m tests.ground.up

@@ -1,4 +1,7 @@
-"""Builds the ground: `python -m tests.ground.build [TIER]`. What is built already takes no time."""
+"""Builds the ground, components and images: `python -m tests.ground.build [TIER]`.
+
+What is built already takes no time.
+"""
 
 import hashlib
 import io
@@ -15,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tests.ground import images
+from tests.ground import builder, images
 from tests.ground.components import COMPONENTS, DEBIAN, WHEEL, Component
 from tests.ground.layout import BIN, BUILT, REPOSITORY
 from tests.ground.packages import install
@@ -138,6 +141,8 @@ def main() -> int:
     os.chdir(REPOSITORY)
     try:
         rows = build(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+        if not any(row["error"] for row in rows):
+            builder.build()
     except GroundError as error:
         sys.stderr.write(f"ground: {error}\n")
         return 70

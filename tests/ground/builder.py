@@ -1,23 +1,23 @@
-"""Images with Python, by buildah on Debian: `python -m tests.ground.builder`, before or after up.
+"""Images with Python, by buildah on Debian: the second half of `make ground`, before or after up.
 
 They lie in `.local/ground/images/more` and are loaded into the ground, now if it is up or when it
 comes up: the base, the stages and the model server as the tests on a cluster want them, and
 KServe's storage initializer.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from tests.cluster.images import BASE, SERVING, TASKS
 from tests.ground.components import COMPONENTS, module
-from tests.ground.layout import BUILT, CONTAINERD_SOCKET, IMAGES, REPOSITORY
+from tests.ground.layout import BUILT, CONTAINERD_SOCKET, FOLDER, IMAGES, REPOSITORY
 from tests.ground.node import ctr
 from tests.ground.packages import install
-from tests.ground.processes import GroundError, run, say
+from tests.ground.processes import run, say
 
 MORE = IMAGES / "more"
 STORAGE_INITIALIZER = "localhost/ground/storage-initializer:1"
@@ -25,12 +25,20 @@ STORE = BUILT / "buildah"
 ROOT = BUILT / "debian"
 TOOLS = ("buildah", "debootstrap", "netavark")
 PYTHON = "python3,python3-venv,python3-pip,ca-certificates,procps"
+CONTEXT = ("docker", "tasks", "LICENSE", "pyproject.toml")
+"""What the images of this repository are made of."""
 BUILDAH = f"buildah --root {STORE / 'root'} --runroot {STORE / 'run'} --storage-driver overlay"
 
 
 def build() -> None:
-    """Build what is missing, and the images of this repository whatever is there."""
+    """Build what is missing, and the images of this repository when what they hold has changed."""
+    key, made = _key(), MORE / "made-of"
+    names = ("base", "storage-initializer", "tasks", "serving")
+    there = all((MORE / f"{name}.tar").exists() for name in names)
+    if there and made.exists() and made.read_text() == key:
+        return
     install(TOOLS)
+    made.unlink(missing_ok=True)
     MORE.mkdir(parents=True, exist_ok=True)
     STORE.mkdir(exist_ok=True)
     limits = 'default_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]'
@@ -42,8 +50,19 @@ def build() -> None:
         _base()
         _storage_initializer()
         _ours()
+        made.write_text(key)
     finally:
         subprocess.run(["umount", str(STORE / "root" / "overlay")], capture_output=True)
+
+
+def _key() -> str:
+    digest = hashlib.sha256((FOLDER / "builder.py").read_bytes())
+    words = ("git", "-C", REPOSITORY, "ls-files", "-z", "-co", "--exclude-standard", "--", *CONTEXT)
+    for name in sorted(set(run(*words).split("\0"))):
+        path = REPOSITORY / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _base() -> None:
@@ -124,17 +143,3 @@ def _load(image: str, name: str) -> None:
     _buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}")
     if CONTAINERD_SOCKET.exists():
         ctr("images", "import", archive)
-
-
-def main() -> int:
-    """Build and load them."""
-    try:
-        build()
-    except GroundError as error:
-        sys.stderr.write(f"ground: {error}\n")
-        return 70
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
