@@ -22,6 +22,7 @@ from tasks.serving.container import fetch_model
 from tasks.stages.publish import _put
 from tests.kubernetes.iam import BUCKET, may
 from tests.s3_server import client, credentials
+from trusted_retraining import unclosed
 from trusted_retraining.serving.publication import check_published_files
 
 ACTIONS = {
@@ -93,6 +94,9 @@ def test_airflow_may_do_all_that_its_operators_do(
     run.forgive("ingest")
     run.stands(stored(run, "deploy"))
     run.retract("deploy")
+    unclosed.note(run, success=True)
+    assert unclosed.noted(run) and unclosed.all_noted(run)
+    unclosed.remove(run)
     operators = list(asked)
     folder = f"{BUCKET}/retraining/models/demo/8"
     key = f"{folder}/saved_model.pb".removeprefix(f"{BUCKET}/")
