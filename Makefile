@@ -20,7 +20,7 @@ export PIPELINE SOURCE SET DATA
 NIGHT := $(BIN)/python -m trusted_retraining.local.night "$$PIPELINE" --source "$$SOURCE" \
   --settings "$$SET" $(if $(filter-out 0 no false,$(FORCE)),--force)
 
-.PHONY: help setup demo retrain up test lint e2e ground ground-up ground-down bench results lock images clean
+.PHONY: help setup demo retrain up test lint e2e e2e-full ground ground-up ground-down bench results lock images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,17 @@ lint: setup ## ruff, mypy, import contracts
 e2e: export PATH := $(CURDIR)/.local/ground/bin:$(PATH)
 e2e: setup ## on the cluster in KUBECONFIG, which must have the images: pods, a whole night, deploys
 	@$(BIN)/python -m tests.cluster
-	$(BIN)/python -m pytest tests/cluster tests/ground --numprocesses 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/ground -m 'not full' --numprocesses 2 $(PYTEST_ARGS)
+
+e2e-full: export PATH := $(CURDIR)/.local/ground/bin:$(PATH)
+e2e-full: setup ## on a ground of TIER=2 that nobody else uses: Kueue, and what a node may go through
+	$(BIN)/python -m pytest tests/cluster -m full $(PYTEST_ARGS)
 
 ground: setup ## build a current Kubernetes with KServe for the tests, from Go modules, and the images
 	@$(BIN)/python -m tests.ground.build $(or $(TIER),1)
 
 ground-up: setup ## start it; the last line is its KUBECONFIG
-	@$(BIN)/python -m tests.ground.up
+	@$(BIN)/python -m tests.ground.up $(or $(TIER),1)
 
 ground-down: setup ## end it, and leave nothing of it but what was built
 	@$(BIN)/python -m tests.ground.down

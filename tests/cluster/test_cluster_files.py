@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import own_names
 from tests.cluster.images import TASKS
 from tests.cluster.kubectl import images_on_nodes
-from tests.cluster.own_names import renamed
-from tests.kubernetes.kustomization import ROOT, Object, identity, render
+from tests.cluster.own_names import own_objects
+from tests.kubernetes.kustomization import ROOT, Object, identity
 from tests.kubernetes.test_rights import RIGHTS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
@@ -69,32 +70,14 @@ def known_kinds() -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def applied() -> Iterator[list[Object]]:
     """The objects of the overlay ``kind``, applied on the server's side but for its workloads."""
-    rendered = render(ROOT / "overlays/kind")
-    names = frozenset(
-        one["metadata"]["name"] for one in rendered if one["kind"] in ("Namespace", "PriorityClass")
-    )
-    # without their images and secrets the workloads would only be pulled for in vain: no replicas
-    objects = [_asleep(renamed(one, names, SUFFIX)) for one in rendered if one["kind"] != "Job"]
+    objects = own_objects(ROOT / "overlays/kind", SUFFIX)
     known = known_kinds()
     unknown = {(o["apiVersion"], o["kind"]) for o in objects} - known
     if unknown:
         print(f"left out, unknown to this server: {sorted(unknown)}")  # noqa: T201
     objects = [one for one in objects if (one["apiVersion"], one["kind"]) in known]
-    try:
-        for _ in range(2):  # the second time finds everything as it is
-            done = kubectl(
-                "apply", "--server-side", "--field-manager=test", "-f", "-",
-                given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
+    with own_names.applied(objects):
         yield objects
-    finally:
-        cluster_wide = [
-            f"{one['kind'].lower()}/{one['metadata']['name']}"
-            for one in objects
-            if "namespace" not in one["metadata"]
-        ]
-        kubectl("delete", "--wait=false", "--ignore-not-found", *cluster_wide)
 
 
 def test_every_object_is_there_as_it_was_written(applied: list[Object]) -> None:
@@ -330,12 +313,6 @@ def _create_pod(
     return kubectl(
         "create", "--as", account, *groups, "-o", "json", "-f", "-", given=json.dumps(pod)
     )
-
-
-def _asleep(one: Object) -> Object:
-    if one["kind"] in ("Deployment", "StatefulSet"):
-        return one | {"spec": one["spec"] | {"replicas": 0}}
-    return one
 
 
 def _missing(wanted: Any, found: Any, path: str = "") -> list[str]:

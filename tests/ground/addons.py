@@ -21,6 +21,18 @@ def apply(objects: list[dict[str, Any]] | str) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=text)
 
 
+def render(chart: str, charts: Path, namespace: str, values: str | None = None) -> str:
+    """Return the objects of a chart, with the values of a file of `manifests/`."""
+    more = ["--values", str(MANIFESTS / values)] if values else []
+    return run(BIN / "helm", "template", chart, charts / chart, "--namespace", namespace, *more)
+
+
+def rolled_out(namespace: str, name: str, seconds: int = 120) -> None:
+    """Wait until a Deployment's pods are ready."""
+    words = ("rollout", "status", f"deployment/{name}", f"--timeout={seconds}s")
+    kubectl("-n", namespace, *words, seconds=seconds + 10)
+
+
 def start_dns() -> None:
     """Start CoreDNS."""
     apply((MANIFESTS / "dns.yaml").read_text())
@@ -37,7 +49,7 @@ def start_storage() -> None:
 def start_kserve(component: Component) -> None:
     """Install KServe from the charts of its Go module, with certificates of the ground's own."""
     charts = module(component) / "charts"
-    apply(_render("kserve-crd", charts))
+    apply(render("kserve-crd", charts, "kserve"))
     kinds = ("inferenceservices", "servingruntimes", "clusterstoragecontainers", "trainedmodels")
     names = [f"crd/{kind}.serving.kserve.io" for kind in kinds]
     words = ("wait", "--for=condition=Established", "--timeout=5s", *names)
@@ -55,26 +67,21 @@ def start_kserve(component: Component) -> None:
     }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}}
     apply([namespace, secret])
-    rendered = _render("kserve-resources", charts, MANIFESTS / "kserve-values.yaml")
+    rendered = render("kserve-resources", charts, "kserve", "kserve-values.yaml")
     things = [thing for thing in yaml.safe_load_all(rendered) if thing]
     apply([_fitting(thing) for thing in things if "cert-manager" not in thing["apiVersion"]])
 
 
 def wait_for_dns() -> None:
     """Wait until names are answered."""
-    _rolled_out("kube-system", "coredns")
+    rolled_out("kube-system", "coredns")
 
 
 def wait_for_kserve() -> None:
     """Wait until KServe's webhooks answer."""
-    _rolled_out("kserve", "kserve-controller-manager")
+    rolled_out("kserve", "kserve-controller-manager")
     # a Service leads to a ready pod some moments after it has become ready
     need("KServe's webhook answers", _webhook_answers, 30)
-
-
-def _rolled_out(namespace: str, name: str) -> None:
-    words = ("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=120s")
-    kubectl(*words, seconds=130)
 
 
 def _webhook_answers() -> bool:
@@ -87,11 +94,6 @@ def _webhook_answers() -> bool:
     }
     kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(probe))
     return True
-
-
-def _render(chart: str, charts: Path, values: Path | None = None) -> str:
-    more = ["--values", str(values)] if values else []
-    return run(BIN / "helm", "template", chart, charts / chart, "--namespace", "kserve", *more)
 
 
 def _fitting(thing: dict[str, Any]) -> dict[str, Any]:

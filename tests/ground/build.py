@@ -44,7 +44,7 @@ def build(tier: int) -> list[dict[str, Any]]:
         if not (there and known.get("key") == key):
             rows[component.name] = _build(component) | {"key": key}
             RESULTS.write_text(json.dumps(rows, indent=1))
-    for image in images.TIER_1:
+    for image in images.ALL:
         images.make(image)
     return [rows[component.name] for component in wanted]
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.cluster.images import BASE, SERVING, TASKS
-from tests.ground.components import COMPONENTS, module
+from tests.ground.components import find, module
 from tests.ground.layout import BUILT, CONTAINERD_SOCKET, FOLDER, IMAGES, REPOSITORY
 from tests.ground.node import ctr
 from tests.ground.packages import install
@@ -94,7 +94,7 @@ def _storage_initializer() -> None:
     if _has(STORAGE_INITIALIZER):
         return
     say("building the storage initializer")
-    kserve = next(c for c in COMPONENTS if c.name == "kserve")
+    kserve = find("kserve")
     version = kserve.version.lstrip("v")
     program = module(kserve) / "python/storage-initializer/scripts/initializer-entrypoint"
     steps = (

@@ -25,6 +25,8 @@ class Component:
         Name of the only program, where the last part says nothing.
     variables : dict
         Values that the linker sets.
+    tier : int
+        It is built and started by `TIER=` at least this.
     """
 
     name: str
@@ -50,6 +52,11 @@ class Component:
     def names(self) -> list[str]:
         """Return the names of its programs."""
         return [self.called] if self.called else [p.rpartition("/")[2] for p in self.programs]
+
+
+def find(name: str) -> Component:
+    """Return a component by its name."""
+    return next(component for component in COMPONENTS if component.name == name)
 
 
 def module(component: Component) -> Path:
@@ -97,6 +104,13 @@ COMPONENTS = (
         "github.com/kserve/kserve",
         ("github.com/kserve/kserve/cmd/manager",),
         called="kserve-manager",
+    ),
+    Component(
+        "kueue",
+        "sigs.k8s.io/kueue",
+        ("sigs.k8s.io/kueue/cmd/kueue",),
+        called="kueue-manager",
+        tier=2,
     ),
 )
 

@@ -18,6 +18,7 @@ class Image:
     program: str
     path: str
     arguments: tuple[str, ...] = ()
+    tier: int = 1
 
     @property
     def reference(self) -> str:
@@ -30,11 +31,12 @@ class Image:
         return IMAGES / f"{self.name}.tar"
 
 
-TIER_1 = (
+ALL = (
     Image("pause", "pause", "/pause"),
     Image("coredns", "coredns", "/coredns"),
     Image("kserve-manager", "kserve-manager", "/manager"),
     Image("agnhost", "agnhost", "/agnhost", ("pause",)),
+    Image("kueue-manager", "kueue-manager", "/manager", tier=2),
 )
 
 

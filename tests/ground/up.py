@@ -1,4 +1,6 @@
-"""Starts the ground: `python -m tests.ground.up`. The last line is the path of its KUBECONFIG.
+"""Starts the ground: `python -m tests.ground.up [TIER]`; the last line is its KUBECONFIG.
+
+What runs already is left alone, so that a higher tier can be added to a ground that is up.
 
 With KSERVE=no in the environment KServe is left out: for tests with stand-ins of it, and for what a
 cluster without it is told.
@@ -8,22 +10,22 @@ import os
 import sys
 import time
 
-from tests.ground import addons
+from tests.ground import addons, images, kueue
 from tests.ground.certificates import certify
-from tests.ground.components import COMPONENTS
+from tests.ground.components import COMPONENTS, find
 from tests.ground.control_plane import start_control_plane
-from tests.ground.images import TIER_1
 from tests.ground.layout import BIN, IMAGES, KUBECONFIG, LOGS, NODE, PKI, STATE
 from tests.ground.network import connect
 from tests.ground.node import advertise_gpus, ctr, start_containerd, start_firewall, start_node
 from tests.ground.processes import GroundError, kubectl, need, say
 
 
-def up(*, kserve: bool) -> None:
+def up(tier: int, *, kserve: bool) -> None:
     """Start what does not run, and wait until a pod would start."""
-    missing = [name for c in COMPONENTS for name in c.names if not (BIN / name).exists()]
+    wanted = [name for c in COMPONENTS if c.tier <= tier for name in c.names]
+    missing = [name for name in wanted if not (BIN / name).exists()]
     if missing:
-        raise GroundError(f"not built: {', '.join(missing)}; run make ground")
+        raise GroundError(f"not built: {', '.join(missing)}; run make ground TIER={tier}")
     for folder in (STATE, STATE / "run", LOGS, PKI):
         folder.mkdir(parents=True, exist_ok=True)
     # keys and volumes lie below
@@ -33,19 +35,22 @@ def up(*, kserve: bool) -> None:
     certify()
     start_containerd()
     start_control_plane()
-    for image in TIER_1:
-        ctr("images", "import", image.archive)
+    for image in images.ALL:
+        if image.tier <= tier:
+            ctr("images", "import", image.archive)
     start_node()
     addons.start_dns()
     addons.start_storage()
     start_firewall()
     if kserve:
-        addons.start_kserve(next(c for c in COMPONENTS if c.name == "kserve"))
+        addons.start_kserve(find("kserve"))
     need("the node is ready", _node_is_ready, 60)
     advertise_gpus()
     addons.wait_for_dns()
     if kserve:
         addons.wait_for_kserve()
+    if tier >= 2:
+        kueue.start(find("kueue"))
     for archive in sorted(IMAGES.glob("more/*.tar")):
         say(f"loading {archive.name}")
         ctr("images", "import", archive)
@@ -63,7 +68,7 @@ def main() -> int:
         return 77
     began = time.monotonic()
     try:
-        up(kserve=os.environ.get("KSERVE") != "no")
+        up(int(sys.argv[1]) if len(sys.argv) > 1 else 1, kserve=os.environ.get("KSERVE") != "no")
     except GroundError as error:
         sys.stderr.write(f"ground: {error}\n")
         return 70
