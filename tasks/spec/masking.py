@@ -20,7 +20,8 @@ MASK = "***"
 QUOTES = ("'", '"')
 
 _PASSES = 5
-"""Times that a text is looked through at most: a mask may end where the value did not."""
+"""Times that a text is looked through at most: a mask may end where the value did not. What people
+and programs write settles in two, and what does not settle was made so that it does not."""
 
 SHORTEST = 6
 """Characters of a variable's value that is looked for: a shorter one is found in innocent words."""
@@ -50,6 +51,7 @@ _QUOTED_ADDRESS = re.compile(
     r"(?i)(?<![A-Za-z0-9+.\-])([A-Za-z][A-Za-z0-9+.\-]{0,30}+)(%(?:25)*3a(?:%(?:25)*2f){2})"
     r"([^\s'\"&;#<>]*)"
 )
+_QUOTED_AGAIN = re.compile(r"(?i)%(?:25)+(?=[0-9a-f]{2})")
 _TOKEN = re.compile(_FORMS)
 _PATTERNS = (
     (_TOKEN, MASK),
@@ -73,17 +75,21 @@ def masked(text: str) -> str:
     ----------
     text : str
         A log line, an address, a message; several lines. One that went through before stays as it
-        is: digests are made of masked texts, and compared when those are read again.
+        is: digests are made of masked texts, and compared when those are read again. One that does
+        not settle is masked as a whole.
     """
     for _ in range(_PASSES):
         before, text = text, _masked_once(text)
         if text == before:
-            break
-    return text
+            return text
+    return MASK
 
 
 def _masked_once(text: str) -> str:
-    text = _QUOTED_ADDRESS.sub(_masked_quoted, _replaced(text, _accounts_of(text)))
+    return _masked_plain(_QUOTED_ADDRESS.sub(_masked_quoted, _replaced(text, _accounts_of(text))))
+
+
+def _masked_plain(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     text = _replaced(text, _named_values(text))
@@ -209,8 +215,10 @@ def _masked_quoted(match: re.Match[str]) -> str:
     """Mask an address that is quoted to be a parameter of another one, from its slashes on."""
     plain = match[1] + match[2] + match[3]
     for _ in range(3):
-        plain = unquote(plain)
-    return f"{match[1]}{match[2]}{MASK}" if masked(plain) != plain else match[0]
+        # however often it was quoted, it is looked into once
+        plain = unquote(_QUOTED_AGAIN.sub("%", plain))
+    shown = _masked_plain(_replaced(plain, _accounts_of(plain)))
+    return f"{match[1]}{match[2]}{MASK}" if shown != plain else match[0]
 
 
 def _values() -> list[str]:

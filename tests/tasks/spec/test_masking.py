@@ -1,14 +1,12 @@
 """Credentials in addresses are refused when a file is read, and masked wherever they are shown."""
 
 import time
-from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote
 
 import pytest
 from pydantic import ValidationError
 
-from tasks.contract import Manifest, RunDirectory
 from tasks.spec import Pipeline, SpecError, load_pipeline
 from tasks.spec.masking import (
     masked,
@@ -258,6 +256,13 @@ def test_no_text_keeps_a_stage_busy(part: str) -> None:
     assert _seconds(part * (320_000 // len(part))) < 24 * short + 2
 
 
+def test_no_text_is_too_deep() -> None:
+    quoted = "%" + "25" * 3_000
+    text = f"x{quoted}3a{quoted}2f{quoted}2fhost?token=hunter2"
+    assert masked(text) == f"x{quoted}3a{quoted}2f{quoted}2f***"
+    assert _seconds(text) < 5
+
+
 def _seconds(text: str) -> float:
     started = time.process_time()
     masked(text)
@@ -285,31 +290,3 @@ def _inside(annotation: Any, path: str) -> Any:
         yield from _fields(annotation, path)
     for inner in get_args(annotation):
         yield from _inside(inner, path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "film;token={api}#1.png",
-        'https://cookie":api_key//#Bearer abcdefgh1@"@',
-        "#httpAuthorization=)#%token..:",
-        "@api_key=#}[#//?",
-        r";token=\n})http#;//films",
-    ],
-)
-def test_what_was_masked_stays_as_it_is(text: str) -> None:
-    once = masked(text)
-    assert "***" in once
-    assert masked(once) == once
-
-
-def test_a_manifest_that_quotes_such_a_text_can_be_read_again(tmp_path: Path) -> None:
-    run = RunDirectory(str(tmp_path / "films/runs/one"))
-    manifest = Manifest(
-        stage="ingest",
-        fingerprint="f",
-        location=run.stage_uri("ingest"),
-        warnings=["row 1 film;token={api}#1.png: no such file"],
-    ).sealed()
-    run.write_manifest(manifest)
-    assert run.examine_manifest("ingest") == (manifest, "")
