@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasks.contract import Verdict, read_blessing
+from tasks.contract import BadInput, Verdict, read_blessing
 from tasks.registry_owner import foreign_model
 from tasks.stages.base import StageContext
 
@@ -18,11 +18,11 @@ def blessed_verdict(context: StageContext) -> Verdict:
     Raises
     ------
     StageError
-        There is none, it refuses the model, it is on another one, or the registry that it names a
-        version of is not to be seen from here.
+        There is none, it refuses the model, it is on another one, the registry that it names a
+        version of is not to be seen from here, or what this stage reads is not what was judged.
     """
     environment, pipeline = context.environment, context.pipeline
-    return read_blessing(
+    verdict = read_blessing(
         context.run,
         model_name=pipeline.model_name,
         not_deployed=context.not_deployed,
@@ -30,6 +30,23 @@ def blessed_verdict(context: StageContext) -> Verdict:
         has_registry=bool(environment.mlflow_uri),
         judged=context.judged,
     )
+    _check_judged(context)
+    return verdict
+
+
+def _check_judged(context: StageContext) -> None:
+    """Refuse what was replaced since the task's operator has asked the other tasks: a pod may wait
+    for hours before it reads."""
+    if not context.judged:
+        return
+    bless = context.input("bless").manifest
+    judged = bless.inputs | {"bless": context.judged}
+    for name, found in context.read.items():
+        if found.digest != judged.get(name):
+            raise BadInput(
+                f"{context.run.stage_uri(name)} holds another result than the verdict was given "
+                f"on: run {name!r} and the stages after it again"
+            )
 
 
 def version_of(verdict: Verdict) -> str:

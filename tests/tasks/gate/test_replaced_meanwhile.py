@@ -80,6 +80,21 @@ def test_a_stage_works_on_what_it_read_first(night: Night, monkeypatch: pytest.M
             assert readings == [1] and again.inputs["evaluate"] == honest.digest
 
 
+def test_nothing_is_published_with_what_was_replaced_since_its_operator_asked(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = night.perform("bless").digest
+    for stage in ("arrange", "evaluate", "bless"):
+        honest = night.manifest(stage)
+        other = honest.model_copy(update={"warnings": ["another result"]}).sealed()
+        with monkeypatch.context() as patched:
+            show(patched, stage, number=1, instead=other)
+            with pytest.raises(BadInput, match=rf"{stage} holds another result than the verdict"):
+                night.perform("publish", judged=judged)
+    assert night.run.read_manifest("publish") is None
+    assert night.perform("publish", judged=judged).stage == "publish"
+
+
 def verdict_on(digest: str, *, blessed: bool) -> str:
     rule = RuleResult(metric="evaluate.accuracy", bound=">= 0.8", passed=blessed, reason="why")
     return Verdict(
