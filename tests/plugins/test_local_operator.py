@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from tasks.contract import Failure, Manifest, RunDirectory, now
 from tasks.spec import load_pipeline
@@ -211,7 +212,12 @@ def test_what_stands_before_the_first_attempt_is_not_the_stages_own(
 class StateStore(dict[str, Any]):
     """What Airflow keeps for all attempts of a task of a run."""
 
-    set = dict.__setitem__
+    def __init__(self) -> None:
+        self.retentions: list[Any] = []
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self[key] = value
+        self.retentions.append(retention)
 
 
 def test_a_worker_that_died_before_it_began_leaves_nothing_to_the_next_attempt(
@@ -221,13 +227,16 @@ def test_a_worker_that_died_before_it_began_leaves_nothing_to_the_next_attempt(
     put_there = Manifest(stage="train", fingerprint="f", location=run.stage_uri("train"))
     run.write_manifest(put_there.sealed())
     # what the first attempt would have withdrawn
-    context |= {"ti": SimpleNamespace(try_number=2), "task_state_store": StateStore()}
+    store = StateStore()
+    context |= {"ti": SimpleNamespace(try_number=2), "task_state_store": store}
     with pytest.raises(AirflowException, match="left no manifest"):
         make("").execute(context)
     # and what an attempt that had begun has committed is the task's own
     run.write_manifest(put_there.sealed())
     context["ti"] = SimpleNamespace(try_number=3)
     assert make("").execute(context)["stage"] == "train"
+    # also when the night is cleared later than Airflow forgets by itself
+    assert store.retentions == [NEVER_EXPIRE]
 
 
 def test_the_stage_gets_the_night_as_one_document(

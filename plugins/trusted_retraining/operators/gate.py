@@ -52,7 +52,6 @@ class BlessingGate(BaseBranchOperator):
             self.log.warning("refused: there is no readable verdict in %s", uri)
             return self.refused
         run, manifest, verdict = found
-        # of the very manifest by which the verdict was read: the next reading may find another
         replaced = unvouched(context, run, bless=manifest)
         if replaced:
             self.log.warning("refused: %s", in_words(replaced, run))

@@ -8,12 +8,12 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from tasks.contract import (
     ASK_WHO_SERVES,
     EX_CONFIG,
     EX_USAGE,
-    BadInput,
     Failure,
     RunDirectory,
     StageError,
@@ -25,7 +25,7 @@ from tasks.contract import (
 )
 from tasks.spec import Pipeline, SpecError, changes, override
 from trusted_retraining.links import MlflowRunLink, TrustReportLink
-from trusted_retraining.operators.vouched import in_words, unvouched
+from trusted_retraining.operators.vouched import judged_for
 from trusted_retraining.params import FORCE, changed_fields
 from trusted_retraining.pipelines import serves_on_cluster
 from trusted_retraining.scrubbing import scrub
@@ -39,13 +39,6 @@ _SAME_RELEASE = (
     "install both from one release ([trusted_retraining] tasks_image or stage_python names the "
     "stage's)"
 )
-
-
-IN_SERVICE = ("publish", "deploy")
-"""Stages that put a model into service."""
-
-_READ_FOR_IT = ("arrange", "train", "evaluate", "publish")
-"""Stages whose results they read beside the verdict."""
 
 BEGUN = "begun"
 """Key under which Airflow keeps, for all attempts of a task, that one has begun."""
@@ -97,17 +90,15 @@ class StageMixin:
         if ti.try_number <= 1 or (store is not None and not store.get(BEGUN)):
             self.run_directory(context).retract(self.stage)
             if store is not None:
-                store.set(BEGUN, True)
+                # a night may be cleared a year later, and what it has committed is its own still
+                store.set(BEGUN, True, retention=NEVER_EXPIRE)
 
     def check_vouched(self, context: Mapping[str, Any]) -> str:
         """Refuse to put a model into service on what was replaced after the gate; return the digest
         of the verdict that its task vouches for, empty for a stage that needs none."""
-        if self.stage not in IN_SERVICE or context.get("ti") is None:
+        if context.get("ti") is None:
             return ""
-        run, read = self.run_directory(context), [n for n in _READ_FOR_IT if n != self.stage]
-        if replaced := unvouched(context, run, read=read):
-            raise BadInput(in_words(replaced, run))
-        return str(context["ti"].xcom_pull(task_ids="bless")["digest"])
+        return judged_for(self.stage, context, self.run_directory(context))
 
     def overrides(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that this DAG run changes."""

@@ -3,14 +3,39 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tasks.contract import Manifest, RunDirectory
+from tasks.contract import BadInput, Manifest, RunDirectory
+
+_IN_SERVICE = ("publish", "deploy")
+"""Stages that put a model into service."""
+
+_READ_FOR_IT = ("arrange", "train", "evaluate", "publish")
+"""Stages whose results they read beside the verdict."""
+
+
+def judged_for(stage: str, context: Mapping[str, Any], run: RunDirectory) -> str:
+    """Return the digest of the verdict that its task vouches for, and so do those of all results
+    that a stage reads beside it; empty for a stage that puts nothing into service.
+
+    Raises
+    ------
+    BadInput
+        One of them was replaced.
+    """
+    if stage not in _IN_SERVICE:
+        return ""
+    read = [name for name in _READ_FOR_IT if name != stage]
+    bless = run.read_manifest("bless")
+    replaced = ["bless"] if bless is None else unvouched(context, run, bless=bless, read=read)
+    if bless is None or replaced:
+        raise BadInput(in_words(replaced, run))
+    return bless.digest
 
 
 def unvouched(
     context: Mapping[str, Any],
     run: RunDirectory,
     *,
-    bless: Manifest | None = None,
+    bless: Manifest,
     read: Iterable[str] = (),
 ) -> list[str]:
     """Return the stages whose committed result no task of this attempt vouches for: the verdict
@@ -25,17 +50,14 @@ def unvouched(
         Airflow's task context.
     run : RunDirectory
         The night.
-    bless : Manifest, optional
-        What ``bless`` committed, where it has been read.
+    bless : Manifest
+        What ``bless`` committed, by the very reading that is followed: the next may find another.
     read : iterable of str
         Stages whose results are read now, and so must be what they were; one that is gone is not
         told of here.
     """
-    manifest = bless or run.read_manifest("bless")
-    if manifest is None:
-        return ["bless"]
-    wanted = {name: {digest} for name, digest in manifest.inputs.items()}
-    wanted["bless"] = {manifest.digest}
+    wanted = {name: {digest} for name, digest in bless.inputs.items()}
+    wanted["bless"] = {bless.digest}
     for name in read:
         found = run.read_manifest(name)
         if found is not None:
