@@ -78,6 +78,10 @@ EVERYWHERE: list[Row] = [
     (TRIGGERER, KUBERNETES, 443, True),
     (SCHEDULER, BEHIND_KUBERNETES, 6443, True),
     (STAGE, BEHIND_KUBERNETES, 6443, False),
+    # runs, whose results each operator reads, and logs
+    (WORKER, S3, 443, True),
+    (TRIGGERER, S3, 443, True),
+    (WORKER, S3, 80, False),
     (WORKER, METADATA, 80, False),
     (WORKER, GIT_SERVER, 22, False),
     (WORKER, NODE_LOCAL_DNS, 53, True),

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from s3fs import S3FileSystem
 
 from tasks.contract import (
+    BadInput,
     Failure,
     Manifest,
     ModelIdentity,
@@ -19,11 +21,14 @@ from tasks.contract import (
     tree_sha256,
 )
 from tasks.serving.container import fetch_model
+from tasks.spec import load_pipeline
 from tasks.stages.publish import _put
 from tests.kubernetes.iam import BUCKET, may
 from tests.s3_server import client, credentials
 from trusted_retraining import unclosed
+from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.serving.publication import check_published_files
+from trusted_retraining.settings import Settings
 
 ACTIONS = {
     "get_object": "s3:GetObject",
@@ -33,6 +38,7 @@ ACTIONS = {
     "list_objects_v2": "s3:ListBucket",
     "head_bucket": "s3:ListBucket",
 }
+PIPELINES = Path(__file__).parents[2] / "dags/pipelines"
 Asked = tuple[str, str | None, str | None]
 """Action, key, and prefix of a listing."""
 
@@ -110,6 +116,57 @@ def test_airflow_may_do_all_that_its_operators_do(
     check_published_files(run, publication)
     refused = [one for one in operators + asked if not may("trusted-retraining-airflow", *one)]
     assert refused == [] and {one[0] for one in operators} > {"s3:DeleteObject", "s3:PutObject"}
+
+
+def test_airflow_reads_what_a_model_in_service_rests_on(
+    s3_of_roles: str,
+    become: Callable[[str], None],
+    asked: list[Asked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before ``publish`` and ``deploy`` it compares the manifests of others with their XComs."""
+    monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__STORAGE_ROOT", f"s3://{BUCKET}/retraining")
+    judged = {}
+    for stage in ("arrange", "train", "evaluate", "bless", "publish"):
+        become(f"trusted-retraining-{stage if stage in ('bless', 'publish') else 'stage'}")
+        run = RunDirectory(f"s3://{BUCKET}/retraining/demo/runs/judged")
+        manifest = Manifest(
+            stage=stage,
+            fingerprint="f",
+            location=run.stage_uri(stage),
+            inputs={n: judged[n]["digest"] for n in judged} if stage == "bless" else {},
+        ).sealed()
+        run.write_manifest(manifest)
+        judged[stage] = manifest.model_dump(mode="json")
+    ti = SimpleNamespace(
+        dag_id="demo",
+        run_id="judged",
+        try_number=1,
+        get_task_states=lambda **_: {"judged": dict.fromkeys(judged, "success")},
+        xcom_pull=lambda task_ids: judged[task_ids],
+    )
+    context = {"run_id": "judged", "params": {}, "ti": ti}
+    become("trusted-retraining-airflow")
+    asked.clear()
+    operators = {
+        stage: LocalStageOperator(
+            task_id=stage,
+            stage=stage,
+            pipeline=load_pipeline(PIPELINES / "demo.yaml"),
+            settings=Settings.read(),
+        )
+        for stage in ("deploy", "publish")
+    }
+    assert operators["deploy"].check_vouched(context) == judged["bless"]["digest"]
+    # and it withdraws what lies in the stage's place
+    operators["publish"].begin(context)
+    assert run.read_manifest("publish") is None
+    keys = {key for action, key, _ in asked if action == "s3:GetObject"}
+    assert {f"retraining/demo/runs/judged/{stage}/manifest.json" for stage in judged} <= keys
+    assert all(may("trusted-retraining-airflow", *one) for one in asked)
+    judged["evaluate"] = judged["train"]
+    with pytest.raises(BadInput, match="result of evaluate is not what its task handed on"):
+        operators["publish"].begin(context)
 
 
 @pytest.mark.parametrize(
