@@ -56,8 +56,11 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 of a text's UTF-8 bytes, in hexadecimal digits.
+
+    Of a path that is no UTF-8, as the file system gives it, those are the bytes on disk.
+    """
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def tree_sha256(folder: Path) -> str:

@@ -66,9 +66,9 @@ def tree_digest(folder: Path) -> str:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         else:
-            digest = hashlib.sha256(f"link to {os.readlink(path)}".encode()).hexdigest()
+            digest = hashlib.sha256(b"link to " + os.fsencode(os.readlink(path))).hexdigest()
         lines.append(f"{path.relative_to(folder).as_posix()} {digest}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def read_pointer(model_folder: Path, *, name: str = POINTER) -> Pointer | None:

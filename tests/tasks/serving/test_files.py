@@ -1,5 +1,6 @@
 """The serving root on disk."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,19 @@ def test_the_servers_digest_is_that_of_the_contract(tmp_path: Path) -> None:
     assert tree_digest(tmp_path) == tree_sha256(tmp_path)
     (tmp_path / "variables" / "a").write_bytes(b"2")
     assert tree_digest(tmp_path) == tree_sha256(tmp_path)
+
+
+@pytest.mark.parametrize("target", [b"variables", b"/nowhere", b"/nowhere/\xff"])
+def test_a_link_to_what_is_no_file_alters_the_digest(tmp_path: Path, target: bytes) -> None:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / b"a\xff".decode(errors="surrogateescape")).write_bytes(b"1")
+    before = tree_digest(tmp_path)
+    os.symlink(target, os.fsencode(tmp_path / "assets"))
+    linked = tree_digest(tmp_path)
+    assert linked != before and linked == tree_sha256(tmp_path)
+    (tmp_path / "assets").unlink()
+    os.symlink(target + b"2", os.fsencode(tmp_path / "assets"))
+    assert tree_digest(tmp_path) == tree_sha256(tmp_path) != linked
 
 
 def test_a_pointer_is_read_as_written_and_taken_away(tmp_path: Path) -> None:
