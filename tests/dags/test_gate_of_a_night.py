@@ -19,6 +19,7 @@ from trusted_retraining import dag_builder
 from trusted_retraining.local import home
 from trusted_retraining.operators.local import LocalStageOperator
 from trusted_retraining.operators.pod import StagePodOperator
+from trusted_retraining.operators.stage import BEGUN
 from trusted_retraining.settings import Settings
 
 DEFERRED = "evaluate"
@@ -99,6 +100,20 @@ class Night:
             ).all()
             value = raw.value
         return dict(json.loads(value) if isinstance(value, str) else value)
+
+    def begun(self) -> dict[str, Any]:
+        """Return when Airflow forgets that an attempt has begun, by task."""
+        from airflow.models.task_state_store import TaskStateStoreModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            found = session.scalars(
+                select(TaskStateStoreModel).where(
+                    TaskStateStoreModel.run_id == self.run_id, TaskStateStoreModel.key == BEGUN
+                )
+            ).all()
+            return {each.task_id: each.expires_at for each in found}
 
     def manifest(self, stage: str) -> Manifest:
         found = self.run.read_manifest(stage)
@@ -185,7 +200,9 @@ def test_only_what_the_tasks_handed_on_gets_through_the_gate(
     ]
     assert len(pods.names) == 1 and pods.names[0].startswith(f"films-{DEFERRED}")
     assert pods.events == ["success"]
+    begun = night.begun()
     for stage in (DEFERRED, "count", "bless"):
+        assert stage in begun and begun[stage] is None
         assert night.handed_on(stage)["digest"] == night.manifest(stage).digest
     verdict = night.run.read_verdict()
     assert verdict is not None and verdict.reasons == ["count.films is 1, must be >= 2"]
