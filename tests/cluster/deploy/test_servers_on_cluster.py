@@ -1,5 +1,7 @@
 """Deployments whose pods are real: some that never start, and model servers that are asked."""
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -9,6 +11,7 @@ from tasks.contract import Publication, RunDirectory
 from tests.cluster.deploy.servers import FIELDS, ROLLOUTS, Servers, use_image
 from tests.cluster.deploy.sites import NAME, ON_CLUSTER, Site
 from tests.cluster.images import SERVING, TASKS
+from tests.cluster.kubectl import kubectl
 from trusted_retraining.hooks.kserve import KServeHook
 from trusted_retraining.hooks.resources import DEPLOYMENT
 from trusted_retraining.serving.publication import check_published_files
@@ -54,10 +57,12 @@ def test_a_server_refuses_files_that_were_changed_after_the_last_look(
 @pytest.fixture
 def servers(
     site: Site, store: DirFileSystem, services: str, monkeypatch: pytest.MonkeyPatch
-) -> Servers:
-    """Real models, served by plain Deployments."""
+) -> Iterator[Servers]:
+    """Nothing served yet, and real models for plain Deployments."""
     use_image(monkeypatch, SERVING)
-    return Servers(site, store, FIELDS | {"target": "deployment"})
+    yield Servers(site, store, FIELDS | {"target": "deployment"})
+    kinds = "deployments,services,horizontalpodautoscalers,poddisruptionbudgets"
+    kubectl("-n", site.namespace, "delete", kinds, "--all", "--timeout=90s")
 
 
 def test_real_servers_are_exchanged_only_for_one_that_answers_rightly(
