@@ -57,9 +57,9 @@ def site(namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     stand_in.server.server_close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """Address of an S3 API that pods reach."""
+    """Address of an S3 API that pods reach; one, because who fetches keeps the address."""
     with s3_server.serve(HOST) as address:
         yield address
 
