@@ -11,18 +11,22 @@ next DAG run closes it, whatever became of the process. The start of a run that 
 its note: what is under way again must not be closed.
 """
 
+import logging
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from tasks.contract import RunDirectory, StageError
 from tasks.spec.base import NAME
 from trusted_retraining import unclosed
 from trusted_retraining.settings import Settings
 from trusted_retraining.storage import run_directory, storage_variables
+
+log = logging.getLogger(__name__)
 
 WAITS = (30, 60, 120, 240, 480, 960, 1920)
 """Seconds between two tries to close a run."""
@@ -124,10 +128,23 @@ def _spawn(dag_id: str, run_id: str, state: str) -> None:
         [sys.executable, "-m", "trusted_retraining.run_end", dag_id, run_id, state],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        # not ours: it may outlive this process, and whoever waits for the end of our output would
+        # wait for it
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         start_new_session=True,
     )
     # nobody else asks for its exit code
-    threading.Thread(target=process.wait, daemon=True).start()
+    threading.Thread(target=_relay, args=[process], daemon=True).start()
+
+
+def _relay(process: "subprocess.Popen[str]") -> None:
+    """Log what the process says while this one lives."""
+    if process.stderr is not None:
+        for line in process.stderr:
+            log.warning("%s", line.rstrip())
+    process.wait()
 
 
 def _close(settings: Settings, run: RunDirectory, *, success: bool) -> None:
@@ -148,10 +165,14 @@ def _close(settings: Settings, run: RunDirectory, *, success: bool) -> None:
         [settings.stage_python, "-m", "tasks", "close", "--run-uri", run.uri],
         env=storage_variables(settings) | os.environ | settings.stage_environment(),
         stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         check=False,
     )
     if done.returncode != 0:
-        raise StageError(f"tasks close ended with exit code {done.returncode}")
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise StageError(f"tasks close ended with exit code {done.returncode}: {said[:500]}")
 
 
 def main(arguments: list[str]) -> int:
@@ -174,9 +195,11 @@ def main(arguments: list[str]) -> int:
         except StageError as error:
             code = error.exit_code
             way = f"again in {wait} s" if wait else "the end of the pipeline's next run closes it"
-            sys.stderr.write(
-                f"{dag_id} {run_id}: its MLflow run could not be closed: {error}; {way}\n"
-            )
+            # who started this may have ended, and nobody reads any more
+            with suppress(OSError):
+                sys.stderr.write(
+                    f"{dag_id} {run_id}: its MLflow run could not be closed: {error}; {way}\n"
+                )
         else:
             return 0
         if wait is not None:

@@ -1,5 +1,6 @@
 """An MLflow run does not go on running after its DAG run has ended, whatever ended it."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from airflow.listeners.listener import get_listener_manager
 
@@ -18,6 +20,7 @@ from tasks import tracking
 from tasks.contract import Manifest, RunDirectory
 from tasks.spec import Pipeline
 from tests.tasks.places import environment_at
+from tests.waiting import wait_for
 from trusted_retraining import run_end, unclosed
 
 RUN = "manual__2026-01-31T02:00:00+00:00"
@@ -225,6 +228,43 @@ def test_airflow_tells_our_listener_and_it_closes_the_run(settings: str, tmp_pat
     while night.status == "RUNNING" and time.monotonic() < deadline:
         time.sleep(0.5)
     assert night.status == "FAILED"
+
+
+def test_who_waits_for_the_output_of_airflow_does_not_wait_for_mlflow(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Night(tmp_path, settings)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("AIRFLOW__TRUSTED_RETRAINING__MLFLOW_URI", away)
+        end = f"run_end.close_later('films', {RUN!r}, success=True)"
+        words = f"from trusted_retraining import run_end; {end}"
+        try:
+            subprocess.run(
+                [sys.executable, "-c", words], capture_output=True, timeout=25, check=True
+            )
+            (process,) = _closing(tmp_path)
+            # it goes on trying although nobody reads what it says
+            assert wait_for(lambda: unclosed.noted(RunDirectory(_run_uri())) is True)
+            assert process.is_running()
+        finally:
+            for process in _closing(tmp_path):
+                process.kill()
+
+
+def _run_uri() -> str:
+    return run_end.run_directory(run_end.Settings.read(), "films", RUN).uri
+
+
+def _closing(state: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get("AIRFLOW__TRUSTED_RETRAINING__STATE") == str(state)
+            if ours and "trusted_retraining.run_end" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def test_only_a_night_of_ours_that_is_not_closed_yet_is_looked_at(
