@@ -39,6 +39,8 @@ def kserve(
     use_image(monkeypatch, SERVING)
     yield Servers(site, store, FIELDS | {"target": "kserve", "mode": "standard"})
     kubectl("-n", site.namespace, "delete", "inferenceservice", "--all", "--timeout=90s")
+    # the pods go some time after it, and the next test counts those that it sees
+    kubectl("-n", site.namespace, "wait", "--for=delete", "pods", "--all", "--timeout=90s")
 
 
 @pytest.fixture
