@@ -41,7 +41,7 @@ Make = Callable[..., StagePodOperator]
 class StateStore(dict[str, Any]):
     """What is kept for the attempts of a task."""
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         self[key] = value
 
 

@@ -163,8 +163,9 @@ def test_an_api_server_that_is_restarted_costs_no_work(
     try:
         attempt(night)
     except AirflowException as lost:
+        # it took longer than is asked again for; what the next attempt finds is the same pod
+        assert "the cluster does not answer" in str(lost)
         assert not isinstance(lost, AirflowFailException)
-        print(f"first attempt: {lost}")  # noqa: T201
         thread.join()
         night = context(attempt=2, store=store)
         attempt(night)
