@@ -1,6 +1,7 @@
 """Lists the files of a folder, and gives those that a path of another spelling may mean."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 from typing import NamedTuple
@@ -133,6 +134,8 @@ class FileIndex:
 def spelling(name: str) -> Parts:
     """Return the parts of a path in the one spelling in which paths are compared."""
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", seen(name)).casefold())
+    # a blank of any kind is a blank: macOS writes a narrow one before the PM of a screenshot
+    text = re.sub(r"\s", " ", text)
     parts = [part.strip() for part in text.replace("\\", "/").split("/")]
     root = ("/",) if len(parts) > 1 and not parts[0] else ()
     return (*root, *(part for part in parts if part not in ("", ".")))

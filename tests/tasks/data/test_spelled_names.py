@@ -62,6 +62,8 @@ def _ingest(tmp_path: Path, source: Path, **fields: object) -> tuple[Summary, pd
         ("\u200bfilm.png", "film.png"),
         ("film.png", "film\u00ad.png"),
         ("\uff46\uff49\uff4c\uff4d\uff11.png", "film1.png"),
+        ("film 3.04 PM.png", "film 3.04\u202fPM.png"),
+        ("film\u00a0one.png", "film one.png"),
         ("images/film.png", "film.png"),
         ("images\\film.png", "film.png"),
         ("Images/film.PNG", "film.png"),
