@@ -17,6 +17,8 @@ from tasks.contract import Champion, StageError, now
 log = logging.getLogger("tasks")
 
 CHAMPIONS = "champions.jsonl"
+_BEGIN = '{"at": "'
+"""Of every line, also of one that was cut off."""
 
 
 def note_champion(
@@ -105,9 +107,8 @@ def _newest_first(model_folder: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}): restore it, or move it out of the way"
-        ) from error
+        raise _unreadable(path, str(error)) from error
+    found = False
     for text in reversed(lines):
         try:
             line = json.loads(text)
@@ -115,4 +116,11 @@ def _newest_first(model_folder: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             # cut off by a kill
             continue
+        found = True
         yield line | named
+    if not found and not all(text.startswith(_BEGIN[: len(text)]) for text in lines):
+        raise _unreadable(path, "none of its lines is a champion's")
+
+
+def _unreadable(path: Path, why: str) -> ValueError:
+    return ValueError(f"{path}: cannot be read ({why}): restore it, or move it out of the way")

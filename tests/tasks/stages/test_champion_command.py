@@ -345,7 +345,11 @@ def test_a_model_that_this_machine_serves_is_not_forgotten_by_an_argument(
     assert registry.champion_identity(place, "films") == champion
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\n", None], ids=["no UTF-8", "a folder"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\n", b"\0" * 300, b"<<<<<<< HEAD\n", None],
+    ids=["no UTF-8", "zeros", "another text", "a folder"],
+)
 def test_an_unreadable_record_on_disk_is_a_disagreement(
     command: Command,
     champion: Champion,

@@ -265,8 +265,12 @@ def test_a_line_after_one_that_was_cut_off_is_read(tmp_path: Path) -> None:
     one, two = Champion("1", "1" * 64), Champion("2", "2" * 64)
     champion_log.note_champion(tmp_path, one, by="deploy", reason="")
     path = tmp_path / "champions.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"at": "20')
-    assert champion_log.noted_champion(tmp_path) == one
+    line = path.read_bytes()
+    for cut in (b'{"at": "20', b"{", b'{"at": "20\n{"at'):
+        path.write_bytes(cut)
+        assert champion_log.noted_champion(tmp_path) is None
+        path.write_bytes(line + cut)
+        assert champion_log.noted_champion(tmp_path) == one
     champion_log.note_champion(tmp_path, two, by="deploy", reason="")
     assert champion_log.noted_champion(tmp_path) == two
 
