@@ -15,6 +15,8 @@ _WORDS = (
 _IN_ADDRESSES = (
     # short words that mean a credential in an address only; se to sktid are Azure's signature
     *("key", "sig", "auth", "pass", "pw", "jwt", "bearer", "policy", "key pair id", "hmac", "sas"),
+    # personal access tokens, one-time passwords, tickets of a single sign-on, Akamai's tokens
+    *("pat", "psw", "otp", "ticket", "hdnea", "hdnts"),
     *("google access id", "sid", "code", "rlkey", "se", "sp", "sv", "sr", "skoid", "sktid"),
     r"[\w.-]*(?:signature|credentials?|session(?:_?id)?|[-_.]key)",
     r"x-(?:amz|goog|ms)-[\w-]+",

@@ -85,6 +85,12 @@ WITH_SECRETS = {
     "https://h/x?sig%3Dhunter2": "hunter2",
     "https://h/x?sig='hunter2'": "hunter2",
     "https://h/x?auth_key=hunter2": "hunter2",
+    "https://h/x?pat=hunter2": "hunter2",
+    "https://h/x?psw=hunter2": "hunter2",
+    "https://h/x?otp=hunter2": "hunter2",
+    "https://h/x?ticket=hunter2": "hunter2",
+    "https://h/x?hdnea=hunter2": "hunter2",
+    "https://h/x?hdnts=hunter2": "hunter2",
 }
 
 WITH_NAMES = (
@@ -117,7 +123,7 @@ WITHOUT = (
     "https://host:8443/films@2026.zip",
     "https://example.org/a@b",
     "https://host/z.zip?version=3&download=1&page=2",
-    "https://host/z.zip?versionId=abc&keyword=x&monkey=2#top",
+    "https://host/z.zip?versionId=abc&keyword=x&monkey=2&path=a&tickets=3#top",
     "sqlite:////data/films.db",
     "postgresql+psycopg2://films@db/films",
     "abfss://films@account.dfs.core.windows.net/x",
