@@ -155,6 +155,15 @@ def _none_is_the_source_itself(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("Input should be a valid number")
+    return value
+
+
+NO_TRUTH = BeforeValidator(_no_truth)
+"""On a number that may be written as a text (1e-3 is one in YAML): true is not 1, or
+``known_answers: true`` would ask for a single one."""
 Uri = Annotated[str, NO_SECRET, AfterValidator(_names_something), Address()]
 """A field that holds an address, or a path. Every field that does has this type."""
 InnerFile = Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]

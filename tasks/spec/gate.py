@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.spec.base import WEEK_SECONDS, Fraction, Name, Number, Section
+from tasks.spec.base import NO_TRUTH, WEEK_SECONDS, Fraction, Name, Number, Section
 
 
 class Rule(Section):
@@ -93,7 +93,7 @@ class Deploy(Section):
 
     model_name: Name | None = None
     """Name of the registered and served model; the pipeline's name when left out."""
-    known_answers: Annotated[int, Field(ge=1, le=256)] = 8
+    known_answers: Annotated[int, Field(ge=1, le=256), NO_TRUTH] = 8
     """Test images whose served answers must equal the offline predictions before the switch."""
     tolerance: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 1e-3
     """Largest difference of a probability between served and offline answer."""
@@ -113,7 +113,7 @@ class Deploy(Section):
     canary_percent: Annotated[int, Field(ge=0, le=99)] | None = None
     """Share of the requests that a new version gets until it has proved itself (``kserve``).
     Left out: 10 in mode ``knative``; ``standard`` splits no requests and takes 0 only."""
-    observe_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
+    observe_seconds: Annotated[int, Field(ge=0, le=86400), NO_TRUTH] = 60
     """Time for which the canary is watched, by requests of our own and Prometheus where one is
     set."""
     max_error_rate: Fraction = 0.0
@@ -135,7 +135,7 @@ class Deploy(Section):
     memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(Mi|Gi)$")] = "2Gi"
     """Memory of a model server, request and limit. What a request may hold follows from it: see
     serving.md."""
-    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 25_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000), NO_TRUTH] = 25_000_000
     """Pixels of the largest image that is served, as its header says; fewer where ``memory`` does
     not bear them. Larger ones are set aside when the data are taken in, too."""
 

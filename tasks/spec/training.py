@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.spec.base import Fraction, OpenFraction, PositiveInt, Section, Uri
+from tasks.spec.base import NO_TRUTH, Fraction, OpenFraction, PositiveInt, Section, Uri
 from tasks.spec.marks import Address, Code
 
 OWN_ARCHITECTURES = ("cnn", "dense")
@@ -67,12 +67,12 @@ class Privacy(Section):
     added to their sum, so that the model says little about whether any one image was learned from.
     """
 
-    l2_norm_clip: Annotated[float, Field(gt=0)] = 1.0
+    l2_norm_clip: Annotated[float, Field(gt=0), NO_TRUTH] = 1.0
     """Largest Euclidean norm of an image's gradient; a longer one is scaled down to it."""
-    noise_multiplier: Annotated[float, Field(ge=0.1, le=1000)] | None = None
+    noise_multiplier: Annotated[float, Field(ge=0.1, le=1000), NO_TRUTH] | None = None
     """Standard deviation of the noise on a step's sum of gradients, as a multiple of
     ``l2_norm_clip``."""
-    target_epsilon: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    target_epsilon: Annotated[float, Field(ge=0.01, le=100), NO_TRUTH] | None = None
     """In place of ``noise_multiplier``: the epsilon to be kept to, from which the noise is
     calculated."""
     delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
@@ -80,7 +80,7 @@ class Privacy(Section):
     images."""
     chunk: PositiveInt = 64
     """Images whose gradients are held in memory at a time; changes nothing but speed."""
-    class_count_noise: Annotated[float, Field(ge=1)] = 20.0
+    class_count_noise: Annotated[float, Field(ge=1), NO_TRUTH] = 20.0
     """With ``class_weights: balanced``, standard deviation of the noise on the number of images of
     each class, which the weights are made of. It counts towards epsilon."""
 
@@ -204,7 +204,7 @@ class Evaluate(Section):
     """Worst mistakes shown as a picture."""
     answers: Annotated[int, Field(ge=0, le=100)] = 12
     """Test images, from every class in turn, shown with the answer to them and its confidence."""
-    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    bootstrap: Annotated[int, Field(ge=0, le=100_000), NO_TRUTH] = 1000
     """Resamples of the confidence intervals; 0 leaves them out."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tasks.spec.base import Fraction, MetricPart, Name, PositiveInt, Section
+from tasks.spec.base import NO_TRUTH, Fraction, MetricPart, Name, PositiveInt, Section
 
 GROUP_SEPARATOR = " & "
 """Stands between the values of an intersection's columns in the name of a group."""
@@ -57,7 +57,7 @@ class Fairness(Section):
     """Favourable outcome: ``correct`` (classified correctly), or the name of a class."""
     min_group: PositiveInt = 10
     """Test rows under which a group is listed but not judged."""
-    n_boot: Annotated[int, Field(ge=0, le=10_000)] = 100
+    n_boot: Annotated[int, Field(ge=0, le=10_000), NO_TRUTH] = 100
     """Bootstrap samples of Fairlearn's intervals, about 0.04 s each; 0 gives none."""
 
     @field_validator("protected")
@@ -152,7 +152,7 @@ class Robustness(Section):
 
     attacks: list[Literal["fgsm", "pgd"]] = ["fgsm", "pgd"]
     """Attacks that are run."""
-    strengths: list[Annotated[float, Field(gt=0, le=1)]] = [0.005, 0.01, 0.02, 0.05]
+    strengths: list[Annotated[float, Field(gt=0, le=1), NO_TRUTH]] = [0.005, 0.01, 0.02, 0.05]
     """Largest change of a pixel (L-infinity), as a fraction of the pixel range."""
     steps: PositiveInt = 10
     """Steps of PGD."""

@@ -123,6 +123,11 @@ def test_a_default_rule_is_switched_off_by_its_name(pipeline: Pipeline) -> None:
     ("field", "value"),
     [
         ("blessing.rules", [{"metric": "evaluate.accuracy", "min": False}]),
+        ("deploy.known_answers", True),
+        ("evaluate.bootstrap", True),
+        ("fairness.n_boot", True),
+        ("train.privacy", {"noise_multiplier": True}),
+        ("robustness.strengths", [0.1, True]),
         ("blessing.rules", [{"metric": "evaluate.accuracy", "min": "0.99"}]),
         ("blessing.rules", [{"metric": "evaluate.accuracy", "max": True}]),
         ("blessing.champion.margin", "0.5"),
