@@ -9,6 +9,7 @@ cluster without it is told.
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.ground import addons, images, kueue
 from tests.ground.certificates import certify
@@ -34,6 +35,20 @@ def up(tier: int, *, kserve: bool) -> None:
     connect()
     certify()
     start_containerd()
+    # gigabytes: beside the rest, which mostly waits
+    with ThreadPoolExecutor(1) as beside:
+        loaded = beside.submit(_load_more)
+        _start(tier, kserve=kserve)
+        say("waiting for the images")
+        loaded.result()
+
+
+def _load_more() -> None:
+    for archive in sorted(IMAGES.glob("more/*.tar")):
+        ctr("images", "import", archive, seconds=900)
+
+
+def _start(tier: int, *, kserve: bool) -> None:
     start_control_plane()
     for image in images.ALL:
         if image.tier <= tier:
@@ -51,9 +66,6 @@ def up(tier: int, *, kserve: bool) -> None:
         addons.wait_for_kserve()
     if tier >= 2:
         kueue.start(find("kueue"))
-    for archive in sorted(IMAGES.glob("more/*.tar")):
-        say(f"loading {archive.name}")
-        ctr("images", "import", archive)
 
 
 def _node_is_ready() -> bool:
