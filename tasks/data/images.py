@@ -199,11 +199,12 @@ def _decode(image: Image.Image, content: bytes, sha256: str, limits: Limits) -> 
         if otherwise:
             because = f" ({doubt.reason})" if doubt else ""
             return facts("unsupported", f"{kind}: {otherwise}{because}; convert it to PNG")
+    turned = orientation(content)
     return replace(
         facts("ok"),
-        orientation=orientation(content),
+        orientation=turned,
         hole=kind == "JPEG" and has_hole(content),
-        thumbnail=thumbnail(decoded),
+        thumbnail=thumbnail(decoded, turned),
     )
 
 

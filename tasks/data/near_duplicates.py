@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,7 @@ def look_for_families(table: "pd.DataFrame", images: Path, split: Split) -> Fami
     """
     from PIL import Image
 
+    from tasks.data.exif import orientation
     from tasks.data.perceptual import thumbnail
 
     # a file that is there twice is looked at once
@@ -188,9 +190,10 @@ def look_for_families(table: "pd.DataFrame", images: Path, split: Split) -> Fami
     names = contents["image_id"].tolist()
 
     def thumbnail_of(position: int) -> bytes:
-        with Image.open(images / names[position]) as image:
+        content = (images / names[position]).read_bytes()
+        with Image.open(BytesIO(content)) as image:
             image.load()
-            return thumbnail(image)
+            return thumbnail(image, orientation(content))
 
     found = find_families(hashes, thumbnail_of, images=len(contents))
     of = dict(zip(contents["image_sha256"], found.of, strict=True))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from tasks.data.exif import UPRIGHT
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -21,9 +23,26 @@ _LOW = 8
 """Frequencies a direction that the hash is made of."""
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """Return a loaded image in grey, 32 x 32, as bytes row by row."""
-    return eight_bits(image).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS).tobytes()
+_UPRIGHT_BY = {
+    **{2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180},
+    **{4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE},
+    **{6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90},
+}
+
+
+def thumbnail(image: Image.Image, orientation: int = UPRIGHT) -> bytes:
+    """Return a loaded image in grey, 32 x 32, as bytes row by row.
+
+    Parameters
+    ----------
+    image : Image
+        As it is stored.
+    orientation : int
+        EXIF's: a copy that was put upright is the same picture.
+    """
+    small = eight_bits(image).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    turn = _UPRIGHT_BY.get(orientation)
+    return (small if turn is None else small.transpose(turn)).tobytes()
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

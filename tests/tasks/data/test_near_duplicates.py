@@ -3,14 +3,28 @@
 from collections.abc import Callable
 from io import BytesIO
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
+from PIL.ExifTags import Base
 
 from tasks.data import near_duplicates
-from tasks.data.near_duplicates import Families, find_families, hash_pairs
+from tasks.data.ingest import ingest
+from tasks.data.near_duplicates import Families, find_families, hash_pairs, look_for_families
 from tasks.data.perceptual import perceptual_hashes, thumbnail
+from tasks.data.sources import open_source
+from tasks.spec.data import Split
+from tasks.spec.sources import ClassFolders
+
+_Turn = Image.Transpose
+STORED = {
+    **{2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM},
+    **{5: _Turn.TRANSPOSE, 6: _Turn.ROTATE_90, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_270},
+}
+"""How a picture is stored that each orientation puts upright."""
 
 
 def scene(seed: int, size: int = 128) -> Image.Image:
@@ -65,6 +79,25 @@ def test_a_changed_copy_is_of_its_family(change: Callable[[Image.Image], Image.I
     found = families([scene(1), scene(2), scene(3), change(scene(2)), scene(4)])
     assert found.of == [None, 0, None, 0, None]
     assert found.joined == [None, "family 0", None, "family 0", None]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_copy_that_is_stored_turned_is_of_its_family(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    folder, exif = tmp_path / "source" / "cup", Image.Exif()
+    folder.mkdir(parents=True)
+    for number in range(3):
+        scene(number).save(folder / f"{number}.png")
+    exif[Base.Orientation] = orientation
+    scene(1).transpose(STORED[orientation]).save(folder / "turned", kind, exif=exif)
+    spec = ClassFolders(kind="class_folders", uri=str(tmp_path / "source"))
+    ingest(open_source(spec), tmp_path / "out", scratch=tmp_path / "scratch")
+    table = pd.read_parquet(tmp_path / "out/metadata.parquet").set_index("image_id", drop=False)
+    found = look_for_families(table, tmp_path / "out/images", Split())
+    of = dict(zip(table.index, found.of, strict=True))
+    assert of == {"cup/0.png": None, "cup/1.png": 0, "cup/2.png": None, "cup/turned": 0}
 
 
 def test_a_near_hash_alone_makes_no_family() -> None:
