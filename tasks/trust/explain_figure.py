@@ -104,7 +104,7 @@ def _caption(original: Any, overlay: Any, item: Explained) -> None:
     truth = "right" if item.correct else f"truth: {short(item.true_class)}"
     colour = "black" if item.correct else RED
     original.set_title(f"{answer}\n{truth}", color=colour, **style)
-    if item.region is None:
+    if item.region is None and item.explanation.fidelity is not None:
         text = f"fidelity {item.explanation.fidelity:.2f}"
     elif item.inside is None:
         text = "nothing in it\nspeaks for it"

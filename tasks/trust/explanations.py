@@ -37,7 +37,7 @@ class Explanation:
         Of all classes, for the image as it is.
     fidelity : float or None
         How well the explanation predicts the model near the image (coefficient of determination of
-        the local linear model, at most 1), where the method fits one.
+        the local linear model, at most 1), where the method fits one and the answer varies at all.
     expected : float or None
         Probability of the class where the image says nothing, where the method shares out the
         difference to it: the contributions sum to ``probability - expected``.

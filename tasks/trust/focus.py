@@ -74,15 +74,20 @@ def _faithfulness(
     explained: Sequence[Explained], method: str
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
     """Tell how well the explanations hold to the model, as far as the method promises it."""
-    fits = [item.explanation.fidelity for item in explained]
+    fits = [fit for item in explained if (fit := item.explanation.fidelity) is not None]
     gaps = [item.explanation.additivity_gap for item in explained]
-    if all(fit is not None for fit in fits):
+    if fits:
         fidelity = float(np.mean(np.array(fits, dtype=np.float64)))
         warning = (
             f"explain: mean fidelity {fidelity:.2f} is under {POOR_FIDELITY:g}: the explanations "
             "tell little about the model; more samples or fewer segments may help"
         )
         note = "mean coefficient of determination of the local linear models"
+        if len(fits) < len(explained):
+            note += (
+                f", over {len(fits)} of {len(explained)} images: of the others the answer stays "
+                "the same whatever is hidden"
+            )
         poor = fidelity < POOR_FIDELITY
         return {"fidelity": fidelity}, {"fidelity": note}, [warning] if poor else []
     if all(gap is not None for gap in gaps):

@@ -92,8 +92,9 @@ class LimeExplainer:
             heat=spread(found, segments),
             class_index=label,
             probabilities=probabilities[0].astype(np.float64),
-            # of a constant there is nothing to explain, and what is left to fit is rounding
-            fidelity=float(fidelity) if np.ptp(probabilities[:, label]) >= LEAST_MASS else 1.0,
+            # of a constant there is nothing to explain: a fit of its rounding is no merit, and a
+            # perfect one no reason to pass a rule
+            fidelity=float(fidelity) if np.ptp(probabilities[:, label]) >= LEAST_MASS else None,
             segments=segments,
             weights=found,
         )

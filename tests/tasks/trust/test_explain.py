@@ -96,6 +96,7 @@ def test_mass_inside_is_the_share_of_the_positive_heat() -> None:
 def test_an_answer_that_varies_in_its_last_bit_is_a_constant() -> None:
     import tensorflow as tf
 
+    from tasks.trust.explain_figure import Explained, draw_explanations
     from tasks.trust.lime_images import LimeExplainer
 
     def answer(images: Any) -> Any:
@@ -105,7 +106,18 @@ def test_an_answer_that_varies_in_its_last_bit_is_a_constant() -> None:
 
     image = np.random.default_rng(0).uniform(0, 255, (48, 48, 1)).astype(np.float32)
     explained = LimeExplainer(answer, samples=100, segments=16, seed=0).explain(image)
-    assert explained.fidelity == 1.0
+    assert explained.fidelity is None
+    item = Explained(
+        image_id="film",
+        image=image,
+        explanation=explained,
+        true_class="clear",
+        predicted_class="clear",
+        region=None,
+    )
+    assert "speaks for it" in " ".join(
+        axes.get_title(loc="left") for axes in draw_explanations([item]).axes
+    )
     assert np.isnan(mass_inside(explained.heat, np.ones((48, 48), dtype=bool)))
 
 
@@ -147,6 +159,8 @@ def test_a_model_for_which_nothing_speaks_has_no_mass_anywhere(night: Any) -> No
     night.train(linear_model(SQUARE, gain=0.0))
     manifest = night.check("explain", **OPTIONS)
     assert "explain.mass_inside_region" not in manifest.metrics
+    # nor is an answer that never changes explained well
+    assert "explain.fidelity" not in manifest.metrics
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
